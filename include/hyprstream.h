@@ -1,0 +1,385 @@
+/*
+ * hyprstream.h - the embedding API: an engine that runs language models, sessions, and token
+ * streams.
+ *
+ * An engine loads GGUF models, each with one worker thread that batches every running request. A
+ * session is a conversation with one model; generating in it gives a stream of events. Requests
+ * without a session pass their whole conversation (hs_engine_chat) or raw text
+ * (hs_engine_complete).
+ *
+ * Errors:  functions that can fail return hs_status; `err`, always last and allowed to be NULL,
+ * receives the message and what to do next. Outputs named ret_x are written only on HS_OK. Strings:
+ * UTF-8, NUL-terminated unless a length stands beside them; in-parameters are copied. Structs:
+ * start every parameter struct from its hs_x_defaults(); zero is not a default. Threads: an engine
+ * may be used from any number of threads; a stream by one thread at a time, except
+ *          hs_stream_cancel, which any thread may call while the stream exists.
+ * Source:  the methods follow the project's architecture (ARCHITECTURE.md, "The engine's
+ * interface").
+ */
+#ifndef HYPRSTREAM_H
+#define HYPRSTREAM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define HS_API __attribute__((visibility("default")))
+#define HS_CHECKED __attribute__((warn_unused_result))
+#else
+#define HS_API
+#define HS_CHECKED
+#endif
+
+/* ---- status and errors ---- */
+
+typedef enum hs_status {
+#define HS_STATUS(name, value, text) HS_##name = value,
+#include "hyprstream/status.def"
+#undef HS_STATUS
+} hs_status;
+
+#define HS_MESSAGE_MAX 512 /* bytes with the final NUL; longer messages are cut at a code point */
+#define HS_HINT_MAX 256
+
+/* What went wrong and what the user can do next. Plain memory: nothing to free. Never holds prompt
+ * text. */
+struct hs_error {
+    hs_status status;
+    char message[HS_MESSAGE_MAX]; /* what, which one, what limit */
+    char hint[HS_HINT_MAX];       /* the next step; may be empty */
+};
+
+HS_API const char *
+hs_status_name(hs_status status); /* "HS_NOT_FOUND"; "HS_UNKNOWN" for foreign values */
+HS_API const char *hs_status_text(hs_status status); /* "not found" */
+HS_API const char *hs_version(void);                 /* "0.1.0" */
+
+/* ---- models ---- */
+
+#define HS_ID_MAX 128 /* bytes of a model or session id with its final NUL */
+
+enum hs_flash_attn { HS_FLASH_ATTN_AUTO = -1, HS_FLASH_ATTN_OFF = 0, HS_FLASH_ATTN_ON = 1 };
+enum hs_kv_type { HS_KV_F16 = 0, HS_KV_Q8_0 = 1 };
+
+/* Called while weights load, fraction in [0, 1]; returning false stops the load (HS_CANCELLED). */
+typedef bool (*hs_progress_fn)(float fraction, void *user);
+
+struct hs_model_params {
+    int32_t n_ctx;           /* KV cells, shared by all sequences; 0: fitted to model and memory */
+    int32_t n_batch;         /* tokens in one decode call; 0: 2048 */
+    int32_t n_ubatch;        /* tokens computed at once; 0: 512 */
+    int32_t n_seq_max;       /* sequences that may hold KV at a time, 1..256; 0: 64 */
+    int32_t n_threads;       /* decode threads; 0: physical cores */
+    int32_t n_threads_batch; /* prefill threads; 0: as n_threads */
+    int32_t n_gpu_layers;    /* -1: as many as fit; 0: none */
+    bool use_mmap;
+    bool use_mlock;
+    enum hs_flash_attn flash_attn;
+    enum hs_kv_type kv_type;
+    const char *devices;       /* comma-separated backend device names; NULL: all */
+    const char *rpc_servers;   /* comma-separated host:port; NULL: none */
+    const char *chat_template; /* Jinja source used instead of the model's own; NULL: the model's */
+    hs_progress_fn progress;   /* may be NULL */
+    void *progress_user;
+};
+
+struct hs_memory {
+    uint64_t weights_bytes;
+    uint64_t kv_bytes;
+    uint64_t compute_bytes;
+};
+
+struct hs_model_info {
+    char id[HS_ID_MAX];
+    char path[1024];
+    char architecture[64]; /* "llama", "qwen3", ... */
+    char description[128]; /* llama.cpp's one-line description: size and quantisation */
+    char backend[128];     /* device names that hold weights, e.g. "CPU" */
+    uint64_t n_params;
+    int32_t n_ctx;       /* cells in use for this load */
+    int32_t n_ctx_train; /* the model's own limit */
+    int32_t n_vocab;
+    int32_t n_embd;
+    int32_t n_layer;
+    int32_t n_seq_max;
+    int32_t n_threads;
+    int32_t n_gpu_layers;
+    bool has_chat_template;
+    char fingerprint[65];    /* hex SHA-256 that names the weights, see docs/formats.md */
+    struct hs_memory memory; /* measured after the load */
+};
+
+/* Live figures of a loaded model's worker. */
+struct hs_model_stats {
+    int32_t n_running; /* requests decoding or prefilling now */
+    int32_t n_queued;
+    int32_t n_kv_used; /* cells */
+    int32_t n_parked;  /* contexts kept in host memory */
+    uint64_t parked_bytes;
+    uint64_t n_decode_calls;
+    uint64_t n_prompt_tokens; /* evaluated, without reused ones */
+    uint64_t n_cached_tokens; /* reused */
+    uint64_t n_generated_tokens;
+};
+
+/* ---- generation ---- */
+
+/* Row order is the order in which llama.cpp applies them unless `samplers` says otherwise. */
+struct hs_sampling {
+    uint32_t seed; /* HS_SEED_RANDOM: drawn by the engine and reported in hs_usage */
+    float temp;    /* <= 0: greedy */
+    float dynatemp_range, dynatemp_exponent;
+    int32_t top_k;     /* <= 0: off */
+    float top_p;       /* 1: off */
+    float min_p;       /* 0: off */
+    float typical_p;   /* 1: off */
+    float top_n_sigma; /* < 0: off */
+    float xtc_probability, xtc_threshold;
+    float repeat_penalty, frequency_penalty, presence_penalty;
+    int32_t repeat_last_n; /* 0: off; -1: the context size */
+    float dry_multiplier, dry_base;
+    int32_t dry_allowed_length, dry_penalty_last_n;
+    const char *const *dry_breakers; /* NULL: llama.cpp's "\n", ":", "\"", "*" */
+    int32_t n_dry_breakers;
+    int32_t mirostat; /* 0: off; 1, 2 */
+    float mirostat_tau, mirostat_eta;
+    float adaptive_target, adaptive_decay; /* target < 0: off */
+    const char *samplers;     /* ';'-separated names in order; NULL: the default order */
+    const char *grammar;      /* GBNF; NULL: none */
+    const char *grammar_root; /* NULL: "root" */
+    const int32_t *logit_bias_tokens;
+    const float *logit_bias_values;
+    int32_t n_logit_bias;
+};
+#define HS_SEED_RANDOM 0xFFFFFFFFu
+
+enum hs_overflow {
+    HS_OVERFLOW_STOP = 0, /* a full context ends the answer with HS_FINISH_LENGTH */
+    HS_OVERFLOW_SHIFT =
+        1 /* the oldest turns are dropped by whole messages; the system message stays */
+};
+
+struct hs_generate_params {
+    int32_t max_tokens; /* <= 0: until the model stops or the context is full */
+    struct hs_sampling sampling;
+    const char *const *stop; /* stop strings, not emitted */
+    int32_t n_stop;
+    bool ignore_eos;
+    bool enable_thinking;      /* passed to the chat template */
+    bool split_reasoning;      /* reasoning blocks arrive as HS_EVENT_REASONING */
+    bool cache_prompt;         /* reuse and keep KV */
+    int64_t deadline_ms;       /* from submission; 0: none */
+    enum hs_overflow overflow; /* for requests without a session; a session has its own */
+    int32_t n_logprobs;        /* 0: none; events then carry the top n, at most 20 */
+    int32_t stream_capacity;   /* events a slow reader may lag; 0: 256 */
+};
+
+struct hs_message {
+    const char *role; /* "system", "user", "assistant", "tool" */
+    const char *content;
+    const char *reasoning; /* NULL: none */
+};
+
+/* An adapter as a request or session names it. */
+struct hs_adapter_ref {
+    const char *name;
+    float scale;
+};
+
+enum hs_finish {
+    HS_FINISH_NONE = 0,
+    HS_FINISH_STOP,   /* end-of-generation token or stop string */
+    HS_FINISH_LENGTH, /* max_tokens reached or context full */
+    HS_FINISH_CANCELLED,
+    HS_FINISH_ERROR
+};
+HS_API const char *
+hs_finish_name(enum hs_finish finish); /* "stop", "length", "cancelled", "error" */
+
+struct hs_usage {
+    int32_t prompt_tokens;     /* all of the prompt, reused ones included */
+    int32_t cached_tokens;     /* of them reused from KV */
+    int32_t completion_tokens; /* the final end-of-generation token included */
+    int32_t dropped_messages;  /* by HS_OVERFLOW_SHIFT in this request */
+    uint32_t seed;
+    double queue_ms, prefill_ms, decode_ms;
+};
+
+struct hs_token_logprob {
+    int32_t token;
+    float logprob;
+};
+
+enum hs_event_type { HS_EVENT_TEXT = 0, HS_EVENT_REASONING, HS_EVENT_DONE };
+
+/* Text pointers stay valid until the next hs_stream_next or hs_stream_free of the same stream. */
+struct hs_event {
+    enum hs_event_type type;
+    const char *text; /* whole UTF-8 code points, NUL-terminated; "" for HS_EVENT_DONE */
+    size_t text_len;
+    int32_t n_tokens; /* tokens that produced this text */
+    const struct hs_token_logprob
+        *logprobs;         /* [n_tokens][1 + n_logprobs], the chosen token first; or NULL */
+    enum hs_finish finish; /* HS_EVENT_DONE only, as are the fields below */
+    struct hs_usage usage;
+    struct hs_error error; /* status HS_OK unless finish is HS_FINISH_ERROR */
+};
+
+/* ---- engine ---- */
+
+typedef struct hs_engine hs_engine;
+typedef struct hs_stream hs_stream;
+
+struct hs_engine_params {
+    const char *sessions_dir;   /* where named sessions are kept; NULL: they live in memory only */
+    int32_t max_queue;          /* waiting requests per model; one more is HS_QUEUE_FULL; 0: 256 */
+    uint64_t park_budget_bytes; /* host memory for KV of idle contexts, per model; 0: none */
+    int32_t prefill_chunk;      /* prompt tokens admitted per step while others decode; 0: 512 */
+};
+
+struct hs_session_params {
+    const char
+        *name; /* NULL: anonymous, gone when closed; else [A-Za-z0-9._-]{1,64}, kept on disk */
+    const char *model_id; /* a loaded model */
+    const struct hs_adapter_ref *adapters;
+    int32_t n_adapters;
+    const char *system; /* system message; NULL: none, or what the saved session has */
+    enum hs_overflow overflow;
+    bool save_kv; /* keep KV beside the text, so that the prompt need not be evaluated again */
+};
+
+HS_API void hs_engine_params_defaults(struct hs_engine_params *params);
+HS_API void hs_model_params_defaults(struct hs_model_params *params);
+HS_API void hs_session_params_defaults(struct hs_session_params *params);
+HS_API void hs_generate_params_defaults(struct hs_generate_params *params);
+
+HS_API HS_CHECKED hs_status hs_engine_create(const struct hs_engine_params *params,
+                                             hs_engine **ret_engine, struct hs_error *err);
+/* Cancels what runs, saves named sessions, joins the workers. Streams must be freed before. */
+HS_API void hs_engine_free(hs_engine *engine);
+
+/*
+ * Load a GGUF file; blocks until it is ready.
+ * In:     path of the file (of the first part when split); id to give it, NULL: the file's stem.
+ * Errors: HS_NOT_FOUND, HS_IS_DIRECTORY, HS_PERMISSION_DENIED, HS_BAD_MAGIC, HS_TRUNCATED,
+ * HS_BAD_FORMAT, HS_UNSUPPORTED_VERSION, HS_UNSUPPORTED_MODEL, HS_MODEL_TOO_LARGE,
+ * HS_ALREADY_EXISTS, HS_CANCELLED. A failed load leaves the engine as it was.
+ */
+HS_API HS_CHECKED hs_status hs_engine_load_model(hs_engine *engine, const char *path,
+                                                 const char *id,
+                                                 const struct hs_model_params *params,
+                                                 char ret_model_id[HS_ID_MAX],
+                                                 struct hs_error *err);
+/* HS_BUSY while requests run on it or sessions are open on it. */
+HS_API HS_CHECKED hs_status hs_engine_unload_model(hs_engine *engine, const char *model_id,
+                                                   struct hs_error *err);
+HS_API HS_CHECKED hs_status hs_engine_model_info(hs_engine *engine, const char *model_id,
+                                                 struct hs_model_info *ret_info,
+                                                 struct hs_error *err);
+HS_API HS_CHECKED hs_status hs_engine_model_stats(hs_engine *engine, const char *model_id,
+                                                  struct hs_model_stats *ret_stats,
+                                                  struct hs_error *err);
+
+/*
+ * Tokenize text with a model's vocabulary.
+ * In:     add_special: BOS and the like as the model wants; parse_special: "<|x|>" texts become
+ * their token. Out:    ret_tokens, i32[ret_n], to be freed by hs_tokens_free.
+ */
+HS_API HS_CHECKED hs_status hs_engine_tokenize(hs_engine *engine, const char *model_id,
+                                               const char *text, size_t text_len, bool add_special,
+                                               bool parse_special, int32_t **ret_tokens,
+                                               size_t *ret_n, struct hs_error *err);
+/* Out: ret_text, NUL-terminated with its length beside it, to be freed by hs_text_free. */
+HS_API HS_CHECKED hs_status hs_engine_detokenize(hs_engine *engine, const char *model_id,
+                                                 const int32_t *tokens, size_t n_tokens,
+                                                 bool unparse_special, char **ret_text,
+                                                 size_t *ret_len, struct hs_error *err);
+HS_API void hs_tokens_free(int32_t *tokens);
+HS_API void hs_text_free(char *text);
+
+/* A named session that exists on disk is resumed: its messages, and its KV when the model's
+ * fingerprint fits. */
+HS_API HS_CHECKED hs_status hs_engine_create_session(hs_engine *engine,
+                                                     const struct hs_session_params *params,
+                                                     char ret_session_id[HS_ID_MAX],
+                                                     struct hs_error *err);
+HS_API HS_CHECKED hs_status hs_engine_close_session(hs_engine *engine, const char *session_id,
+                                                    struct hs_error *err);
+/* Number of messages, system message included. */
+HS_API HS_CHECKED hs_status hs_session_message_count(hs_engine *engine, const char *session_id,
+                                                     size_t *ret_n, struct hs_error *err);
+/* A copy of message i, to be freed by hs_message_free. */
+HS_API HS_CHECKED hs_status hs_session_message(hs_engine *engine, const char *session_id, size_t i,
+                                               struct hs_message *ret_message,
+                                               struct hs_error *err);
+HS_API void hs_message_free(struct hs_message *message);
+/* Drop messages from index `n_keep` on (0: all, the system message too). HS_BUSY while it
+ * generates. */
+HS_API HS_CHECKED hs_status hs_session_truncate(hs_engine *engine, const char *session_id,
+                                                size_t n_keep, struct hs_error *err);
+/* Set or, with NULL, remove the system message. */
+HS_API HS_CHECKED hs_status hs_session_set_system(hs_engine *engine, const char *session_id,
+                                                  const char *system, struct hs_error *err);
+
+/* HS_NOT_SUPPORTED until the adapter work lands. */
+HS_API HS_CHECKED hs_status hs_engine_apply_lora_weights(hs_engine *engine, const char *session_id,
+                                                         const struct hs_adapter_ref *adapters,
+                                                         int32_t n_adapters, struct hs_error *err);
+
+/*
+ * Append `prompt` as a user message and generate the answer.
+ * In:     prompt NULL: answer the messages as they stand (the last one must not be the
+ * assistant's). Out:    ret_stream, to be freed by hs_stream_free. The answer joins the session
+ * when the stream reports HS_EVENT_DONE; a cancelled answer joins with the text so far, an error
+ * removes the user message. Errors: HS_QUEUE_FULL, HS_BUSY (the session already generates),
+ * HS_NOT_FOUND, HS_CONTEXT_FULL (the prompt alone exceeds the context), HS_INVALID_ARGUMENT.
+ */
+HS_API HS_CHECKED hs_status hs_engine_generate(hs_engine *engine, const char *session_id,
+                                               const char *prompt,
+                                               const struct hs_generate_params *params,
+                                               hs_stream **ret_stream, struct hs_error *err);
+/* The same for a conversation that the caller holds: messages[n_messages] through the chat
+ * template. */
+HS_API HS_CHECKED hs_status hs_engine_chat(hs_engine *engine, const char *model_id,
+                                           const struct hs_adapter_ref *adapters,
+                                           int32_t n_adapters, const struct hs_message *messages,
+                                           size_t n_messages,
+                                           const struct hs_generate_params *params,
+                                           hs_stream **ret_stream, struct hs_error *err);
+/* The same for tokens as they are, without a template. */
+HS_API HS_CHECKED hs_status hs_engine_complete(hs_engine *engine, const char *model_id,
+                                               const struct hs_adapter_ref *adapters,
+                                               int32_t n_adapters, const int32_t *tokens,
+                                               size_t n_tokens,
+                                               const struct hs_generate_params *params,
+                                               hs_stream **ret_stream, struct hs_error *err);
+/* The chat template's rendering of messages; ret_text to be freed by hs_text_free. */
+HS_API HS_CHECKED hs_status hs_engine_render(hs_engine *engine, const char *model_id,
+                                             const struct hs_message *messages, size_t n_messages,
+                                             bool enable_thinking, char **ret_text, size_t *ret_len,
+                                             struct hs_error *err);
+
+/* ---- token streams ---- */
+
+/*
+ * Wait for the next event.
+ * In:     timeout_ms < 0: for ever; 0: poll.
+ * Errors: HS_TIMEOUT (nothing yet), HS_NOT_FOUND (HS_EVENT_DONE was already delivered).
+ *         A failed generation is HS_OK with an HS_EVENT_DONE that carries the error.
+ */
+HS_API HS_CHECKED hs_status hs_stream_next(hs_stream *stream, int timeout_ms,
+                                           struct hs_event *ret_event, struct hs_error *err);
+/* Ask the worker to stop within one step; HS_EVENT_DONE with HS_FINISH_CANCELLED still arrives. */
+HS_API void hs_stream_cancel(hs_stream *stream);
+/* Cancels when still running. NULL is allowed. */
+HS_API void hs_stream_free(hs_stream *stream);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,41 @@
+/*
+ * stream.h - the bounded queue of events between a worker and one reader; the inside of hs_stream.
+ *
+ * The worker (producer) never blocks: it asks hs_stream_has_room before it computes a token for
+ * this request, and a request whose reader lags is left out of the batch until there is room.
+ * hs_stream_finish always succeeds: its event has a place of its own. The reader waits on a
+ * monotonic condition variable.
+ *
+ * Owner:   reference counted, one reference each for worker and reader; the last hs_stream_unref
+ * frees. hs_stream_free (hyprstream.h) is the reader's: cancel, then unref. Threads: one producer,
+ * one reader, hs_stream_cancel from any thread. The mutex inside guards everything; the `wake`
+ * callback runs outside it.
+ */
+#ifndef INFERENCE_STREAM_H
+#define INFERENCE_STREAM_H
+
+#include "hyprstream.h"
+
+/* Called when the worker should look again: the reader made room, or cancelled. Any thread. */
+typedef void (*hs_stream_wake_fn)(void *user);
+
+HS_CHECKED hs_status hs_stream_new(int32_t capacity, hs_stream_wake_fn wake, void *user,
+                                   hs_stream **ret_stream, struct hs_error *err);
+void hs_stream_unref(hs_stream *stream);
+/* The worker goes away before the stream: no more wake calls after this returns. */
+void hs_stream_detach(hs_stream *stream);
+
+bool hs_stream_has_room(hs_stream *stream, int32_t n_events);
+bool hs_stream_is_cancelled(hs_stream *stream);
+/*
+ * Queue a text event; text is copied. logprobs: [n_tokens * (1 + n_top)] or NULL, copied.
+ * HS_LIMIT when there was no room, HS_OUT_OF_MEMORY; nothing is queued then.
+ */
+HS_CHECKED hs_status hs_stream_post(hs_stream *stream, enum hs_event_type type, const char *text,
+                                    size_t len, int32_t n_tokens,
+                                    const struct hs_token_logprob *logprobs, size_t n_logprobs);
+/* Queue HS_EVENT_DONE, once; error may be NULL. Never fails. */
+void hs_stream_finish(hs_stream *stream, enum hs_finish finish, const struct hs_usage *usage,
+                      const struct hs_error *error);
+
+#endif

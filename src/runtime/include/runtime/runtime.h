@@ -1,0 +1,203 @@
+/*
+ * runtime.h - the seam between inference and the library that computes: a table of functions.
+ *
+ * hs_runtime_llama() is the one implementation of the product (LlamaCppEngine, over llama.cpp);
+ * tests put a fake one behind the engine. Nothing of llama.h or ggml.h is visible here. No policy
+ * lives below this line: which model, which session, which sequence is the caller's decision.
+ *
+ * Owner:   every object made here is freed by its *_free; a model must outlive its contexts and
+ * samplers. Threads: init, model_load and the model's const functions (tokenize, piece, template,
+ * info) may be called from any thread; a context and its samplers belong to one thread at a time.
+ * Source:  llama.cpp's include/llama.h of the pinned version (pins.env).
+ */
+#ifndef RUNTIME_RUNTIME_H
+#define RUNTIME_RUNTIME_H
+
+#include <stdbool.h>
+
+#include "base/buf.h"
+
+typedef struct hs_rt_model hs_rt_model;
+typedef struct hs_rt_context hs_rt_context;
+typedef struct hs_rt_sampler hs_rt_sampler;
+
+/* What a model is, known once it is loaded. */
+struct hs_rt_model_info {
+    char architecture[64];
+    char description[128];
+    char backend[128]; /* devices that hold weights */
+    uint64_t n_params;
+    uint64_t weights_bytes;
+    int32_t n_ctx_train, n_vocab, n_embd, n_layer, n_swa;
+    int32_t n_gpu_layers;
+    int32_t bos, eos, eot; /* -1: none */
+    bool add_bos, add_eos;
+    bool is_recurrent; /* a state per sequence instead of KV cells, wholly or in part (hybrid) */
+    bool has_encoder, has_decoder;
+    bool has_chat_template;
+};
+
+/* Parameters of a context; every field is already decided (no zeros that mean "choose"). */
+struct hs_rt_context_params {
+    int32_t n_ctx; /* KV cells, unified over all sequences */
+    int32_t n_batch, n_ubatch, n_seq_max;
+    int32_t n_threads, n_threads_batch;
+    enum hs_flash_attn flash_attn;
+    enum hs_kv_type kv_type;
+};
+
+/* One token of a batch. */
+struct hs_rt_batch_item {
+    int32_t token;
+    int32_t pos;
+    int32_t seq;
+    bool want_logits;
+};
+
+/* What to render through the chat template. */
+struct hs_rt_template_params {
+    const struct hs_message *messages; /* [n_messages] */
+    size_t n_messages;
+    bool add_generation_prompt;
+    bool enable_thinking;
+    const char
+        *chat_template; /* overrides the model's own; NULL: the model's, else the plain one */
+};
+
+/* Tags that enclose reasoning in this model's output; empty strings: the model does not reason. */
+struct hs_rt_reasoning {
+    char start_tag[32];       /* "<think>" */
+    char end_tag[32];         /* "</think>" */
+    bool starts_in_reasoning; /* the prompt already ends inside the block */
+};
+
+/* Memory that a load with these parameters would take or takes, in bytes. */
+struct hs_rt_memory {
+    uint64_t weights_bytes, kv_bytes, compute_bytes; /* totals over all devices */
+    uint64_t host_bytes;                             /* of them in host memory */
+    uint64_t host_available_bytes;                   /* what the machine, or its cgroup, has left */
+    uint64_t device_free_bytes;                      /* all GPU devices together; 0: none */
+};
+
+enum hs_rt_decode {
+    HS_RT_DECODE_OK = 0,
+    HS_RT_DECODE_NO_ROOM, /* no KV cells for this batch; nothing was computed or kept */
+    HS_RT_DECODE_ABORTED  /* the abort callback asked; KV of the batch is removed */
+};
+
+#define HS_RT_STATE_WHOLE 0u
+#define HS_RT_STATE_PARTIAL 1u /* only the part that cannot be cut: recurrent state, SWA cells */
+
+struct hs_runtime {
+    const char *name; /* "llama.cpp", "fake" */
+
+    /* Load backends once a process; idempotent and thread-safe. ret_version lives as long as the
+     * process. */
+    hs_status (*init)(const char **ret_version, struct hs_error *err);
+
+    /*
+     * Load weights. The caller has validated the file.
+     * Errors: HS_UNSUPPORTED_MODEL, HS_BAD_FORMAT, HS_OUT_OF_MEMORY, HS_CANCELLED,
+     * HS_INVALID_ARGUMENT (unknown device, RPC server out of reach).
+     */
+    hs_status (*model_load)(const char *path, const struct hs_model_params *params,
+                            hs_rt_model **ret_model, struct hs_error *err);
+    void (*model_free)(hs_rt_model *model);
+    void (*model_info)(const hs_rt_model *model, struct hs_rt_model_info *ret_info);
+    /*
+     * Figures for a file before it is loaded: weights, KV and compute buffers as they would be
+     * allocated. ret_n_ctx_train may be NULL. gpu layers -1 is resolved into ret_n_gpu_layers.
+     */
+    hs_status (*estimate)(const char *path, const struct hs_model_params *params,
+                          const struct hs_rt_context_params *context,
+                          struct hs_rt_memory *ret_memory, int32_t *ret_n_ctx_train,
+                          int32_t *ret_n_gpu_layers, struct hs_error *err);
+
+    /* Tokens are appended to buf as int32_t. */
+    hs_status (*tokenize)(const hs_rt_model *model, const char *text, size_t len, bool add_special,
+                          bool parse_special, struct hs_buf *tokens, struct hs_error *err);
+    /* Bytes of one token appended to `text`; control tokens give nothing unless `special`. */
+    hs_status (*token_piece)(const hs_rt_model *model, int32_t token, bool special,
+                             struct hs_buf *text, struct hs_error *err);
+    hs_status (*detokenize)(const hs_rt_model *model, const int32_t *tokens, size_t n_tokens,
+                            bool unparse_special, struct hs_buf *text, struct hs_error *err);
+    bool (*is_eog)(const hs_rt_model *model, int32_t token);
+
+    /*
+     * Render messages to prompt text (to be tokenized with parse_special, without add_special).
+     * Errors: HS_INVALID_ARGUMENT with the template's own complaint.
+     */
+    hs_status (*render)(const hs_rt_model *model, const struct hs_rt_template_params *params,
+                        struct hs_buf *text, struct hs_rt_reasoning *ret_reasoning,
+                        struct hs_error *err);
+
+    /* Errors: HS_OUT_OF_MEMORY, HS_MODEL_TOO_LARGE, HS_INVALID_ARGUMENT (KV type without flash
+     * attention). */
+    hs_status (*context_new)(hs_rt_model *model, const struct hs_rt_context_params *params,
+                             hs_rt_context **ret_context, struct hs_error *err);
+    void (*context_free)(hs_rt_context *context);
+    int32_t (*context_n_ctx)(const hs_rt_context *context); /* cells really there */
+    void (*context_memory)(const hs_rt_context *context, struct hs_rt_memory *ret_memory);
+    /* Checked between graph nodes while decoding; true stops (CPU backends). May be NULL. */
+    void (*set_abort)(hs_rt_context *context, bool (*should_abort)(void *user), void *user);
+
+    /*
+     * Compute items[n_items], n_items <= n_batch; positions of each sequence continue where its KV
+     * ends. Logits of the items that want them can be sampled, by item index, until the next
+     * decode.
+     */
+    hs_status (*decode)(hs_rt_context *context, const struct hs_rt_batch_item *items,
+                        int32_t n_items, enum hs_rt_decode *ret_outcome, struct hs_error *err);
+    /* f32[n_vocab] of item i of the last decode; NULL when it had none. */
+    const float *(*logits)(const hs_rt_context *context, int32_t i);
+
+    /* KV of one sequence, positions [p0, p1), p1 < 0: to the end. false: this memory cannot cut
+     * there. */
+    bool (*kv_remove)(hs_rt_context *context, int32_t seq, int32_t p0, int32_t p1);
+    void (*kv_copy)(hs_rt_context *context, int32_t seq_from, int32_t seq_to, int32_t p0,
+                    int32_t p1);
+    /* Move positions [p0, p1) by delta. false when the memory cannot shift. */
+    bool (*kv_shift)(hs_rt_context *context, int32_t seq, int32_t p0, int32_t p1, int32_t delta);
+    int32_t (*kv_pos_min)(const hs_rt_context *context, int32_t seq); /* -1: empty */
+    int32_t (*kv_pos_max)(const hs_rt_context *context, int32_t seq); /* -1: empty */
+    void (*kv_clear)(hs_rt_context *context);
+
+    /* State of one sequence as bytes. flags: HS_RT_STATE_*. */
+    size_t (*state_size)(hs_rt_context *context, int32_t seq, uint32_t flags);
+    hs_status (*state_save)(hs_rt_context *context, int32_t seq, uint32_t flags, void *data,
+                            size_t size, size_t *ret_written, struct hs_error *err);
+    /* Replaces the sequence's state. HS_CONTEXT_FULL when cells are missing, HS_CORRUPT when it
+     * does not fit. */
+    hs_status (*state_load)(hs_rt_context *context, int32_t seq, uint32_t flags, const void *data,
+                            size_t size, struct hs_error *err);
+
+    /*
+     * A sampler chain for one request. HS_INVALID_ARGUMENT names the parameter that is out of
+     * range, the unknown sampler name or says that the grammar does not parse.
+     */
+    hs_status (*sampler_new)(const hs_rt_model *model, const struct hs_sampling *sampling,
+                             bool ignore_eos, int32_t n_ctx, hs_rt_sampler **ret_sampler,
+                             struct hs_error *err);
+    void (*sampler_free)(hs_rt_sampler *sampler);
+    uint32_t (*sampler_seed)(const hs_rt_sampler *sampler); /* the one in use */
+    /* Feed a token that was not sampled here (prompt tokens, for the penalties; the grammar is not
+     * advanced). */
+    void (*sampler_accept_prompt)(hs_rt_sampler *sampler, int32_t token);
+    /*
+     * Choose and accept a token from the logits of item i of the last decode.
+     * Out:    ret_logprobs (may be NULL when n_logprobs is 0): [1 + n_logprobs], the chosen token
+     * first, then the most likely ones of the unmodified distribution (log-softmax of the raw
+     * logits).
+     */
+    hs_status (*sample)(hs_rt_sampler *sampler, hs_rt_context *context, int32_t i,
+                        int32_t n_logprobs, int32_t *ret_token,
+                        struct hs_token_logprob *ret_logprobs, struct hs_error *err);
+};
+
+/* The table of LlamaCppEngine; lives as long as the process. */
+const struct hs_runtime *hs_runtime_llama(void);
+
+/* Release the backends at the end of a process (leak checkers); no model may be loaded. */
+void hs_runtime_llama_shutdown(void);
+
+#endif

@@ -1,0 +1,88 @@
+/*
+ * session_store.h - named sessions on disk: one folder each, the text in session.json, the KV state
+ * in kv.bin.
+ *
+ * session.json is replaced atomically after every turn, kv.bin likewise and never before the text;
+ * both carry what they belong to, so a kv.bin that does not fit its text (a crash between the two)
+ * is ignored. kill -9 at any moment loses at most the turn in progress. A process that opens a
+ * session holds a lock on it (flock on the folder's `lock`); a second one gets HS_BUSY.
+ *
+ * Formats: docs/formats.md. kv.bin: magic "HSKV", version, fingerprint, n_tokens, tokens, state
+ * bytes, SHA-256. Limits:  HS_SESSION_MAX_JSON bytes of text, names [A-Za-z0-9._-]{1,64} that do
+ * not begin with '.'. Errors:  HS_NOT_FOUND, HS_BUSY, HS_CORRUPT (which file, what),
+ * HS_INVALID_ARGUMENT (name), HS_IO. Threads: one hs_session_file by one thread at a time.
+ */
+#ifndef STORAGE_SESSION_STORE_H
+#define STORAGE_SESSION_STORE_H
+
+#include <stdbool.h>
+
+#include "hyprstream.h"
+
+#define HS_SESSION_MAX_JSON (256u << 20)
+#define HS_SESSION_NAME_MAX 64u
+
+typedef struct hs_session_file hs_session_file;
+
+/* The text part. Strings are owned by the struct; hs_session_record_free releases them. */
+struct hs_session_record {
+    char *model_name;
+    char *fingerprint;
+    struct hs_adapter_ref *adapters;
+    size_t n_adapters;
+    struct hs_message *messages;
+    size_t n_messages;
+    enum hs_overflow overflow;
+    int64_t created_unix_ms;
+    int64_t updated_unix_ms;
+    struct hs_generate_params *params; /* saved sampling settings; NULL: none */
+};
+
+/* The KV part. */
+struct hs_session_kv {
+    char fingerprint[65];
+    char cache_key[129]; /* model, adapters, versions and scales, KV type, library version: all must
+                            match */
+    int32_t *tokens;     /* [n_tokens], whose KV this is */
+    size_t n_tokens;
+    uint8_t *state;
+    size_t state_len;
+};
+
+bool hs_session_name_ok(const char *name);
+
+/* Open for reading and writing, taking the lock; `create`: make it when it is not there. */
+HS_CHECKED hs_status hs_session_file_open(const char *sessions_dir, const char *name, bool create,
+                                          hs_session_file **ret_file, struct hs_error *err);
+void hs_session_file_close(hs_session_file *file);
+
+/* HS_NOT_FOUND: nothing was saved yet. */
+HS_CHECKED hs_status hs_session_file_load(hs_session_file *file,
+                                          struct hs_session_record *ret_record,
+                                          struct hs_error *err);
+HS_CHECKED hs_status hs_session_file_save(hs_session_file *file,
+                                          const struct hs_session_record *record,
+                                          struct hs_error *err);
+HS_CHECKED hs_status hs_session_file_load_kv(hs_session_file *file, struct hs_session_kv *ret_kv,
+                                             struct hs_error *err);
+HS_CHECKED hs_status hs_session_file_save_kv(hs_session_file *file, const struct hs_session_kv *kv,
+                                             struct hs_error *err);
+HS_CHECKED hs_status hs_session_file_drop_kv(hs_session_file *file, struct hs_error *err);
+
+/* Names of the sessions in the folder, sorted; each and the array freed by hs_session_names_free.
+ */
+HS_CHECKED hs_status hs_session_store_list(const char *sessions_dir, char ***ret_names,
+                                           size_t *ret_n, struct hs_error *err);
+void hs_session_names_free(char **names, size_t n);
+/* Read the text without the lock (a consistent version, thanks to the atomic replacement). */
+HS_CHECKED hs_status hs_session_store_read(const char *sessions_dir, const char *name,
+                                           struct hs_session_record *ret_record,
+                                           uint64_t *ret_size_bytes, struct hs_error *err);
+/* HS_BUSY while another process has it open. */
+HS_CHECKED hs_status hs_session_store_remove(const char *sessions_dir, const char *name,
+                                             struct hs_error *err);
+
+void hs_session_record_free(struct hs_session_record *record);
+void hs_session_kv_free(struct hs_session_kv *kv);
+
+#endif
