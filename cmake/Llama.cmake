@@ -35,6 +35,8 @@ string(SHA256 hs_llama_flavour "${hs_llama_options};${HS_CPU_VARIANTS};${LLAMA_S
 string(SUBSTRING "${hs_llama_flavour}" 0 12 hs_llama_flavour)
 set(HS_LLAMA_BUILD "${HS_DEPS_DIR}/build/llama-${hs_llama_flavour}")
 
+file(MAKE_DIRECTORY "${HS_DEPS_DIR}/build")
+file(LOCK "${HS_DEPS_DIR}/build" DIRECTORY GUARD FILE TIMEOUT 3600) # two configures at once: one waits
 if(NOT EXISTS "${HS_LLAMA_BUILD}/hyprstream-complete")
     message(STATUS "Building llama.cpp (flavour ${hs_llama_flavour}); this takes minutes, once")
     find_program(HS_NINJA ninja)
