@@ -19,17 +19,28 @@
 /* Called when the worker should look again: the reader made room, or cancelled. Any thread. */
 typedef void (*hs_stream_wake_fn)(void *user);
 
+/* Capacity in events; smaller ones count as the least, which is what one step and its end can post
+ * (twice HS_PIECES_MAX of token_processor.h). */
+#define HS_STREAM_CAPACITY_MIN 8
+#define HS_STREAM_CAPACITY_MAX 65536
+
+/* capacity 0: 256. HS_INVALID_ARGUMENT outside 0..HS_STREAM_CAPACITY_MAX. */
 HS_CHECKED hs_status hs_stream_new(int32_t capacity, hs_stream_wake_fn wake, void *user,
                                    hs_stream **ret_stream, struct hs_error *err);
+/* A worker that lets go of a stream it did not finish leaves its reader an HS_INTERNAL error. */
 void hs_stream_unref(hs_stream *stream);
-/* The worker goes away before the stream: no more wake calls after this returns. */
+/* The worker goes away before the stream: no more wake calls after this returns. It waits for calls
+ * under way, so hold no lock that `wake` takes. */
 void hs_stream_detach(hs_stream *stream);
 
+/* n_events <= HS_STREAM_CAPACITY_MIN. false: `wake` is called as soon as there is that much room.
+ */
 bool hs_stream_has_room(hs_stream *stream, int32_t n_events);
 bool hs_stream_is_cancelled(hs_stream *stream);
 /*
  * Queue a text event; text is copied. logprobs: [n_tokens * (1 + n_top)] or NULL, copied.
- * HS_LIMIT when there was no room, HS_OUT_OF_MEMORY; nothing is queued then.
+ * HS_LIMIT when there was no room, HS_OUT_OF_MEMORY, HS_INVALID_ARGUMENT for HS_EVENT_DONE and
+ * after hs_stream_finish; nothing is queued then.
  */
 HS_CHECKED hs_status hs_stream_post(hs_stream *stream, enum hs_event_type type, const char *text,
                                     size_t len, int32_t n_tokens,

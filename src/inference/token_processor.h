@@ -7,12 +7,16 @@
  * streaming stays smooth. Bytes that can never become UTF-8 leave as U+FFFD (one per maximal
  * invalid subpart, Unicode 15 section 3.9).
  *
- * Rules:   stop strings are looked for in content only, not in reasoning; the earliest match ends
- * the text, the match itself and what follows is dropped; of matches that begin at one place the
- * first listed wins. Whitespace right after the reasoning's end tag is dropped, as is the newline
- * right after its start tag. Limits:  HS_STOP_MAX stop strings of HS_STOP_MAX_BYTES each; empty
- * ones are HS_INVALID_ARGUMENT. Errors:  HS_INVALID_ARGUMENT, HS_LIMIT, HS_OUT_OF_MEMORY. Threads:
- * one thread at a time.
+ * Rules:   stop strings are looked for in content only, not in reasoning, after invalid bytes were
+ * replaced; the match that begins earliest ends the text, the match itself and what follows is
+ * dropped; of matches that begin at one place the first listed wins, and a start tag before them
+ * all. A reasoning block counts only at the start of the answer, with nothing but white space
+ * before it; later tags are content, as all tags are when reasoning is not split. White space right
+ * after the end tag is dropped, as is one newline right after the start tag or at the start of an
+ * answer that starts in reasoning. Limits:  HS_STOP_MAX stop strings of HS_STOP_MAX_BYTES each;
+ * empty ones, ones that are not UTF-8 and a start tag without an end tag are HS_INVALID_ARGUMENT.
+ * Errors:  HS_INVALID_ARGUMENT, HS_LIMIT, HS_OUT_OF_MEMORY (nothing was taken, push again).
+ * Threads: one thread at a time.
  */
 #ifndef INFERENCE_TOKEN_PROCESSOR_H
 #define INFERENCE_TOKEN_PROCESSOR_H
@@ -50,7 +54,8 @@ HS_CHECKED hs_status hs_token_processor_new(const struct hs_token_processor_para
                                             hs_token_processor **ret_processor,
                                             struct hs_error *err);
 void hs_token_processor_free(hs_token_processor *processor);
-/* Bytes of the next token, any number of them, invalid UTF-8 allowed. */
+/* Bytes of the next token, any number of them, invalid UTF-8 allowed. After a stop: nothing more
+ * comes. HS_INVALID_ARGUMENT after finish. */
 HS_CHECKED hs_status hs_token_processor_push(hs_token_processor *processor, const char *bytes,
                                              size_t len, struct hs_token_output *ret_output);
 /* The end: what was held back leaves (a cut-off code point as U+FFFD). */
