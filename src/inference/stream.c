@@ -8,8 +8,9 @@
 #include "base/error.h"
 #include "base/mem.h"
 
-#define INLINE_BYTES 40u /* a token's text nearly always fits, so that posting does not allocate   \
-                          */
+#define INLINE_BYTES                                                                               \
+    40u /* a token's text nearly always fits, so that posting does not allocate                    \
+         */
 #define DEFAULT_CAPACITY 256
 
 /* One queued event. Heap memory stays with the slot and serves the events after it. */

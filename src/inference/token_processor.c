@@ -8,6 +8,8 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 
+#define REPLACEMENT "\xEF\xBF\xBD" /* U+FFFD */
+
 /* Where in the answer the scanner stands. */
 enum scan_mode {
     SCAN_START,           /* nothing but white space so far: a reasoning block may begin */
@@ -189,7 +191,7 @@ static void append_reserved(struct hs_buf *buf, const void *bytes, size_t len)
 
 static void append_replacement(struct hs_buf *buf)
 {
-    append_reserved(buf, "\xEF\xBF\xBD", 3);
+    append_reserved(buf, REPLACEMENT, 3);
 }
 
 static void decode_byte(struct utf8_partial *partial, unsigned char byte, struct hs_buf *text)
@@ -222,40 +224,51 @@ static bool is_space(char c)
     return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-/* `is_end`: the text will not grow. */
-static enum match match_at(const struct pattern *pattern, const char *text, size_t len, bool is_end)
+/* One pass over the undecided text. */
+struct scan {
+    const char *text;
+    size_t len, pos;
+    bool is_end;                        /* the text will not grow, */
+    const struct utf8_partial *partial; /* else it goes on with this */
+    struct hs_token_output *output;
+};
+
+/* Whether text that goes on with the code point begun can go on with rest[len]. */
+static bool can_become(const struct utf8_partial *partial, const char *rest, size_t len)
 {
-    size_t n = len < pattern->len ? len : pattern->len;
-    if (memcmp(pattern->bytes, text, n) != 0) {
+    if (partial->n_needed == 0 || (len >= 3 && memcmp(rest, REPLACEMENT, 3) == 0)) {
+        return true;
+    }
+    return len > partial->n_bytes && memcmp(rest, partial->bytes, partial->n_bytes) == 0;
+}
+
+static enum match match_at(const struct scan *scan, const struct pattern *pattern)
+{
+    size_t left = scan->len - scan->pos;
+    size_t n = left < pattern->len ? left : pattern->len;
+    if (memcmp(pattern->bytes, scan->text + scan->pos, n) != 0) {
         return MATCH_NO;
     }
     if (n == pattern->len) {
         return MATCH_YES;
     }
-    return is_end ? MATCH_NO : MATCH_MAYBE;
+    bool may_grow =
+        !scan->is_end && can_become(scan->partial, pattern->bytes + n, pattern->len - n);
+    return may_grow ? MATCH_MAYBE : MATCH_NO;
 }
 
-static enum match match_stop(const hs_token_processor *processor, const char *text, size_t len,
-                             bool is_end)
+static enum match match_stop(const hs_token_processor *processor, const struct scan *scan)
 {
     enum match best = MATCH_NO;
-    if (!processor->first_byte_of_stop[(unsigned char)text[0]]) {
+    if (!processor->first_byte_of_stop[(unsigned char)scan->text[scan->pos]]) {
         return MATCH_NO;
     }
     for (int32_t i = 0; i < processor->n_stop && best != MATCH_YES; i++) {
-        enum match match = match_at(&processor->stop[i], text, len, is_end);
+        enum match match = match_at(scan, &processor->stop[i]);
         best = match > best ? match : best;
     }
     return best;
 }
-
-/* One pass over the undecided text. */
-struct scan {
-    const char *text;
-    size_t len, pos;
-    bool is_end;
-    struct hs_token_output *output;
-};
 
 static void emit(struct scan *scan, enum hs_event_type type, size_t begin)
 {
@@ -272,18 +285,16 @@ static bool scan_content(hs_token_processor *processor, struct scan *scan)
     size_t begin = scan->pos;
     bool is_stuck = false;
     while (scan->pos < scan->len) {
-        const char *here = scan->text + scan->pos;
-        size_t left = scan->len - scan->pos;
         enum match match = MATCH_NO;
         if (processor->mode == SCAN_START) {
-            match = match_at(&processor->start_tag, here, left, scan->is_end);
+            match = match_at(scan, &processor->start_tag);
             if (match == MATCH_YES) {
                 processor->mode = SCAN_REASONING_FIRST;
                 break;
             }
         }
         if (match == MATCH_NO) {
-            match = match_stop(processor, here, left, scan->is_end);
+            match = match_stop(processor, scan);
             if (match == MATCH_YES) {
                 processor->mode = SCAN_STOPPED;
                 break;
@@ -293,7 +304,7 @@ static bool scan_content(hs_token_processor *processor, struct scan *scan)
             is_stuck = true;
             break;
         }
-        if (processor->mode == SCAN_START && !is_space(here[0])) {
+        if (processor->mode == SCAN_START && !is_space(scan->text[scan->pos])) {
             processor->mode = SCAN_CONTENT;
         }
         scan->pos++;
@@ -311,8 +322,7 @@ static bool scan_reasoning(hs_token_processor *processor, struct scan *scan)
     size_t begin = scan->pos;
     enum match match = MATCH_NO;
     while (scan->pos < scan->len) {
-        match = match_at(&processor->end_tag, scan->text + scan->pos, scan->len - scan->pos,
-                         scan->is_end);
+        match = match_at(scan, &processor->end_tag);
         if (match != MATCH_NO) {
             break;
         }
@@ -333,6 +343,7 @@ static void scan_text(hs_token_processor *processor, bool is_end,
     struct scan scan = {.text = processor->text.data,
                         .len = processor->text.len,
                         .is_end = is_end,
+                        .partial = &processor->partial,
                         .output = ret_output};
     bool can_go_on = true;
     while (can_go_on && scan.pos < scan.len && processor->mode != SCAN_STOPPED) {
