@@ -1,0 +1,376 @@
+/* session_store_json.c - session.json: the text of a session, as docs/formats.md describes it. */
+#include "session_store_internal.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+#include "base/utf8.h"
+
+static const char FORMAT_NAME[] = "hyprstream-session";
+static const char *const OVERFLOW_NAMES[] = {
+    [HS_OVERFLOW_STOP] = "stop",
+    [HS_OVERFLOW_SHIFT] = "shift",
+};
+
+/* ---- reading ---- */
+
+static hs_status corrupt(struct hs_error *err, const char *what)
+{
+    hs_error_set(err, HS_CORRUPT, "session.json is damaged: %s", what);
+    hs_error_hint(err, "repair the file by hand or remove the session; saving sets it aside as "
+                       "session.json.corrupt-<time>");
+    return HS_CORRUPT;
+}
+
+static hs_status copy_string(const json_t *value, char **ret_copy, struct hs_error *err)
+{
+    char *copy = hs_strndup(json_string_value(value), json_string_length(value));
+    if (copy == NULL)
+        return hs_error_nomem(err, "text of a session");
+    *ret_copy = copy;
+    return HS_OK;
+}
+
+static hs_status read_string(const json_t *object, const char *key, char **ret_text,
+                             struct hs_error *err)
+{
+    const json_t *value = json_object_get(object, key);
+    if (!json_is_string(value)) {
+        char what[64];
+        snprintf(what, sizeof what, "\"%s\" is no string", key);
+        return corrupt(err, what);
+    }
+    return copy_string(value, ret_text, err);
+}
+
+static hs_status read_time(const json_t *object, const char *key, int64_t *ret_ms,
+                           struct hs_error *err)
+{
+    const json_t *value = json_object_get(object, key);
+    if (!json_is_integer(value)) {
+        char what[64];
+        snprintf(what, sizeof what, "\"%s\" is no integer", key);
+        return corrupt(err, what);
+    }
+    *ret_ms = json_integer_value(value);
+    return HS_OK;
+}
+
+static hs_status read_overflow(const json_t *root, enum hs_overflow *ret_overflow,
+                               struct hs_error *err)
+{
+    const json_t *value = json_object_get(root, "overflow");
+    for (int i = HS_OVERFLOW_STOP; i <= HS_OVERFLOW_SHIFT; i++) {
+        if (json_is_string(value) && strcmp(json_string_value(value), OVERFLOW_NAMES[i]) == 0) {
+            *ret_overflow = (enum hs_overflow)i;
+            return HS_OK;
+        }
+    }
+    return corrupt(err, "\"overflow\" is neither \"stop\" nor \"shift\"");
+}
+
+static hs_status read_message(const json_t *item, struct hs_message *message, struct hs_error *err)
+{
+    char *text = NULL;
+    hs_status status = read_string(item, "role", &text, err);
+    if (status != HS_OK)
+        return status;
+    message->role = text;
+    status = read_string(item, "content", &text, err);
+    if (status != HS_OK)
+        return status;
+    message->content = text;
+    if (json_object_get(item, "reasoning") == NULL)
+        return HS_OK;
+    status = read_string(item, "reasoning", &text, err);
+    if (status == HS_OK)
+        message->reasoning = text;
+    return status;
+}
+
+static hs_status read_messages(const json_t *root, struct hs_session_record *record,
+                               struct hs_error *err)
+{
+    const json_t *list = json_object_get(root, "messages");
+    if (!json_is_array(list))
+        return corrupt(err, "\"messages\" is no list");
+    size_t n = json_array_size(list);
+    record->messages = hs_calloc(n, sizeof *record->messages);
+    if (record->messages == NULL)
+        return hs_error_nomem(err, "messages of a session");
+    record->n_messages = n;
+    for (size_t i = 0; i < n; i++) {
+        hs_status status = read_message(json_array_get(list, i), &record->messages[i], err);
+        if (status != HS_OK) {
+            hs_error_prefix(err, "message %zu", i);
+            return status;
+        }
+    }
+    return HS_OK;
+}
+
+static hs_status read_adapters(const json_t *root, struct hs_session_record *record,
+                               struct hs_error *err)
+{
+    const json_t *list = json_object_get(root, "adapters");
+    if (!json_is_array(list))
+        return corrupt(err, "\"adapters\" is no list");
+    size_t n = json_array_size(list);
+    record->adapters = hs_calloc(n, sizeof *record->adapters);
+    if (record->adapters == NULL)
+        return hs_error_nomem(err, "adapters of a session");
+    record->n_adapters = n;
+    for (size_t i = 0; i < n; i++) {
+        const json_t *item = json_array_get(list, i);
+        const json_t *scale = json_object_get(item, "scale");
+        char *name = NULL;
+        hs_status status = read_string(item, "name", &name, err);
+        if (status != HS_OK)
+            return status;
+        record->adapters[i].name = name;
+        record->adapters[i].scale = (float)json_number_value(scale);
+        if (!json_is_number(scale) || !isfinite(record->adapters[i].scale))
+            return corrupt(err, "an adapter's \"scale\" is no number");
+    }
+    return HS_OK;
+}
+
+static hs_status check_version(const json_t *root, struct hs_error *err)
+{
+    const json_t *format = json_object_get(root, "format");
+    const json_t *version = json_object_get(root, "version");
+    if (!json_is_string(format) || strcmp(json_string_value(format), FORMAT_NAME) != 0)
+        return corrupt(err, "it does not say \"format\": \"hyprstream-session\"");
+    if (!json_is_integer(version) || json_integer_value(version) < 1)
+        return corrupt(err, "\"version\" is no positive integer");
+    if (json_integer_value(version) > HS_SESSION_JSON_VERSION) {
+        hs_error_set(err, HS_UNSUPPORTED_VERSION,
+                     "session.json has version %" JSON_INTEGER_FORMAT
+                     "; this program reads up to %d",
+                     json_integer_value(version), HS_SESSION_JSON_VERSION);
+        hs_error_hint(err, "a newer hyprstream wrote it: use that one, or another session");
+        return HS_UNSUPPORTED_VERSION;
+    }
+    return HS_OK;
+}
+
+static hs_status read_record(const json_t *root, struct hs_session_record *record,
+                             struct hs_error *err)
+{
+    hs_status status = check_version(root, err);
+    if (status == HS_OK)
+        status = read_string(root, "model", &record->model_name, err);
+    if (status == HS_OK)
+        status = read_string(root, "fingerprint", &record->fingerprint, err);
+    if (status == HS_OK)
+        status = read_time(root, "created_unix_ms", &record->created_unix_ms, err);
+    if (status == HS_OK)
+        status = read_time(root, "updated_unix_ms", &record->updated_unix_ms, err);
+    if (status == HS_OK)
+        status = read_overflow(root, &record->overflow, err);
+    if (status == HS_OK)
+        status = read_adapters(root, record, err);
+    if (status == HS_OK)
+        status = read_messages(root, record, err);
+    json_t *params = json_object_get(root, "params");
+    if (status == HS_OK && params != NULL)
+        status = hs_session_params_parse(params, &record->params, err);
+    return status;
+}
+
+static void json_freep(json_t **value)
+{
+    json_decref(*value);
+}
+
+hs_status hs_session_record_parse(const char *text, size_t len,
+                                  struct hs_session_record *ret_record, struct hs_error *err)
+{
+    if (len > HS_SESSION_MAX_JSON)
+        return hs_error_set(err, HS_LIMIT, "session.json has %zu bytes, more than %u", len,
+                            HS_SESSION_MAX_JSON);
+    json_error_t error;
+    HS_CLEANUP(json_freep) json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
+    if (root == NULL && json_error_code(&error) == json_error_out_of_memory)
+        return hs_error_nomem(err, "session.json");
+    if (root == NULL) {
+        /* jansson's own text may quote what it stumbled over: the conversation. */
+        char what[64];
+        snprintf(what, sizeof what, "not valid JSON at line %d, column %d", error.line,
+                 error.column);
+        return corrupt(err, what);
+    }
+    struct hs_session_record record = {0};
+    hs_status status = read_record(root, &record, err);
+    if (status != HS_OK) {
+        hs_session_record_free(&record);
+        return status;
+    }
+    *ret_record = record;
+    return HS_OK;
+}
+
+/* ---- writing ---- */
+
+/* A missing or ill-formed text is the caller's mistake; what remains is a lack of memory. */
+static hs_status put_string(json_t *object, const char *key, const char *text, struct hs_error *err)
+{
+    if (text == NULL || !hs_utf8_valid(text, strlen(text)))
+        return hs_error_set(err, HS_INVALID_ARGUMENT, "a session's \"%s\" is %s", key,
+                            text == NULL ? "missing" : "not valid UTF-8");
+    if (json_object_set_new(object, key, json_string(text)) != 0)
+        return hs_error_nomem(err, "text of a session");
+    return HS_OK;
+}
+
+static hs_status put_int(json_t *object, const char *key, int64_t value, struct hs_error *err)
+{
+    if (json_object_set_new(object, key, json_integer(value)) != 0)
+        return hs_error_nomem(err, "text of a session");
+    return HS_OK;
+}
+
+/* A new object at the end of the list `list`. */
+static hs_status add_object(json_t *list, json_t **ret_object, struct hs_error *err)
+{
+    json_t *object = json_object();
+    if (json_array_append_new(list, object) != 0)
+        return hs_error_nomem(err, "text of a session");
+    *ret_object = object;
+    return HS_OK;
+}
+
+/* A new list under `key`. */
+static hs_status put_list(json_t *object, const char *key, json_t **ret_list, struct hs_error *err)
+{
+    json_t *list = json_array();
+    if (json_object_set_new(object, key, list) != 0)
+        return hs_error_nomem(err, "text of a session");
+    *ret_list = list;
+    return HS_OK;
+}
+
+static hs_status put_messages(json_t *root, const struct hs_session_record *record,
+                              struct hs_error *err)
+{
+    json_t *list = NULL, *object = NULL;
+    hs_status status = put_list(root, "messages", &list, err);
+    for (size_t i = 0; status == HS_OK && i < record->n_messages; i++) {
+        const struct hs_message *message = &record->messages[i];
+        status = add_object(list, &object, err);
+        if (status == HS_OK)
+            status = put_string(object, "role", message->role, err);
+        if (status == HS_OK)
+            status = put_string(object, "content", message->content, err);
+        if (status == HS_OK && message->reasoning != NULL)
+            status = put_string(object, "reasoning", message->reasoning, err);
+        if (status != HS_OK)
+            hs_error_prefix(err, "message %zu", i);
+    }
+    return status;
+}
+
+static hs_status put_adapters(json_t *root, const struct hs_session_record *record,
+                              struct hs_error *err)
+{
+    json_t *list = NULL, *object = NULL;
+    hs_status status = put_list(root, "adapters", &list, err);
+    for (size_t i = 0; status == HS_OK && i < record->n_adapters; i++) {
+        const struct hs_adapter_ref *adapter = &record->adapters[i];
+        if (!isfinite(adapter->scale))
+            return hs_error_set(err, HS_INVALID_ARGUMENT, "the scale of adapter %zu is not finite",
+                                i);
+        status = add_object(list, &object, err);
+        if (status == HS_OK)
+            status = put_string(object, "name", adapter->name, err);
+        if (status == HS_OK && json_object_set_new(object, "scale", json_real(adapter->scale)) != 0)
+            return hs_error_nomem(err, "text of a session");
+    }
+    return status;
+}
+
+static hs_status put_record(json_t *root, const struct hs_session_record *record,
+                            struct hs_error *err)
+{
+    if (record->overflow != HS_OVERFLOW_STOP && record->overflow != HS_OVERFLOW_SHIFT)
+        return hs_error_set(err, HS_INVALID_ARGUMENT, "a session's overflow is %d",
+                            (int)record->overflow);
+    hs_status status = put_string(root, "format", FORMAT_NAME, err);
+    if (status == HS_OK)
+        status = put_int(root, "version", HS_SESSION_JSON_VERSION, err);
+    if (status == HS_OK)
+        status = put_string(root, "model", record->model_name, err);
+    if (status == HS_OK)
+        status = put_string(root, "fingerprint", record->fingerprint, err);
+    if (status == HS_OK)
+        status = put_int(root, "created_unix_ms", record->created_unix_ms, err);
+    if (status == HS_OK)
+        status = put_int(root, "updated_unix_ms", record->updated_unix_ms, err);
+    if (status == HS_OK)
+        status = put_string(root, "overflow", OVERFLOW_NAMES[record->overflow], err);
+    if (status == HS_OK)
+        status = put_adapters(root, record, err);
+    json_t *params = NULL;
+    if (status == HS_OK && record->params != NULL)
+        status = hs_session_params_format(record->params, &params, err);
+    if (status == HS_OK && params != NULL && json_object_set_new(root, "params", params) != 0)
+        status = hs_error_nomem(err, "parameters of a session");
+    if (status == HS_OK)
+        status = put_messages(root, record, err);
+    return status;
+}
+
+struct dump {
+    struct hs_buf *text;
+    hs_status status;
+};
+
+static int dump_append(const char *data, size_t len, void *user)
+{
+    struct dump *dump = user;
+    dump->status = hs_buf_append(dump->text, data, len);
+    return dump->status == HS_OK ? 0 : -1;
+}
+
+hs_status hs_session_record_format(const struct hs_session_record *record, struct hs_buf *text,
+                                   struct hs_error *err)
+{
+    HS_CLEANUP(json_freep) json_t *root = json_object();
+    if (root == NULL)
+        return hs_error_nomem(err, "text of a session");
+    hs_status status = put_record(root, record, err);
+    if (status != HS_OK)
+        return status;
+    struct dump dump = {.text = text, .status = HS_OK};
+    /* Every real number here is a float; nine digits bring it back exactly. */
+    if (json_dump_callback(root, dump_append, &dump, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) == 0)
+        return HS_OK;
+    if (dump.status == HS_LIMIT) {
+        hs_error_set(err, HS_LIMIT, "the session's text is longer than %zu bytes", text->max);
+        hs_error_hint(err, "start a new session, or clear this one");
+        return HS_LIMIT;
+    }
+    return hs_error_nomem(err, "text of a session");
+}
+
+void hs_session_record_free(struct hs_session_record *record)
+{
+    if (record == NULL)
+        return;
+    hs_free(record->model_name);
+    hs_free(record->fingerprint);
+    for (size_t i = 0; i < record->n_adapters; i++)
+        hs_free((char *)record->adapters[i].name);
+    hs_free(record->adapters);
+    for (size_t i = 0; i < record->n_messages; i++) {
+        hs_free((char *)record->messages[i].role);
+        hs_free((char *)record->messages[i].content);
+        hs_free((char *)record->messages[i].reasoning);
+    }
+    hs_free(record->messages);
+    hs_session_params_free(record->params);
+    *record = (struct hs_session_record){0};
+}
