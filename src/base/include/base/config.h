@@ -5,7 +5,9 @@
  * A row gives name ("ctx-size"), type, default, range and text; from it come the flag --ctx-size,
  * the variable HYPRSTREAM_CTX_SIZE, the key `ctx-size` of the file, the help text, the man page and
  * the completions. File: `key = value` lines, '#' comments, values bare or in double quotes (a
- * subset of TOML 1.0, no tables).
+ * subset of TOML 1.0, no tables), lists also as ["a", "b"]; UTF-8, at most 1 MiB. A setting that
+ * stands twice: the last one wins and the log warns. An empty STRING, PATH or LIST unsets what a
+ * lower source says; an empty variable counts as not there. Sources may be loaded in any order.
  *
  * Owner:   struct hs_config holds its values; hs_config_free releases them.
  * Threads: filled by one thread, then read-only.
@@ -76,6 +78,9 @@ HS_CHECKED hs_status hs_config_init(struct hs_config *ret_config,
 /* A missing file is HS_OK unless `must_exist`. */
 HS_CHECKED hs_status hs_config_load_file(struct hs_config *config, const char *path,
                                          bool must_exist, struct hs_error *err);
+/* The same for text[len] that was read from `origin`. */
+HS_CHECKED hs_status hs_config_load_text(struct hs_config *config, const char *text, size_t len,
+                                         const char *origin, struct hs_error *err);
 HS_CHECKED hs_status hs_config_load_env(struct hs_config *config, struct hs_error *err);
 /* value NULL: the flag stood alone (BOOL only). LIST flags append to earlier flags, replace lower
  * sources. */

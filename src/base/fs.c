@@ -1,0 +1,252 @@
+/* fs.c - folders, whole-file reads, removal and path arithmetic; fs_atomic.c has the atomic
+ * replacement. */
+#include "base/fs.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+
+#define READ_CHUNK (64u << 10)
+#define REMOVE_DEPTH_MAX 256 /* one open folder each */
+
+static bool is_folder(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+static hs_status make_folder(const char *folder, const char *path, struct hs_error *err)
+{
+    if (mkdir(folder, 0700) == 0) {
+        return HS_OK;
+    }
+    int cause = errno;
+    if (is_folder(folder)) {
+        return HS_OK;
+    }
+    if (cause == EEXIST) {
+        hs_error_set(err, HS_ALREADY_EXISTS,
+                     "cannot make the folder '%s': '%s' exists and is not a folder", path, folder);
+        return hs_error_hint(err, "move it away or choose another place"), HS_ALREADY_EXISTS;
+    }
+    return hs_error_errno(err, cause, "make the folder", folder);
+}
+
+hs_status hs_fs_mkdir_p(const char *path, struct hs_error *err)
+{
+    if (path[0] == '\0') {
+        return hs_error_set(err, HS_INVALID_ARGUMENT, "cannot make a folder: its name is empty");
+    }
+    if (is_folder(path)) {
+        return HS_OK;
+    }
+    HS_CLEANUP(hs_freep) char *folder = hs_strdup(path);
+    if (folder == NULL) {
+        return hs_error_nomem(err, "the name of a folder");
+    }
+    for (char *p = folder + 1; *p != '\0'; p++) {
+        if (*p != '/') {
+            continue;
+        }
+        *p = '\0';
+        hs_status status = make_folder(folder, path, err);
+        if (status != HS_OK) {
+            return status;
+        }
+        *p = '/';
+    }
+    return make_folder(folder, path, err);
+}
+
+static hs_status read_limit(const char *path, size_t max, struct hs_error *err)
+{
+    return hs_error_set(err, HS_LIMIT, "cannot read '%s': larger than the limit of %zu bytes", path,
+                        max);
+}
+
+/* Append what fd still gives to buf. */
+static hs_status read_rest(int fd, const char *path, struct hs_buf *buf, struct hs_error *err)
+{
+    for (;;) {
+        size_t room = buf->max - buf->len;
+        size_t want = room < READ_CHUNK ? room : READ_CHUNK;
+        char extra;
+        if (hs_buf_reserve(buf, want) != HS_OK) {
+            return hs_error_nomem(err, path);
+        }
+        ssize_t n = want == 0 ? read(fd, &extra, 1) : read(fd, buf->data + buf->len, want);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n < 0) {
+            return hs_error_errno(err, errno, "read", path);
+        }
+        if (n > 0 && want == 0) {
+            return read_limit(path, buf->max, err);
+        }
+        buf->len += (size_t)n;
+        buf->data[buf->len] = '\0';
+        if (n == 0) {
+            return HS_OK;
+        }
+    }
+}
+
+hs_status hs_fs_read(const char *path, struct hs_buf *buf, struct hs_error *err)
+{
+    HS_CLEANUP(hs_closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return hs_error_errno(err, errno, "read", path);
+    }
+    struct stat info;
+    if (fstat(fd, &info) != 0) {
+        return hs_error_errno(err, errno, "read", path);
+    }
+    if (S_ISDIR(info.st_mode)) {
+        return hs_error_errno(err, EISDIR, "read", path);
+    }
+    if (S_ISREG(info.st_mode)) {
+        /* one allocation for the whole file, and no reading of one that cannot fit */
+        hs_status status = hs_buf_reserve(buf, (size_t)info.st_size);
+        if (status != HS_OK) {
+            return status == HS_LIMIT ? read_limit(path, buf->max, err) : hs_error_nomem(err, path);
+        }
+    }
+    size_t before = buf->len;
+    hs_status status = read_rest(fd, path, buf, err);
+    if (status != HS_OK) {
+        buf->len = before;
+        if (buf->data != NULL) {
+            buf->data[before] = '\0';
+        }
+    }
+    return status;
+}
+
+static void closedirp(DIR **dir)
+{
+    if (*dir != NULL) {
+        closedir(*dir);
+    }
+}
+
+static hs_status remove_at(int parent, const char *name, const char *top, int depth,
+                           struct hs_error *err);
+
+/* Remove what is in the open folder; *ret_n counts, as readdir may skip entries while others go. */
+static hs_status remove_entries(DIR *dir, const char *top, int depth, size_t *ret_n,
+                                struct hs_error *err)
+{
+    *ret_n = 0;
+    rewinddir(dir);
+    for (;;) {
+        errno = 0;
+        const struct dirent *entry = readdir(dir);
+        if (entry == NULL) {
+            return errno == 0 ? HS_OK : hs_error_errno(err, errno, "remove", top);
+        }
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) {
+            continue;
+        }
+        hs_status status = remove_at(dirfd(dir), entry->d_name, top, depth + 1, err);
+        if (status != HS_OK) {
+            return status;
+        }
+        ++*ret_n;
+    }
+}
+
+static hs_status remove_folder(int parent, const char *name, const char *top, int depth,
+                               int unlink_errno, struct hs_error *err)
+{
+    if (depth > REMOVE_DEPTH_MAX) {
+        return hs_error_set(err, HS_LIMIT, "cannot remove '%s': folders are nested over %d deep",
+                            top, REMOVE_DEPTH_MAX);
+    }
+    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0) {
+        bool is_no_folder = errno == ENOTDIR || errno == ELOOP;
+        return hs_error_errno(err, is_no_folder ? unlink_errno : errno, "remove", top);
+    }
+    HS_CLEANUP(closedirp) DIR *dir = fdopendir(fd);
+    if (dir == NULL) {
+        int cause = errno;
+        close(fd);
+        return hs_error_errno(err, cause, "remove", top);
+    }
+    size_t n = 0;
+    do {
+        hs_status status = remove_entries(dir, top, depth, &n, err);
+        if (status != HS_OK) {
+            return status;
+        }
+    } while (n > 0);
+    if (unlinkat(parent, name, AT_REMOVEDIR) != 0 && errno != ENOENT) {
+        return hs_error_errno(err, errno, "remove", top);
+    }
+    return HS_OK;
+}
+
+static hs_status remove_at(int parent, const char *name, const char *top, int depth,
+                           struct hs_error *err)
+{
+    if (unlinkat(parent, name, 0) == 0 || errno == ENOENT) {
+        return HS_OK;
+    }
+    if (errno != EISDIR && errno != EPERM) { /* EPERM: what POSIX has for a folder */
+        return hs_error_errno(err, errno, "remove", top);
+    }
+    return remove_folder(parent, name, top, depth, errno, err);
+}
+
+hs_status hs_fs_remove_all(const char *path, struct hs_error *err)
+{
+    HS_CLEANUP(hs_freep) char *name = hs_strdup(path);
+    if (name == NULL) {
+        return hs_error_nomem(err, "the name of a file");
+    }
+    size_t len = strlen(name);
+    while (len > 0 && name[len - 1] == '/') { /* "link/" would mean what the link leads to */
+        name[--len] = '\0';
+    }
+    const char *slash = strrchr(name, '/');
+    const char *last = slash == NULL ? name : slash + 1;
+    if (last[0] == '\0' || strcmp(last, ".") == 0 || strcmp(last, "..") == 0) {
+        return hs_error_set(err, HS_INVALID_ARGUMENT, "refusing to remove '%s'", path);
+    }
+    return remove_at(AT_FDCWD, name, path, 0, err);
+}
+
+char *hs_fs_join(const char *a, const char *b)
+{
+    size_t len = strlen(a);
+    if (b[0] == '/' || len == 0) {
+        return hs_strdup(b);
+    }
+    if (b[0] == '\0') {
+        return hs_strdup(a);
+    }
+    return hs_asprintf("%s%s%s", a, a[len - 1] == '/' ? "" : "/", b);
+}
+
+hs_status hs_fs_realpath(const char *path, char **ret_path, struct hs_error *err)
+{
+    char resolved[PATH_MAX];
+    if (realpath(path, resolved) == NULL) {
+        return hs_error_errno(err, errno, "find", path);
+    }
+    char *copy = hs_strdup(resolved);
+    if (copy == NULL) {
+        return hs_error_nomem(err, "a path");
+    }
+    *ret_path = copy;
+    return HS_OK;
+}
