@@ -1,6 +1,6 @@
 # The flags of our own code; dependencies never see them.
 option(HS_WERROR "Treat warnings as errors" OFF)
-set(HS_SANITIZE "" CACHE STRING "address (with undefined), thread, or empty")
+set(HS_SANITIZE "" CACHE STRING "address (with undefined), thread, fuzz (clang's libFuzzer with address), or empty")
 add_library(hs_flags INTERFACE)
 target_compile_features(hs_flags INTERFACE c_std_17)
 target_compile_definitions(hs_flags INTERFACE _GNU_SOURCE)
@@ -14,6 +14,9 @@ if(HS_SANITIZE STREQUAL "address")
         -fno-omit-frame-pointer)
 elseif(HS_SANITIZE STREQUAL "thread")
     set(hs_sanitize_flags -fsanitize=thread -fno-omit-frame-pointer)
+elseif(HS_SANITIZE STREQUAL "fuzz")
+    set(hs_sanitize_flags -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+        -fno-omit-frame-pointer)
 endif()
 target_compile_options(hs_flags INTERFACE ${hs_sanitize_flags})
 target_link_options(hs_flags INTERFACE ${hs_sanitize_flags})

@@ -1,0 +1,100 @@
+# The few commands of hyprstream; `make help` lists them. CMake does the building (CMakePresets.json), scripts/bootstrap
+# the fetching. Options for CMake go through CMAKE_ARGS, and every GGML_* variable is handed on by itself:
+#
+#   make chat GGML_CUDA=1
+#   make chat CMAKE_ARGS="-DGGML_VULKAN=ON -DLLAMA_DIR=/opt/llama"
+
+PROMPT ?= Hello
+PREFIX ?= /usr/local
+FUZZ_SECONDS ?= 60
+CMAKE_ARGS ?=
+TEST_ARGS ?=
+
+HANDED_ON := $(sort $(filter GGML_% HS_CPU_VARIANTS LLAMA_DIR,$(.VARIABLES)))
+OPTIONS = $(foreach v,$(HANDED_ON),'-D$(v)=$($(v))') $(CMAKE_ARGS)
+# With an installed llama.cpp there is no source to fetch.
+BOOTSTRAP = $(if $(findstring LLAMA_DIR=,$(CMAKE_ARGS)),LLAMA_DIR=given) scripts/bootstrap
+configure = @mkdir -p "$(TMPDIR)" && cmake --preset $(1) $(OPTIONS)
+compile = @cmake --build --preset $(1)
+
+# Compilers and tests keep their temporary files in the checkout, too.
+export TMPDIR := $(CURDIR)/deps/tmp
+export PROMPT
+
+.PHONY: help chat build deps test asan tsan coverage soak fuzz bench references install clean distclean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+chat: ## fetch, build and run: hyprstream chat "Hello"
+	@$(BOOTSTRAP) build demo
+	$(call configure,release)
+	$(call compile,release) --target hyprstream
+	build/bin/hyprstream chat "$$PROMPT"
+
+build: ## fetch and build everything, into build/
+	@$(BOOTSTRAP) build model
+	$(call configure,release)
+	$(call compile,release)
+
+deps: ## only fetch what hyprstream is built from, into deps/
+	@$(BOOTSTRAP) build model
+
+test: ## fetch, build and run all tests (TEST_ARGS: more arguments for ctest)
+	@$(BOOTSTRAP) build model python
+	$(call configure,release)
+	$(call compile,release)
+	@scripts/run-tests build --python $(TEST_ARGS)
+
+asan: ## the unit tests under AddressSanitizer and UBSan
+	@$(BOOTSTRAP) build model
+	$(call configure,asan)
+	$(call compile,asan)
+	@scripts/run-tests build-asan -L unit $(TEST_ARGS)
+
+tsan: ## the unit tests under ThreadSanitizer, llama.cpp instrumented as well
+	@$(BOOTSTRAP) build model
+	$(call configure,tsan)
+	$(call compile,tsan)
+	@scripts/run-tests build-tsan -L unit $(TEST_ARGS)
+
+coverage: ## the unit tests with line coverage, build-coverage/coverage.txt
+	@$(BOOTSTRAP) build model coverage
+	$(call configure,coverage)
+	$(call compile,coverage)
+	@scripts/run-tests build-coverage -L unit $(TEST_ARGS)
+	@gcovr --root . --filter src/ --output build-coverage/coverage.txt build-coverage
+	@cat build-coverage/coverage.txt
+
+soak: ## the tests that take long
+	@$(BOOTSTRAP) build model
+	$(call configure,release)
+	$(call compile,release)
+	@scripts/run-tests build -C soak -L soak $(TEST_ARGS)
+
+fuzz: ## every fuzz target; they share FUZZ_SECONDS (60)
+	@$(BOOTSTRAP) build fuzz
+	$(call configure,fuzz)
+	$(call compile,fuzz) --target fuzzers
+	@scripts/run-fuzz build-fuzz $(FUZZ_SECONDS)
+
+bench: ## ratios to llama.cpp's own programs, side by side
+	@$(BOOTSTRAP) build model
+	$(call configure,release)
+	$(call compile,release)
+	@scripts/bench-tools build
+	@bench/run build
+
+references: ## run the reference implementations (heavy) and write their fixtures
+	@$(BOOTSTRAP) build model
+	@scripts/references
+
+install: ## install what `make build` made to PREFIX (/usr/local)
+	@test -x build/bin/hyprstream || { echo "run 'make build' first" >&2; exit 1; }
+	@cmake --install build --prefix "$(PREFIX)"
+
+clean: ## remove the build folders; llama.cpp, fetched and built, stays
+	rm -rf build build-asan build-tsan build-coverage build-dev build-fuzz deps/tmp
+
+distclean: clean ## remove llama.cpp, the demo model and the downloads, too
+	rm -rf deps
