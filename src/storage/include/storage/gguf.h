@@ -30,6 +30,7 @@ typedef struct hs_gguf hs_gguf;
 #define HS_GGUF_MAX_NAME_BYTES 63u /* llama.cpp's GGML_MAX_NAME - 1 */
 #define HS_GGUF_MAX_HEADER_BYTES (1u << 30)
 #define HS_GGUF_MAX_DIMS 4u
+#define HS_GGUF_MAX_ALIGNMENT (1u << 20)
 
 enum hs_gguf_type {
     HS_GGUF_UINT8 = 0,
