@@ -59,6 +59,28 @@ hs_status_name(hs_status status); /* "HS_NOT_FOUND"; "HS_UNKNOWN" for foreign va
 HS_API const char *hs_status_text(hs_status status); /* "not found" */
 HS_API const char *hs_version(void);                 /* "0.1.0" */
 
+/* ---- the library that computes, and what it found ---- */
+
+#define HS_DEVICES_MAX 32
+
+struct hs_device {
+    char name[64];         /* as struct hs_model_params' devices names it: "CPU", "CUDA0" */
+    char description[128]; /* "NVIDIA GeForce RTX 4090" */
+    char library[64];      /* backend library chosen at run time: "libggml-cpu-haswell.so" */
+    uint64_t memory_free_bytes, memory_total_bytes; /* 0: unknown */
+};
+
+struct hs_system_info {
+    char llama_version[64];
+    char cpu_features[512]; /* "AVX AVX2 FMA" that the CPU backend in use has */
+    int32_t n_devices;
+    struct hs_device devices[HS_DEVICES_MAX];
+};
+
+/* Loads the backends, once a process. Errors: HS_NOT_FOUND (no CPU backend). Threads: any. */
+HS_API HS_CHECKED hs_status hs_system_info_get(struct hs_system_info *ret_info,
+                                               struct hs_error *err);
+
 /* ---- models ---- */
 
 #define HS_ID_MAX 128 /* bytes of a model or session id with its final NUL */

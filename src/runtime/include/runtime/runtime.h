@@ -197,6 +197,10 @@ struct hs_runtime {
 /* The table of LlamaCppEngine; lives as long as the process. */
 const struct hs_runtime *hs_runtime_llama(void);
 
+/* Version, devices and CPU features of llama.cpp; loads the backends. */
+HS_CHECKED hs_status hs_runtime_llama_system_info(struct hs_system_info *ret_info,
+                                                  struct hs_error *err);
+
 /* Release the backends at the end of a process (leak checkers); no model may be loaded. */
 void hs_runtime_llama_shutdown(void);
 
