@@ -21,13 +21,10 @@ hs_status hs_buf_reserve(struct hs_buf *buf, size_t extra)
     if (needed == SIZE_MAX) {
         return HS_OUT_OF_MEMORY;
     }
-    size_t cap = buf->cap < FIRST_CAPACITY ? FIRST_CAPACITY : buf->cap;
-    while (cap <= needed) {
-        cap = cap > SIZE_MAX / 2 ? SIZE_MAX : cap * 2;
-    }
-    if (buf->max < SIZE_MAX && cap > buf->max + 1) {
-        cap = buf->max + 1;
-    }
+    size_t cap = buf->cap > SIZE_MAX / 2 ? SIZE_MAX : buf->cap * 2;
+    cap = cap < FIRST_CAPACITY ? FIRST_CAPACITY : cap;
+    cap = buf->max < SIZE_MAX && cap > buf->max + 1 ? buf->max + 1 : cap;
+    cap = cap < needed + 1 ? needed + 1 : cap;
     char *data = hs_realloc(buf->data, cap);
     if (data == NULL) {
         return HS_OUT_OF_MEMORY;

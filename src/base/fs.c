@@ -14,7 +14,6 @@
 #include "base/error.h"
 #include "base/mem.h"
 
-#define READ_CHUNK (64u << 10)
 #define REMOVE_DEPTH_MAX 256 /* one open folder each */
 
 static bool is_folder(const char *path)
@@ -23,21 +22,38 @@ static bool is_folder(const char *path)
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
 }
 
+/* Make a new folder's entry last; a parent that cannot be opened or synced is left to the kernel.
+ */
+static void sync_parent(const char *folder)
+{
+    const char *slash = strrchr(folder, '/');
+    HS_CLEANUP(hs_freep)
+    char *parent =
+        slash == NULL ? hs_strdup(".") : hs_strndup(folder, (size_t)(slash - folder) + 1);
+    HS_CLEANUP(hs_closep)
+    int fd = parent == NULL ? -1 : open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0) {
+        fsync(fd);
+    }
+}
+
 static hs_status make_folder(const char *folder, const char *path, struct hs_error *err)
 {
     if (mkdir(folder, 0700) == 0) {
+        sync_parent(folder);
         return HS_OK;
     }
     int cause = errno;
     if (is_folder(folder)) {
         return HS_OK;
     }
-    if (cause == EEXIST) {
-        hs_error_set(err, HS_ALREADY_EXISTS,
-                     "cannot make the folder '%s': '%s' exists and is not a folder", path, folder);
-        return hs_error_hint(err, "move it away or choose another place"), HS_ALREADY_EXISTS;
+    if (cause != EEXIST) {
+        return hs_error_errno(err, cause, "make the folder", folder);
     }
-    return hs_error_errno(err, cause, "make the folder", folder);
+    hs_error_set(err, HS_ALREADY_EXISTS,
+                 "cannot make the folder '%s': '%s' exists and is not a folder", path, folder);
+    hs_error_hint(err, "move it away or choose another place");
+    return HS_ALREADY_EXISTS;
 }
 
 hs_status hs_fs_mkdir_p(const char *path, struct hs_error *err)
@@ -76,26 +92,26 @@ static hs_status read_limit(const char *path, size_t max, struct hs_error *err)
 static hs_status read_rest(int fd, const char *path, struct hs_buf *buf, struct hs_error *err)
 {
     for (;;) {
-        size_t room = buf->max - buf->len;
-        size_t want = room < READ_CHUNK ? room : READ_CHUNK;
-        char extra;
-        if (hs_buf_reserve(buf, want) != HS_OK) {
-            return hs_error_nomem(err, path);
-        }
-        ssize_t n = want == 0 ? read(fd, &extra, 1) : read(fd, buf->data + buf->len, want);
+        size_t spare = buf->cap - buf->len - 1;
+        char probe; /* whether there is more is asked before the buffer grows for it */
+        ssize_t n = read(fd, spare == 0 ? &probe : buf->data + buf->len, spare == 0 ? 1 : spare);
         if (n < 0 && errno == EINTR) {
             continue;
         }
         if (n < 0) {
             return hs_error_errno(err, errno, "read", path);
         }
-        if (n > 0 && want == 0) {
-            return read_limit(path, buf->max, err);
-        }
-        buf->len += (size_t)n;
-        buf->data[buf->len] = '\0';
         if (n == 0) {
             return HS_OK;
+        }
+        if (spare > 0) {
+            buf->len += (size_t)n;
+            buf->data[buf->len] = '\0';
+            continue;
+        }
+        hs_status status = hs_buf_append(buf, &probe, 1);
+        if (status != HS_OK) {
+            return status == HS_LIMIT ? read_limit(path, buf->max, err) : hs_error_nomem(err, path);
         }
     }
 }
@@ -113,20 +129,17 @@ hs_status hs_fs_read(const char *path, struct hs_buf *buf, struct hs_error *err)
     if (S_ISDIR(info.st_mode)) {
         return hs_error_errno(err, EISDIR, "read", path);
     }
-    if (S_ISREG(info.st_mode)) {
-        /* one allocation for the whole file, and no reading of one that cannot fit */
-        hs_status status = hs_buf_reserve(buf, (size_t)info.st_size);
-        if (status != HS_OK) {
-            return status == HS_LIMIT ? read_limit(path, buf->max, err) : hs_error_nomem(err, path);
-        }
+    /* one allocation for the whole file, and no reading of one that cannot fit */
+    size_t expected = S_ISREG(info.st_mode) ? (size_t)info.st_size : 0;
+    hs_status status = hs_buf_reserve(buf, expected);
+    if (status != HS_OK) {
+        return status == HS_LIMIT ? read_limit(path, buf->max, err) : hs_error_nomem(err, path);
     }
     size_t before = buf->len;
-    hs_status status = read_rest(fd, path, buf, err);
+    status = read_rest(fd, path, buf, err);
     if (status != HS_OK) {
         buf->len = before;
-        if (buf->data != NULL) {
-            buf->data[before] = '\0';
-        }
+        buf->data[before] = '\0';
     }
     return status;
 }
