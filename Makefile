@@ -1,5 +1,6 @@
-# The few commands of hyprstream; `make help` lists them. CMake does the building (CMakePresets.json), scripts/bootstrap
-# the fetching. Options for CMake go through CMAKE_ARGS, and every GGML_* variable is handed on by itself:
+# The few commands of hyprstream; `make help` lists them. CMake does the building
+# (CMakePresets.json), scripts/bootstrap the fetching. Options for CMake go through CMAKE_ARGS, and
+# every GGML_* variable is handed on by itself:
 #
 #   make chat GGML_CUDA=1
 #   make chat CMAKE_ARGS="-DGGML_VULKAN=ON -DLLAMA_DIR=/opt/llama"
@@ -21,7 +22,8 @@ compile = @cmake --build --preset $(1)
 export TMPDIR := $(CURDIR)/deps/tmp
 export PROMPT
 
-.PHONY: help chat build deps test asan tsan coverage soak fuzz bench references install clean distclean
+.PHONY: help chat build deps test asan tsan coverage soak fuzz bench references install clean \
+	distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile

@@ -1,10 +1,11 @@
-# llama.cpp: builds what is used of the pinned source once per flavour, outside the build folders, so that the
-# presets share it. Defines the imported targets hs_llama (C API) and hs_llama_common (C++: templates, schemas).
+# llama.cpp: builds what is used of the pinned source once per flavour, outside the build folders,
+# so that the presets share it. Defines the imported targets hs_llama (C API) and hs_llama_common
+# (C++: templates, schemas).
 #
-#   -DLLAMA_DIR=PREFIX           use an installed llama.cpp instead (cmake/LlamaInstalled.cmake)
-#   -DGGML_CUDA=ON etc.          every GGML_* option is passed through, and makes a flavour of its own
-#   -DHS_CPU_VARIANTS="a;b"      CPU variants to build, or all; the best one is chosen at run time
-#   -DHS_LLAMA_SANITIZE=thread   instrumented (the tsan preset)
+#   -DLLAMA_DIR=PREFIX          use an installed llama.cpp instead (cmake/LlamaInstalled.cmake)
+#   -DGGML_CUDA=ON etc.         every GGML_* option is passed on, and makes a flavour of its own
+#   -DHS_CPU_VARIANTS="a;b"     CPU variants to build, or all; the best one is chosen at run time
+#   -DHS_LLAMA_SANITIZE=thread  instrumented (the tsan preset)
 
 set(LLAMA_DIR "" CACHE PATH "Prefix of an installed llama.cpp to use instead of the pinned one")
 if(LLAMA_DIR)
@@ -28,8 +29,9 @@ if(NOT EXISTS "${HS_LLAMA_SRC}/include/llama.h")
         "with -DLLAMA_DIR=PREFIX")
 endif()
 
-# The options of llama.cpp, as the script that fills its cache: the first to set one wins. RPC is small and lets
-# layers lie on other machines; GGML_NATIVE would bind the result to this machine's CPU.
+# The options of llama.cpp, as the script that fills its cache: the first to set one wins. RPC is
+# small and lets layers lie on other machines; GGML_NATIVE would bind the result to this machine's
+# CPU.
 set(hs_llama_cache "")
 function(hs_llama_option name value)
     string(APPEND hs_llama_cache "set(${name} [==[${value}]==] CACHE STRING \"\")\n")
@@ -64,10 +66,10 @@ foreach(hs_variable IN LISTS hs_cache_variables)
 endforeach()
 
 set(hs_llama_project "${CMAKE_CURRENT_LIST_DIR}/llama")
-set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${hs_llama_project}/CMakeLists.txt")
-file(SHA256 "${hs_llama_project}/CMakeLists.txt" hs_llama_project_sha256)
-string(SHA256 hs_llama_flavour
-    "${hs_llama_cache};${hs_llama_project_sha256};${LLAMA_SDIST_SHA256}")
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS
+    "${hs_llama_project}/CMakeLists.txt")
+file(STRINGS "${hs_llama_project}/CMakeLists.txt" hs_llama_recipe REGEX "^ *[^# ]")
+string(SHA256 hs_llama_flavour "${hs_llama_cache};${hs_llama_recipe};${LLAMA_SDIST_SHA256}")
 string(SUBSTRING "${hs_llama_flavour}" 0 12 hs_llama_flavour)
 # In the cache for scripts/bench-tools.
 set(HS_LLAMA_BUILD "${HS_DEPS_DIR}/build/llama-${hs_llama_flavour}" CACHE INTERNAL "")

@@ -1,6 +1,7 @@
 # The flags of our own code; dependencies never see them.
 option(HS_WERROR "Treat warnings as errors" OFF)
-set(HS_SANITIZE "" CACHE STRING "address (with undefined), thread, fuzz (clang's libFuzzer with address), or empty")
+set(HS_SANITIZE "" CACHE STRING
+    "address (with undefined), thread, fuzz (address with clang's libFuzzer), or empty")
 add_library(hs_flags INTERFACE)
 target_compile_features(hs_flags INTERFACE c_std_17)
 target_compile_definitions(hs_flags INTERFACE _GNU_SOURCE)

@@ -1,0 +1,62 @@
+# cmake --install: a tree that can be moved as a whole. llama.cpp's libraries and CPU modules lie in
+# lib/hyprstream, where no other program looks, and everything finds them relative to itself.
+#
+#   bin/hyprstream   include/hyprstream.h   lib/libhyprstream.so   lib/pkgconfig/hyprstream.pc
+#   lib/hyprstream/  share/man/man1/hyprstream.1   share/doc/hyprstream/
+#   share/{bash-completion,zsh,fish}/...
+set(HS_PRIVATE_LIBDIR "${CMAKE_INSTALL_LIBDIR}/hyprstream")
+set(hs_doc_dir "${CMAKE_BINARY_DIR}/share")
+
+if(LLAMA_DIR)
+    set(hs_rpath_bin "${HS_LLAMA_LIB_DIR}")
+    set(hs_rpath_lib "${HS_LLAMA_LIB_DIR}")
+else()
+    file(RELATIVE_PATH hs_bin_to_lib "/${CMAKE_INSTALL_BINDIR}" "/${HS_PRIVATE_LIBDIR}")
+    set(hs_rpath_bin "$ORIGIN/${hs_bin_to_lib}")
+    set(hs_rpath_lib "$ORIGIN/hyprstream")
+    install(DIRECTORY "${HS_LLAMA_LIB_DIR}/" DESTINATION "${HS_PRIVATE_LIBDIR}"
+        USE_SOURCE_PERMISSIONS FILES_MATCHING PATTERN "lib*${CMAKE_SHARED_LIBRARY_SUFFIX}*")
+    foreach(hs_licence "LICENSE llama.cpp" "licenses/LICENSE-jsonhpp nlohmann-json"
+            "vendor/cpp-httplib/LICENSE cpp-httplib")
+        separate_arguments(hs_licence)
+        list(POP_FRONT hs_licence hs_licence_file)
+        install(FILES "${HS_LLAMA_SRC}/${hs_licence_file}" RENAME "${hs_licence}"
+            DESTINATION "${CMAKE_INSTALL_DOCDIR}/licenses")
+    endforeach()
+endif()
+set_target_properties(hyprstream PROPERTIES INSTALL_RPATH "${hs_rpath_bin}")
+set_target_properties(hyprstream_shared PROPERTIES INSTALL_RPATH "${hs_rpath_lib}")
+install(TARGETS hyprstream RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
+install(TARGETS hyprstream_shared LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}")
+install(FILES "${CMAKE_SOURCE_DIR}/include/hyprstream.h"
+    DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
+install(FILES "${CMAKE_SOURCE_DIR}/include/hyprstream/status.def"
+    DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/hyprstream")
+
+file(RELATIVE_PATH hs_pc_to_prefix "/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/")
+string(REGEX REPLACE "/$" "" hs_pc_to_prefix "${hs_pc_to_prefix}")
+configure_file("${CMAKE_SOURCE_DIR}/cmake/hyprstream.pc.in" "${CMAKE_BINARY_DIR}/hyprstream.pc"
+    @ONLY)
+install(FILES "${CMAKE_BINARY_DIR}/hyprstream.pc"
+    DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")
+
+install(FILES README.md ARCHITECTURE.md LICENSE THIRD_PARTY.md
+    DESTINATION "${CMAKE_INSTALL_DOCDIR}")
+
+# The man page and the completions come out of the program's own command table.
+function(hs_generated file destination)
+    add_custom_command(OUTPUT "${hs_doc_dir}/${file}"
+        COMMAND hyprstream ${ARGN} > "${hs_doc_dir}/${file}"
+        DEPENDS hyprstream VERBATIM COMMENT "Writing ${file}")
+    install(FILES "${hs_doc_dir}/${file}" DESTINATION "${CMAKE_INSTALL_DATADIR}/${destination}")
+    set_property(GLOBAL APPEND PROPERTY HS_GENERATED "${hs_doc_dir}/${file}")
+endfunction()
+if(NOT CMAKE_CROSSCOMPILING)
+    file(MAKE_DIRECTORY "${hs_doc_dir}/bash" "${hs_doc_dir}/zsh" "${hs_doc_dir}/fish")
+    hs_generated(hyprstream.1 man/man1 help --man)
+    hs_generated(bash/hyprstream bash-completion/completions completion bash)
+    hs_generated(zsh/_hyprstream zsh/site-functions completion zsh)
+    hs_generated(fish/hyprstream.fish fish/vendor_completions.d completion fish)
+    get_property(hs_generated_files GLOBAL PROPERTY HS_GENERATED)
+    add_custom_target(hs_manual ALL DEPENDS ${hs_generated_files})
+endif()
