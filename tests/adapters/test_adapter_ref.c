@@ -83,10 +83,7 @@ static void the_locale_does_not_matter(void **state)
     for (size_t i = 0; i < 4 && !has_comma; i++) {
         has_comma = setlocale(LC_NUMERIC, candidates[i]) != NULL;
     }
-    if (!has_comma) {
-        print_message("skipped: no locale with a decimal comma is installed\n");
-        skip();
-    }
+    print_message("decimal separator here: '%s'\n", localeconv()->decimal_point);
     expect_parsed("x:0.5", "x", 0.5f);
     expect_refused("x:0,5", "adapter's scale");
     setlocale(LC_NUMERIC, "C");

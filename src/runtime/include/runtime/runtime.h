@@ -85,6 +85,10 @@ enum hs_rt_decode {
     HS_RT_DECODE_ABORTED  /* the abort callback asked; KV of the batch is removed */
 };
 
+/* A model without a chat template is prompted as "User: ...\nAssistant:" and does not know where to
+ * stop: end its answers at this stop string. */
+#define HS_RT_PLAIN_STOP "\nUser:"
+
 #define HS_RT_STATE_WHOLE 0u
 #define HS_RT_STATE_PARTIAL 1u /* only the part that cannot be cut: recurrent state, SWA cells */
 

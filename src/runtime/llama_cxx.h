@@ -1,0 +1,53 @@
+/*
+ * llama_cxx.h - the one C++ file of the product, seen from C: llama-common's chat templates, the
+ * figures that llama.cpp offers as std::map only, and a guard for calls of llama.cpp that may
+ * throw.
+ *
+ * Nothing but translation happens behind it; every C++ exception becomes a status with its text.
+ *
+ * Threads: hs_cxx_init once before the others; a template by one thread at a time; the rest any.
+ */
+#ifndef RUNTIME_LLAMA_CXX_H
+#define RUNTIME_LLAMA_CXX_H
+
+#include "runtime/runtime.h"
+
+struct llama_model;
+struct llama_context;
+
+typedef struct hs_cxx_template hs_cxx_template;
+
+/* Keep llama-common's own logger silent; what matters comes back as struct hs_error. */
+void hs_cxx_init(void);
+
+/*
+ * Call fn(arg) so that an exception thrown by llama.cpp below it becomes HS_OUT_OF_MEMORY or
+ * HS_INTERNAL "<what>: <text>". fn must not own anything: it is unwound without clean-up.
+ */
+HS_CHECKED hs_status hs_cxx_guard(void (*fn)(void *), void *arg, const char *what,
+                                  struct hs_error *err);
+
+/* Whether Jinja templates are available (built with llama-common). */
+bool hs_cxx_has_templates(void);
+
+/*
+ * Parse a Jinja template.
+ * Errors: HS_INVALID_ARGUMENT with the parser's complaint, HS_NOT_SUPPORTED without llama-common.
+ */
+HS_CHECKED hs_status hs_cxx_template_new(const char *source, const char *bos, const char *eos,
+                                         hs_cxx_template **ret_template, struct hs_error *err);
+void hs_cxx_template_free(hs_cxx_template *tmpl);
+/* Render, appending to `text`. Errors: HS_INVALID_ARGUMENT with the template's own complaint. */
+HS_CHECKED hs_status hs_cxx_template_apply(const hs_cxx_template *tmpl,
+                                           const struct hs_rt_template_params *params,
+                                           struct hs_buf *text,
+                                           struct hs_rt_reasoning *ret_reasoning,
+                                           struct hs_error *err);
+
+/*
+ * Buffer sizes of a context and its model as allocated, or as they would be for a model loaded with
+ * no_alloc. false: this llama.cpp does not tell (built without llama-common's sources).
+ */
+bool hs_cxx_memory(const struct llama_context *context, struct hs_rt_memory *ret_memory);
+
+#endif

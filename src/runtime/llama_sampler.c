@@ -1,0 +1,678 @@
+/*
+ * A request's sampler: checks of its parameters, the chain in the order asked for, and the choice
+ * of a token.
+ *
+ * Three paths, cheapest first. Plain greedy scans the logits. Otherwise the logits become
+ * candidates in a buffer the sampler keeps, biases are added, impossible candidates leave, and the
+ * chain chooses. With a grammar the chain's choice is checked against it, and only when it is
+ * refused is the grammar applied to all candidates and the chain run again (llama.cpp's
+ * common_sampler does the same).
+ *
+ * Samplers that throw or abort are kept from doing so: everything runs behind hs_cxx_guard, a token
+ * reaches the grammar's accept only after the grammar allowed it, and candidates with a logit of
+ * minus infinity never reach the chain (typical sampling would compare NaNs).
+ */
+#include <float.h>
+#include <math.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/mem.h"
+#include "gbnf_check.h"
+#include "llama_cxx.h"
+#include "llama_internal.h"
+#include "llama_log.h"
+#include "logprobs.h"
+
+#define CHAIN_MAX 32
+#define BIAS_MAX 65536
+#define MIN_KEEP 1
+
+struct hs_rt_sampler {
+    const hs_rt_model *model;
+    struct llama_sampler *chain;
+    struct llama_sampler *grammar; /* NULL: none */
+    llama_token_data *candidates;  /* [n_vocab], made when first needed */
+    llama_logit_bias *biases;
+    int32_t n_biases;
+    uint32_t seed;
+    bool is_plain_greedy; /* the largest logit is what the chain would choose */
+};
+
+/* ---- parameters ---- */
+
+struct float_range {
+    const char *name;
+    size_t offset;
+    float min, max;
+};
+
+#define FIELD(name) offsetof(struct hs_sampling, name)
+
+static const struct float_range float_ranges[] = {
+    {"temp", FIELD(temp), -FLT_MAX, 100},
+    {"dynatemp_range", FIELD(dynatemp_range), 0, 100},
+    {"dynatemp_exponent", FIELD(dynatemp_exponent), 0, 100},
+    {"top_p", FIELD(top_p), 0, 1},
+    {"min_p", FIELD(min_p), 0, 1},
+    {"typical_p", FIELD(typical_p), 0, 1},
+    {"top_n_sigma", FIELD(top_n_sigma), -FLT_MAX, 1000},
+    {"xtc_probability", FIELD(xtc_probability), 0, 1},
+    {"xtc_threshold", FIELD(xtc_threshold), 0, 1},
+    {"repeat_penalty", FIELD(repeat_penalty), 0.01F, 100},
+    {"frequency_penalty", FIELD(frequency_penalty), -100, 100},
+    {"presence_penalty", FIELD(presence_penalty), -100, 100},
+    {"dry_multiplier", FIELD(dry_multiplier), 0, 100},
+    {"dry_base", FIELD(dry_base), 0, 100},
+    {"mirostat_tau", FIELD(mirostat_tau), 0, 100},
+    {"mirostat_eta", FIELD(mirostat_eta), 0, 10},
+    {"adaptive_target", FIELD(adaptive_target), -FLT_MAX, 1},
+    {"adaptive_decay", FIELD(adaptive_decay), 0, 0.99F},
+};
+
+static const struct {
+    const char *name;
+    size_t offset;
+    int32_t min, max;
+} int_ranges[] = {
+    {"top_k", FIELD(top_k), INT32_MIN, INT32_MAX},
+    {"repeat_last_n", FIELD(repeat_last_n), -1, INT32_MAX},
+    {"dry_allowed_length", FIELD(dry_allowed_length), 0, INT32_MAX},
+    {"dry_penalty_last_n", FIELD(dry_penalty_last_n), -1, INT32_MAX},
+    {"n_dry_breakers", FIELD(n_dry_breakers), 0, 256},
+    {"mirostat", FIELD(mirostat), 0, 2},
+    {"n_logit_bias", FIELD(n_logit_bias), 0, BIAS_MAX},
+};
+
+static hs_status check_numbers(const struct hs_sampling *sampling, struct hs_error *err)
+{
+    const char *base = (const char *)sampling;
+    for (size_t i = 0; i < sizeof(float_ranges) / sizeof(float_ranges[0]); i++) {
+        const struct float_range *range = &float_ranges[i];
+        float value;
+        memcpy(&value, base + range->offset, sizeof(value));
+        /* Written so that NaN fails. */
+        if (!(value >= range->min && value <= range->max)) {
+            return range->min == -FLT_MAX
+                       ? hs_error_set(err, HS_INVALID_ARGUMENT, "%s %g is not at most %g",
+                                      range->name, (double)value, (double)range->max)
+                       : hs_error_set(err, HS_INVALID_ARGUMENT, "%s %g is outside [%g, %g]",
+                                      range->name, (double)value, (double)range->min,
+                                      (double)range->max);
+        }
+    }
+    for (size_t i = 0; i < sizeof(int_ranges) / sizeof(int_ranges[0]); i++) {
+        int32_t value;
+        memcpy(&value, base + int_ranges[i].offset, sizeof(value));
+        if (value < int_ranges[i].min || value > int_ranges[i].max) {
+            return hs_error_set(err, HS_INVALID_ARGUMENT, "%s %d is outside [%d, %d]",
+                                int_ranges[i].name, value, int_ranges[i].min, int_ranges[i].max);
+        }
+    }
+    return HS_OK;
+}
+
+static hs_status check_biases(const struct hs_sampling *sampling, int32_t n_vocab,
+                              struct hs_error *err)
+{
+    for (int32_t i = 0; i < sampling->n_logit_bias; i++) {
+        int32_t token = sampling->logit_bias_tokens[i];
+        if (token < 0 || token >= n_vocab) {
+            return hs_error_set(err, HS_INVALID_ARGUMENT,
+                                "logit bias for token %d, outside the vocabulary [0, %d)", token,
+                                n_vocab);
+        }
+        float value = sampling->logit_bias_values[i];
+        if (isnan(value) || value == INFINITY) {
+            return hs_error_set(err, HS_INVALID_ARGUMENT,
+                                "logit bias of token %d is neither a number nor -infinity", token);
+        }
+    }
+    return HS_OK;
+}
+
+/* ---- the chain ---- */
+
+struct chain_build {
+    const struct hs_sampling *sampling;
+    const hs_rt_model *model;
+    int32_t n_ctx;
+    uint32_t seed;
+    bool is_adaptive; /* named in `samplers`, or a target is set */
+    struct llama_sampler *chain;
+};
+
+typedef struct llama_sampler *(*make_fn)(const struct chain_build *build);
+
+/* More history than the context can hold is never seen. */
+static int32_t last_n(int32_t value, int32_t n_ctx)
+{
+    return value < 0 || value > n_ctx ? n_ctx : value;
+}
+
+static struct llama_sampler *make_penalties(const struct chain_build *b)
+{
+    const struct hs_sampling *s = b->sampling;
+    return llama_sampler_init_penalties(b->model->n_vocab, last_n(s->repeat_last_n, b->n_ctx),
+                                        s->repeat_penalty, s->frequency_penalty,
+                                        s->presence_penalty);
+}
+
+static struct llama_sampler *make_dry(const struct chain_build *b)
+{
+    static const char *default_breakers[] = {"\n", ":", "\"", "*"};
+    const struct hs_sampling *s = b->sampling;
+    const char **breakers = default_breakers;
+    size_t n = sizeof(default_breakers) / sizeof(default_breakers[0]);
+    if (s->dry_breakers) {
+        breakers = (const char **)s->dry_breakers;
+        n = (size_t)s->n_dry_breakers;
+    }
+    return llama_sampler_init_dry(b->model->vocab, s->dry_multiplier, s->dry_base,
+                                  s->dry_allowed_length, last_n(s->dry_penalty_last_n, b->n_ctx),
+                                  breakers, n);
+}
+
+static struct llama_sampler *make_top_n_sigma(const struct chain_build *b)
+{
+    return llama_sampler_init_top_n_sigma(b->sampling->top_n_sigma);
+}
+
+static struct llama_sampler *make_top_k(const struct chain_build *b)
+{
+    return llama_sampler_init_top_k(b->sampling->top_k);
+}
+
+static struct llama_sampler *make_typical(const struct chain_build *b)
+{
+    return llama_sampler_init_typical(b->sampling->typical_p, MIN_KEEP);
+}
+
+static struct llama_sampler *make_top_p(const struct chain_build *b)
+{
+    return llama_sampler_init_top_p(b->sampling->top_p, MIN_KEEP);
+}
+
+static struct llama_sampler *make_min_p(const struct chain_build *b)
+{
+    return llama_sampler_init_min_p(b->sampling->min_p, MIN_KEEP);
+}
+
+static struct llama_sampler *make_xtc(const struct chain_build *b)
+{
+    return llama_sampler_init_xtc(b->sampling->xtc_probability, b->sampling->xtc_threshold,
+                                  MIN_KEEP, b->seed);
+}
+
+static struct llama_sampler *make_temperature(const struct chain_build *b)
+{
+    const struct hs_sampling *s = b->sampling;
+    return llama_sampler_init_temp_ext(s->temp, s->dynatemp_range, s->dynatemp_exponent);
+}
+
+static struct llama_sampler *make_infill(const struct chain_build *b)
+{
+    return llama_sampler_init_infill(b->model->vocab);
+}
+
+/* Rows without `make` are names that a list may hold although their place is fixed: the grammar
+ * comes after the chain, biases before it, adaptive_p at its end. */
+static const struct chain_row {
+    const char *name;
+    const char *alias;
+    make_fn make;
+    bool is_default;
+} chain_rows[] = {
+    {"penalties", NULL, make_penalties, true},
+    {"dry", NULL, make_dry, true},
+    {"top_n_sigma", NULL, make_top_n_sigma, true},
+    {"top_k", NULL, make_top_k, true},
+    {"typ_p", "typical_p", make_typical, true},
+    {"top_p", NULL, make_top_p, true},
+    {"min_p", NULL, make_min_p, true},
+    {"xtc", NULL, make_xtc, true},
+    {"temperature", "temp", make_temperature, true},
+    {"infill", NULL, make_infill, false},
+    {"adaptive_p", NULL, NULL, false},
+    {"grammar", NULL, NULL, false},
+    {"logit_bias", NULL, NULL, false},
+};
+#define N_CHAIN_ROWS (sizeof(chain_rows) / sizeof(chain_rows[0]))
+
+/* Names compare with '-' and '_' as the same letter. */
+static bool is_name(const char *name, const char *text, size_t len)
+{
+    if (!name || strlen(name) != len) {
+        return false;
+    }
+    for (size_t i = 0; i < len; i++) {
+        if ((text[i] == '-' ? '_' : text[i]) != name[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static const struct chain_row *find_row(const char *text, size_t len)
+{
+    for (size_t i = 0; i < N_CHAIN_ROWS; i++) {
+        if (is_name(chain_rows[i].name, text, len) || is_name(chain_rows[i].alias, text, len)) {
+            return &chain_rows[i];
+        }
+    }
+    return NULL;
+}
+
+/* The rows of a request in order; `samplers` NULL: the default ones. */
+static hs_status choose_rows(const char *samplers, const struct chain_row *rows[CHAIN_MAX],
+                             int *ret_n, struct hs_error *err)
+{
+    int n = 0;
+    for (size_t i = 0; !samplers && i < N_CHAIN_ROWS; i++) {
+        if (chain_rows[i].is_default) {
+            rows[n++] = &chain_rows[i];
+        }
+    }
+    for (const char *p = samplers; p && *p;) {
+        size_t len = strcspn(p, ";");
+        const struct chain_row *row = find_row(p, len);
+        if (len > 0 && !row) {
+            hs_error_set(err, HS_INVALID_ARGUMENT, "unknown sampler '%.*s'",
+                         len > 64 ? 64 : (int)len, p);
+            hs_error_hint(err, "samplers: penalties;dry;top_n_sigma;top_k;typ_p;top_p;min_p;xtc;"
+                               "temperature;infill;adaptive_p");
+            return HS_INVALID_ARGUMENT;
+        }
+        if (len > 0) {
+            if (n == CHAIN_MAX) {
+                return hs_error_set(err, HS_INVALID_ARGUMENT, "more than %d samplers", CHAIN_MAX);
+            }
+            rows[n++] = row;
+        }
+        p += len + (p[len] == ';');
+    }
+    *ret_n = n;
+    return HS_OK;
+}
+
+struct chain_call {
+    struct chain_build build;
+    const struct chain_row *rows[CHAIN_MAX];
+    int n_rows;
+};
+
+static void build_chain(void *arg)
+{
+    struct chain_call *call = arg;
+    struct chain_build *b = &call->build;
+    const struct hs_sampling *s = b->sampling;
+    struct llama_sampler_chain_params params = llama_sampler_chain_default_params();
+    params.no_perf = true;
+    b->chain = llama_sampler_chain_init(params);
+    bool is_greedy = s->temp <= 0;
+    if (s->mirostat == 0 || is_greedy) {
+        for (int i = 0; i < call->n_rows; i++) {
+            if (call->rows[i]->make) {
+                llama_sampler_chain_add(b->chain, call->rows[i]->make(b));
+            }
+        }
+    } else {
+        llama_sampler_chain_add(b->chain, llama_sampler_init_temp(s->temp));
+    }
+    struct llama_sampler *last;
+    if (is_greedy) {
+        last = llama_sampler_init_greedy();
+    } else if (s->mirostat == 1) {
+        last = llama_sampler_init_mirostat(b->model->n_vocab, b->seed, s->mirostat_tau,
+                                           s->mirostat_eta, 100);
+    } else if (s->mirostat == 2) {
+        last = llama_sampler_init_mirostat_v2(b->seed, s->mirostat_tau, s->mirostat_eta);
+    } else if (b->is_adaptive) {
+        last = llama_sampler_init_adaptive_p(s->adaptive_target, s->adaptive_decay, b->seed);
+    } else {
+        last = llama_sampler_init_dist(b->seed);
+    }
+    llama_sampler_chain_add(b->chain, last);
+}
+
+/* ---- new and free ---- */
+
+static uint32_t draw_seed(void)
+{
+    uint32_t seed = HS_SEED_RANDOM;
+    while (seed == HS_SEED_RANDOM) {
+        if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed)) {
+            seed = (uint32_t)hs_clock_ns() & 0x7FFFFFFFu;
+        }
+    }
+    return seed;
+}
+
+/* Whether no row of the chain can prefer another token than the one with the largest logit. */
+static bool is_plain_greedy(const hs_rt_sampler *sampler, const struct hs_sampling *s,
+                            const struct chain_call *call)
+{
+    if (s->temp > 0 || sampler->grammar || sampler->n_biases > 0) {
+        return false;
+    }
+    for (int i = 0; i < call->n_rows; i++) {
+        make_fn make = call->rows[i]->make;
+        bool has_penalty =
+            s->repeat_last_n != 0 &&
+            (s->repeat_penalty != 1.0F || s->frequency_penalty != 0 || s->presence_penalty != 0);
+        if ((make == make_penalties && has_penalty) ||
+            (make == make_dry && s->dry_multiplier != 0) ||
+            (make == make_typical && s->typical_p < 1) ||
+            (make == make_xtc && s->xtc_probability > 0) || make == make_infill) {
+            return false;
+        }
+    }
+    return true;
+}
+
+struct grammar_call {
+    const struct llama_vocab *vocab;
+    const char *grammar, *root;
+    struct llama_sampler *sampler;
+};
+
+static void init_grammar(void *arg)
+{
+    struct grammar_call *call = arg;
+    call->sampler = llama_sampler_init_grammar(call->vocab, call->grammar, call->root);
+}
+
+static hs_status make_grammar(hs_rt_sampler *sampler, const struct hs_sampling *s,
+                              struct hs_error *err)
+{
+    if (!s->grammar || *s->grammar == '\0') {
+        return HS_OK;
+    }
+    const char *root = s->grammar_root ? s->grammar_root : "root";
+    hs_status status = hs_gbnf_check(s->grammar, root, err);
+    if (status != HS_OK) {
+        return status;
+    }
+    struct grammar_call call = {
+        .vocab = sampler->model->vocab, .grammar = s->grammar, .root = root};
+    struct hs_llama_capture log;
+    hs_llama_log_capture(&log);
+    status = hs_cxx_guard(init_grammar, &call, "the grammar cannot be used", err);
+    hs_llama_log_capture(NULL);
+    if (status == HS_OK && !call.sampler) {
+        status = hs_error_set(err, HS_INVALID_ARGUMENT, "the grammar does not parse: %s",
+                              hs_llama_capture_essence(&log));
+    }
+    sampler->grammar = call.sampler;
+    return status;
+}
+
+/* The request's biases, the model's suppressed tokens, and every end token when it must go on. */
+static hs_status make_biases(hs_rt_sampler *sampler, const struct hs_sampling *s, bool ignore_eos,
+                             struct hs_error *err)
+{
+    const hs_rt_model *model = sampler->model;
+    int32_t n_suppressed = 0;
+    const llama_token *suppressed = llama_vocab_get_suppress_tokens(model->vocab, &n_suppressed);
+    int32_t n_eog = 0;
+    for (int32_t token = 0; ignore_eos && token < model->n_vocab; token++) {
+        n_eog += llama_vocab_is_eog(model->vocab, token);
+    }
+    int32_t n = s->n_logit_bias + n_suppressed + n_eog;
+    if (n == 0) {
+        return HS_OK;
+    }
+    sampler->biases = hs_calloc((size_t)n, sizeof(*sampler->biases));
+    if (!sampler->biases) {
+        return hs_error_nomem(err, "logit biases");
+    }
+    llama_logit_bias *to = sampler->biases;
+    for (int32_t i = 0; i < s->n_logit_bias; i++) {
+        *to++ = (llama_logit_bias){s->logit_bias_tokens[i], s->logit_bias_values[i]};
+    }
+    for (int32_t i = 0; i < n_suppressed; i++) {
+        *to++ = (llama_logit_bias){suppressed[i], -INFINITY};
+    }
+    for (int32_t token = 0; ignore_eos && token < model->n_vocab; token++) {
+        if (llama_vocab_is_eog(model->vocab, token)) {
+            *to++ = (llama_logit_bias){token, -INFINITY};
+        }
+    }
+    sampler->n_biases = n;
+    return HS_OK;
+}
+
+static hs_status make_chain(hs_rt_sampler *sampler, const struct hs_sampling *s, int32_t n_ctx,
+                            struct hs_error *err)
+{
+    struct chain_call call = {.build = {.sampling = s,
+                                        .model = sampler->model,
+                                        .n_ctx = n_ctx > 0 ? n_ctx : 1,
+                                        .seed = sampler->seed,
+                                        .is_adaptive = !s->samplers && s->adaptive_target >= 0}};
+    hs_status status = choose_rows(s->samplers, call.rows, &call.n_rows, err);
+    if (status != HS_OK) {
+        return status;
+    }
+    for (int i = 0; i < call.n_rows; i++) {
+        call.build.is_adaptive |= strcmp(call.rows[i]->name, "adaptive_p") == 0;
+    }
+    status = hs_cxx_guard(build_chain, &call, "the samplers cannot be made", err);
+    sampler->chain = call.build.chain;
+    sampler->is_plain_greedy = is_plain_greedy(sampler, s, &call);
+    return status;
+}
+
+hs_status hs_llama_sampler_new(const hs_rt_model *model, const struct hs_sampling *sampling,
+                               bool ignore_eos, int32_t n_ctx, hs_rt_sampler **ret_sampler,
+                               struct hs_error *err)
+{
+    hs_status status = check_numbers(sampling, err);
+    if (status == HS_OK) {
+        status = check_biases(sampling, model->n_vocab, err);
+    }
+    if (status != HS_OK) {
+        return status;
+    }
+    hs_rt_sampler *sampler = hs_calloc(1, sizeof(*sampler));
+    if (!sampler) {
+        return hs_error_nomem(err, "sampler");
+    }
+    sampler->model = model;
+    sampler->seed = sampling->seed == HS_SEED_RANDOM ? draw_seed() : sampling->seed;
+    status = make_grammar(sampler, sampling, err);
+    if (status == HS_OK) {
+        status = make_biases(sampler, sampling, ignore_eos, err);
+    }
+    if (status == HS_OK) {
+        status = make_chain(sampler, sampling, n_ctx, err);
+    }
+    if (status != HS_OK) {
+        hs_llama_sampler_free(sampler);
+        return status;
+    }
+    *ret_sampler = sampler;
+    return HS_OK;
+}
+
+void hs_llama_sampler_free(hs_rt_sampler *sampler)
+{
+    if (!sampler) {
+        return;
+    }
+    if (sampler->chain) {
+        llama_sampler_free(sampler->chain);
+    }
+    if (sampler->grammar) {
+        llama_sampler_free(sampler->grammar);
+    }
+    hs_free(sampler->candidates);
+    hs_free(sampler->biases);
+    hs_free(sampler);
+}
+
+uint32_t hs_llama_sampler_seed(const hs_rt_sampler *sampler)
+{
+    return sampler->seed;
+}
+
+void hs_llama_sampler_accept_prompt(hs_rt_sampler *sampler, int32_t token)
+{
+    if (!sampler->is_plain_greedy && token >= 0 && token < sampler->model->n_vocab) {
+        llama_sampler_accept(sampler->chain, token);
+    }
+}
+
+/* ---- choosing ---- */
+
+struct choice {
+    hs_rt_sampler *sampler;
+    const float *logits;
+    int32_t token;  /* -1: nothing can be chosen */
+    bool is_broken; /* the logits are not numbers */
+};
+
+static int32_t largest_logit(const float *logits, int32_t n)
+{
+    int32_t best = -1;
+    float best_logit = -INFINITY;
+    for (int32_t i = 0; i < n; i++) {
+        if (logits[i] > best_logit) {
+            best = i;
+            best_logit = logits[i];
+        }
+    }
+    return best_logit < INFINITY ? best : -1;
+}
+
+/* Candidates with biases added, without the impossible ones. */
+static llama_token_data_array fill_candidates(hs_rt_sampler *sampler, const float *logits,
+                                              bool with_grammar, bool *ret_is_broken)
+{
+    llama_token_data *data = sampler->candidates;
+    int32_t n_vocab = sampler->model->n_vocab;
+    bool is_number = true;
+    for (int32_t i = 0; i < n_vocab; i++) {
+        data[i] = (llama_token_data){.id = i, .logit = logits[i], .p = 0};
+        is_number &= logits[i] < INFINITY;
+    }
+    *ret_is_broken = !is_number;
+    for (int32_t i = 0; i < sampler->n_biases; i++) {
+        data[sampler->biases[i].token].logit += sampler->biases[i].bias;
+    }
+    llama_token_data_array array = {
+        .data = data, .size = (size_t)n_vocab, .selected = -1, .sorted = false};
+    if (with_grammar) {
+        llama_sampler_apply(sampler->grammar, &array);
+    }
+    if (with_grammar || sampler->n_biases > 0 || !is_number) {
+        size_t n = 0;
+        for (size_t i = 0; i < array.size; i++) {
+            if (data[i].logit > -INFINITY) {
+                data[n++] = data[i];
+            }
+        }
+        array.size = n;
+    }
+    return array;
+}
+
+static bool grammar_allows(hs_rt_sampler *sampler, int32_t token)
+{
+    llama_token_data one = {.id = token, .logit = 1, .p = 0};
+    llama_token_data_array array = {.data = &one, .size = 1, .selected = -1, .sorted = false};
+    llama_sampler_apply(sampler->grammar, &array);
+    return one.logit > -INFINITY;
+}
+
+static int32_t run_chain(hs_rt_sampler *sampler, const float *logits, bool with_grammar,
+                         bool *ret_is_broken)
+{
+    llama_token_data_array array = fill_candidates(sampler, logits, with_grammar, ret_is_broken);
+    if (array.size == 0 || *ret_is_broken) {
+        return -1;
+    }
+    llama_sampler_apply(sampler->chain, &array);
+    bool is_chosen = array.selected >= 0 && (size_t)array.selected < array.size &&
+                     array.data[array.selected].logit > -INFINITY;
+    return is_chosen ? array.data[array.selected].id : -1;
+}
+
+static void choose(void *arg)
+{
+    struct choice *choice = arg;
+    hs_rt_sampler *sampler = choice->sampler;
+    choice->token = run_chain(sampler, choice->logits, false, &choice->is_broken);
+    if (sampler->grammar && !choice->is_broken &&
+        (choice->token < 0 || !grammar_allows(sampler, choice->token))) {
+        choice->token = run_chain(sampler, choice->logits, true, &choice->is_broken);
+    }
+    if (choice->token < 0) {
+        return;
+    }
+    if (sampler->grammar) {
+        /* Biases cannot have brought back what the grammar forbids, but accept would abort. */
+        if (!grammar_allows(sampler, choice->token)) {
+            choice->token = -1;
+            return;
+        }
+        llama_sampler_accept(sampler->grammar, choice->token);
+    }
+    llama_sampler_accept(sampler->chain, choice->token);
+}
+
+static hs_status choose_token(hs_rt_sampler *sampler, const float *logits, int32_t *ret_token,
+                              struct hs_error *err)
+{
+    struct choice choice = {.sampler = sampler, .logits = logits, .token = -1};
+    if (sampler->is_plain_greedy) {
+        choice.token = largest_logit(logits, sampler->model->n_vocab);
+        choice.is_broken = choice.token < 0;
+    } else {
+        if (!sampler->candidates) {
+            sampler->candidates =
+                hs_calloc((size_t)sampler->model->n_vocab, sizeof(*sampler->candidates));
+            if (!sampler->candidates) {
+                return hs_error_nomem(err, "candidate tokens");
+            }
+        }
+        hs_status status = hs_cxx_guard(choose, &choice, "choosing a token failed", err);
+        if (status != HS_OK) {
+            return status;
+        }
+    }
+    if (choice.is_broken) {
+        hs_error_set(err, HS_INTERNAL, "the model computed values that are not numbers");
+        hs_error_hint(err, "the file may be damaged: check it with `hyprstream model verify`");
+        return HS_INTERNAL;
+    }
+    if (choice.token < 0) {
+        return hs_error_set(err, HS_INVALID_ARGUMENT,
+                            "no token is left to choose: grammar and biases exclude all of them");
+    }
+    *ret_token = choice.token;
+    return HS_OK;
+}
+
+hs_status hs_llama_sample(hs_rt_sampler *sampler, hs_rt_context *context, int32_t i,
+                          int32_t n_logprobs, int32_t *ret_token,
+                          struct hs_token_logprob *ret_logprobs, struct hs_error *err)
+{
+    const float *logits = hs_llama_logits(context, i);
+    if (!logits) {
+        return hs_error_set(err, HS_INVALID_ARGUMENT, "item %d of the last batch has no logits", i);
+    }
+    int32_t token = -1;
+    hs_status status = choose_token(sampler, logits, &token, err);
+    if (status != HS_OK) {
+        return status;
+    }
+    if (n_logprobs > 0) {
+        hs_logprobs(logits, sampler->model->n_vocab, token, n_logprobs, ret_logprobs);
+    }
+    *ret_token = token;
+    return HS_OK;
+}

@@ -1,0 +1,120 @@
+/*
+ * registry_internal.h - what the registry's own files share: the database handle, transactions,
+ * prepared statements and the schema.
+ *
+ * registry.c opens, repairs and closes; registry_schema.c holds the schema's versions;
+ * registry_sql.c runs statements and transactions; registry_models.c and registry_sessions.c hold
+ * the rows; registry_scan.c rebuilds rows from disk.
+ *
+ * Threads: everything that takes an hs_registry and is not public runs with its mutex held.
+ */
+#ifndef REGISTRY_INTERNAL_H
+#define REGISTRY_INTERNAL_H
+
+#include <pthread.h>
+#include <sqlite3.h>
+#include <sys/types.h>
+
+#include "storage/registry.h"
+
+#define HS_REGISTRY_APPLICATION_ID 0x48537231 /* "HSr1" */
+#define HS_REGISTRY_BUSY_MS 10000
+
+struct hs_registry {
+    pthread_mutex_t mutex;
+    sqlite3 *db; /* NULL after a repair that failed: the next call tries again */
+    dev_t dev;   /* which file `db` is: another process may have set it aside since */
+    ino_t ino;
+    char *file;
+    char *lock_file;
+    char *models_dir;
+    char *sessions_dir;
+};
+
+/* The schema, one step per version: SQL that leads from version i to i + 1. Steps that were
+ * released never change; a later version adds a row. */
+extern const char *const HS_REGISTRY_STEPS[];
+extern const int HS_REGISTRY_VERSION; /* the number of steps */
+
+/* The columns of each table, in the order in which the code reads them. */
+#define HS_REGISTRY_MODEL_COLUMNS                                                                  \
+    "name, path, architecture, quantization, fingerprint, sha256, source, n_params, size_bytes, "  \
+    "mtime_ns, n_ctx_train, added_unix_ms, used_unix_ms"
+#define HS_REGISTRY_SESSION_COLUMNS                                                                \
+    "name, model_name, fingerprint, n_messages, size_bytes, created_unix_ms, updated_unix_ms"
+
+/* Statements that a file of the current version can prepare; ends with NULL. One row per table. */
+extern const char *const HS_REGISTRY_PROBES[];
+
+/* ---- registry_sql.c ---- */
+
+/* The error of a failed SQLite call, e.g. action "open"; HS_CORRUPT only for damage to the file. */
+hs_status hs_registry_sql_error(const hs_registry *registry, int rc, const char *action,
+                                struct hs_error *err);
+HS_CHECKED hs_status hs_registry_exec(hs_registry *registry, const char *sql, struct hs_error *err);
+/* The first column of the first row, which must be there. */
+HS_CHECKED hs_status hs_registry_query_int(hs_registry *registry, const char *sql,
+                                           int64_t *ret_value, struct hs_error *err);
+/*
+ * A prepared statement with its parameters bound: one letter of `types` for each argument, 's' a
+ * const char * (which must outlive the statement; NULL counts as ""), 'i' an int64_t.
+ */
+HS_CHECKED hs_status hs_registry_prepare(hs_registry *registry, const char *sql,
+                                         sqlite3_stmt **ret_statement, struct hs_error *err,
+                                         const char *types, ...);
+/* Step: ret_has_row false at the end. */
+HS_CHECKED hs_status hs_registry_step(hs_registry *registry, sqlite3_stmt *statement,
+                                      bool *ret_has_row, struct hs_error *err);
+/* A copy of a text column, to be freed with hs_free. */
+HS_CHECKED hs_status hs_registry_column(hs_registry *registry, sqlite3_stmt *statement, int column,
+                                        char **ret_text, struct hs_error *err);
+void hs_registry_finalizep(sqlite3_stmt **statement); /* for HS_CLEANUP */
+
+/*
+ * Run `work` in a transaction, with the mutex held. When the file turns out to be corrupt, or
+ * another process has replaced it, `work` is run once more on the new one: it must set its outputs
+ * only when it succeeds and leave nothing behind when it fails.
+ */
+typedef hs_status (*hs_registry_work)(hs_registry *registry, void *user, struct hs_error *err);
+HS_CHECKED hs_status hs_registry_run(hs_registry *registry, bool writes, hs_registry_work work,
+                                     void *user, struct hs_error *err);
+
+/* ---- registry.c ---- */
+
+/* Open the database again; `damaged`: the file that is open now was found corrupt. */
+HS_CHECKED hs_status hs_registry_reopen(hs_registry *registry, bool damaged, struct hs_error *err);
+/* Whether `file` is another file than the one that is open. */
+bool hs_registry_has_moved(const hs_registry *registry);
+
+/* ---- registry_models.c, registry_sessions.c ---- */
+
+/* Fill a row from the GGUF file at `path`; name is left NULL. On errors the row is empty. */
+HS_CHECKED hs_status hs_registry_model_describe(const char *path, const char *source,
+                                                struct hs_registry_model *ret_model,
+                                                struct hs_error *err);
+/* A name made of the file's stem. NULL without memory. */
+char *hs_registry_default_name(const char *path);
+/* In a transaction: insert or replace the row of this name. */
+HS_CHECKED hs_status hs_registry_model_write(hs_registry *registry,
+                                             const struct hs_registry_model *model,
+                                             struct hs_error *err);
+HS_CHECKED hs_status hs_registry_session_write(hs_registry *registry,
+                                               const struct hs_registry_session *session,
+                                               struct hs_error *err);
+
+/* ---- registry_scan.c ---- */
+
+/* What lies in the models and sessions folders. */
+struct hs_registry_found {
+    struct hs_registry_model *models;
+    size_t n_models, models_capacity;
+    struct hs_registry_session *sessions;
+    size_t n_sessions;
+};
+
+/* Files and sessions that cannot be read are left out, with a line in the log. */
+HS_CHECKED hs_status hs_registry_scan(const char *models_dir, const char *sessions_dir,
+                                      struct hs_registry_found *ret_found, struct hs_error *err);
+void hs_registry_found_free(struct hs_registry_found *found);
+
+#endif
