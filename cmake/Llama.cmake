@@ -78,7 +78,7 @@ set(HS_LLAMA_LIB_DIR "${HS_LLAMA_BUILD}/bin")
 # Two configures may come at once: the first one builds the flavour and the other waits.
 function(hs_llama_build)
     file(MAKE_DIRECTORY "${HS_DEPS_DIR}/build")
-    file(LOCK "${HS_DEPS_DIR}/build" DIRECTORY GUARD FUNCTION TIMEOUT 3600)
+    file(LOCK "${HS_LLAMA_BUILD}.lock" GUARD FUNCTION TIMEOUT 3600)
     if(EXISTS "${HS_LLAMA_BUILD}/hyprstream-complete")
         return()
     endif()
