@@ -1,0 +1,351 @@
+#include "chat.h"
+
+#include <string.h>
+
+#include "api/output.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "params.h"
+
+static bool load_progress(float fraction, void *user)
+{
+    const struct hs_chat *chat = user;
+    const struct hs_command_io *io = chat->args->io;
+    io->progress(io->self, "loading", fraction, hs_chat_model_name(chat));
+    return !io->interrupted(io->self);
+}
+
+const char *hs_chat_model_name(const struct hs_chat *chat)
+{
+    if (chat->model.name) {
+        return chat->model.name;
+    }
+    if (chat->model_id[0] || !chat->model.path) {
+        return chat->model_id;
+    }
+    const char *slash = strrchr(chat->model.path, '/');
+    return slash ? slash + 1 : chat->model.path;
+}
+
+static void print_load(struct hs_chat *chat)
+{
+    struct hs_model_info info;
+    struct hs_error err;
+    if (hs_engine_model_info(chat->engine, chat->model_id, &info, &err)) {
+        hs_log(HS_LOG_WARN, "chat", "%s", err.message);
+        return;
+    }
+    hs_err_info(chat->args->io, "model %s (%s), %d threads, %d GPU layers on %s, context %d of %d",
+                hs_chat_model_name(chat), info.description, (int)info.n_threads,
+                (int)info.n_gpu_layers, info.backend, (int)info.n_ctx, (int)info.n_ctx_train);
+}
+
+static hs_status load_model(struct hs_chat *chat, struct hs_error *err)
+{
+    const struct hs_command_io *io = chat->args->io;
+    struct hs_load_settings settings HS_CLEANUP(hs_load_settings_free) = {0};
+    hs_status status = hs_load_settings_fill(chat->args->config, &settings, err);
+    if (status) {
+        return status;
+    }
+    if (settings.model.n_seq_max == 0) {
+        settings.model.n_seq_max = 1; /* there is one conversation here */
+    }
+    settings.model.progress = load_progress;
+    settings.model.progress_user = chat;
+    chat->model_id[0] = '\0';
+    status = hs_engine_load_model(chat->engine, chat->model.path, chat->model.name, &settings.model,
+                                  chat->model_id, err);
+    io->progress(io->self, "", -1, NULL);
+    if (!status) {
+        print_load(chat);
+    }
+    return status;
+}
+
+/* A session that does not exist yet leaves the record empty. */
+static hs_status read_record(struct hs_chat *chat, const char *name, struct hs_error *err)
+{
+    hs_session_record_free(&chat->record);
+    chat->record = (struct hs_session_record){0};
+    if (!hs_session_name_ok(name)) {
+        hs_status status =
+            hs_error_set(err, HS_INVALID_ARGUMENT, "'%s' cannot be the name of a session", name);
+        hs_error_hint(err, "use up to %u letters, digits, '.', '_' and '-', not '.' first",
+                      HS_SESSION_NAME_MAX);
+        return status;
+    }
+    hs_status status =
+        hs_session_store_read(chat->args->paths->sessions_dir, name, &chat->record, NULL, err);
+    return status == HS_NOT_FOUND ? HS_OK : status;
+}
+
+static hs_status open_conversation(struct hs_chat *chat, const char *name, struct hs_error *err)
+{
+    const struct hs_config *config = chat->args->config;
+    return hs_conversation_open(chat->engine, chat->model_id, name,
+                                hs_config_str(config, HS_CFG_SYSTEM), hs_config_overflow(config),
+                                &chat->conversation, err);
+}
+
+static hs_status open_all(struct hs_chat *chat, struct hs_error *err)
+{
+    const struct hs_command_args *args = chat->args;
+    const char *session = hs_config_str(args->config, HS_CFG_SESSION);
+    session = session && *session ? session : NULL;
+    hs_status status = session ? read_record(chat, session, err) : HS_OK;
+    if (!status) {
+        status = hs_model_choose(args, chat->record.model_name, &chat->registry, &chat->model, err);
+    }
+    if (!status && session) {
+        status = hs_model_register(args->paths, &chat->registry, &chat->model, err);
+    }
+    if (status) {
+        return status;
+    }
+    if (chat->model.note[0]) {
+        hs_err_info(args->io, "%s", chat->model.note);
+    }
+    struct hs_engine_params params;
+    hs_engine_params_defaults(&params);
+    params.sessions_dir = args->paths->sessions_dir;
+    params.park_budget_bytes = (uint64_t)hs_config_float(args->config, HS_CFG_PARK_BUDGET);
+    status = hs_engine_create(&params, &chat->engine, err);
+    if (!status) {
+        status = load_model(chat, err);
+    }
+    return status ? status : open_conversation(chat, session, err);
+}
+
+hs_status hs_chat_open(const struct hs_command_args *args, struct hs_chat *ret_chat,
+                       struct hs_error *err)
+{
+    struct hs_chat chat = {.args = args};
+    hs_status status = open_all(&chat, err);
+    if (status) {
+        struct hs_error ignored; /* the first failure is the one to tell */
+        hs_status close_status = hs_chat_close(&chat, &ignored);
+        (void)close_status;
+        return status;
+    }
+    *ret_chat = chat;
+    return HS_OK;
+}
+
+/* The registry's row is an index of what lies in the sessions folder. */
+static hs_status index_session(struct hs_chat *chat, const char *name, struct hs_error *err)
+{
+    const struct hs_paths *paths = chat->args->paths;
+    struct hs_session_record record HS_CLEANUP(hs_session_record_free) = {0};
+    uint64_t size = 0;
+    hs_status status = hs_session_store_read(paths->sessions_dir, name, &record, &size, err);
+    if (status == HS_NOT_FOUND) {
+        return HS_OK; /* nothing was said in it */
+    }
+    if (!status) {
+        status = hs_registry_need(paths, &chat->registry, err);
+    }
+    if (status) {
+        return status;
+    }
+    struct hs_registry_session row = {.name = (char *)name,
+                                      .model_name = record.model_name,
+                                      .fingerprint = record.fingerprint,
+                                      .n_messages = (int64_t)record.n_messages,
+                                      .size_bytes = (int64_t)size,
+                                      .created_unix_ms = record.created_unix_ms,
+                                      .updated_unix_ms = record.updated_unix_ms};
+    return hs_registry_session_put(chat->registry, &row, err);
+}
+
+static hs_status close_conversation(struct hs_chat *chat, struct hs_error *err)
+{
+    HS_CLEANUP(hs_freep) char *name = hs_strdup(chat->conversation.name);
+    hs_status status = hs_conversation_close(&chat->conversation, err);
+    if (!status && name) {
+        status = index_session(chat, name, err);
+    }
+    return status;
+}
+
+hs_status hs_chat_close(struct hs_chat *chat, struct hs_error *err)
+{
+    hs_status status = close_conversation(chat, err);
+    bool was_used = chat->model.name && chat->model_id[0];
+    if (!status && was_used) {
+        status = hs_registry_need(chat->args->paths, &chat->registry, err);
+        status = status ? status : hs_registry_model_touch(chat->registry, chat->model.name, err);
+    }
+    hs_engine_free(chat->engine);
+    hs_registry_close(chat->registry);
+    hs_model_choice_free(&chat->model);
+    hs_session_record_free(&chat->record);
+    *chat = (struct hs_chat){0};
+    return status;
+}
+
+hs_status hs_chat_ask(struct hs_chat *chat, const char *prompt, enum hs_answer_mode mode,
+                      struct hs_answer *ret_answer, struct hs_error *err)
+{
+    *ret_answer = (struct hs_answer){0};
+    struct hs_generate_params params;
+    hs_generate_params_fill(chat->args->config, chat->record.params, &params);
+    hs_stream *stream = NULL;
+    hs_status status = hs_conversation_generate(&chat->conversation, prompt, &params, &stream, err);
+    if (status) {
+        return status;
+    }
+    status = hs_answer_read(chat->args->io, stream, mode, ret_answer, err);
+    hs_stream_free(stream);
+    const char *text = ret_answer->text.data ? ret_answer->text.data : "";
+    hs_status kept = hs_conversation_answered(&chat->conversation, ret_answer->finish, text,
+                                              ret_answer->reasoning.data, status ? NULL : err);
+    status = status ? status : kept;
+    if (!status && ret_answer->finish == HS_FINISH_ERROR) {
+        status = hs_error_set(err, ret_answer->error.status, "%s", ret_answer->error.message);
+        hs_error_hint(err, "%s", ret_answer->error.hint);
+    }
+    if (!status) {
+        chat->usage = ret_answer->usage;
+        chat->has_usage = true;
+    }
+    return status;
+}
+
+/* Unload what is loaded, load `choice`, and take it over; after a failure there is no model. */
+static hs_status replace_model(struct hs_chat *chat, struct hs_model_choice *choice,
+                               struct hs_error *err)
+{
+    hs_status status = HS_OK;
+    if (chat->model_id[0]) {
+        status = hs_engine_unload_model(chat->engine, chat->model_id, err);
+    }
+    if (status) {
+        return status;
+    }
+    struct hs_model_choice old = chat->model;
+    chat->model = *choice;
+    status = load_model(chat, err);
+    if (status) {
+        chat->model = old;
+        return status;
+    }
+    hs_model_choice_free(&old);
+    *choice = (struct hs_model_choice){0};
+    memcpy(chat->conversation.model_id, chat->model_id, sizeof chat->conversation.model_id);
+    return HS_OK;
+}
+
+hs_status hs_chat_switch_model(struct hs_chat *chat, const char *ref, struct hs_error *err)
+{
+    const struct hs_paths *paths = chat->args->paths;
+    struct hs_model_choice choice HS_CLEANUP(hs_model_choice_free) = {0};
+    HS_CLEANUP(hs_freep) char *session = hs_strdup(chat->conversation.name);
+    hs_status status = hs_model_resolve(paths, ref, &chat->registry, &choice, err);
+    if (!status && session) {
+        status = hs_model_register(paths, &chat->registry, &choice, err);
+    }
+    if (!status && session) {
+        status = close_conversation(chat, err); /* an open session holds its model */
+    }
+    if (status) {
+        return status;
+    }
+    status = replace_model(chat, &choice, err);
+    if (status && !chat->model_id[0]) {
+        struct hs_error again;
+        if (load_model(chat, &again)) {
+            hs_log(HS_LOG_ERROR, "chat", "the former model cannot be loaded again either: %s",
+                   again.message);
+            return status;
+        }
+    }
+    if (session) {
+        struct hs_error open_error;
+        hs_status opened = open_conversation(chat, session, &open_error);
+        if (opened && !status) {
+            status = hs_error_set(err, opened, "%s", open_error.message);
+            hs_error_hint(err, "%s", open_error.hint);
+        }
+    }
+    return status;
+}
+
+hs_status hs_chat_switch_session(struct hs_chat *chat, const char *name, struct hs_error *err)
+{
+    if (chat->conversation.name && strcmp(chat->conversation.name, name) == 0) {
+        return HS_OK;
+    }
+    struct hs_session_record old = chat->record;
+    chat->record = (struct hs_session_record){0};
+    hs_status status = read_record(chat, name, err);
+    if (!status) {
+        status = hs_model_register(chat->args->paths, &chat->registry, &chat->model, err);
+    }
+    struct hs_conversation before = chat->conversation;
+    if (!status) {
+        status = open_conversation(chat, name, err);
+    }
+    if (status) {
+        hs_session_record_free(&chat->record);
+        chat->record = old;
+        return status;
+    }
+    hs_session_record_free(&old);
+    struct hs_conversation opened = chat->conversation;
+    chat->conversation = before;
+    status = close_conversation(chat, err);
+    chat->conversation = opened;
+    return status;
+}
+
+/* Write the messages as a new session, for the engine to open. */
+static hs_status write_session(struct hs_chat *chat, const char *name, struct hs_error *err)
+{
+    struct hs_model_info info;
+    hs_status status = hs_engine_model_info(chat->engine, chat->model_id, &info, err);
+    if (status) {
+        return status;
+    }
+    hs_session_file *file = NULL;
+    status = hs_session_file_open(chat->args->paths->sessions_dir, name, true, &file, err);
+    if (status) {
+        return status;
+    }
+    int64_t now = hs_clock_unix_ms();
+    struct hs_session_record record = {.model_name = chat->model.name,
+                                       .fingerprint = info.fingerprint,
+                                       .messages = chat->conversation.messages,
+                                       .n_messages = chat->conversation.n_messages,
+                                       .overflow = hs_config_overflow(chat->args->config),
+                                       .created_unix_ms = now,
+                                       .updated_unix_ms = now};
+    status = hs_session_file_save(file, &record, err);
+    hs_session_file_close(file);
+    return status;
+}
+
+hs_status hs_chat_save_as(struct hs_chat *chat, const char *name, struct hs_error *err)
+{
+    struct hs_session_record record HS_CLEANUP(hs_session_record_free) = {0};
+    if (!hs_session_name_ok(name)) {
+        return read_record(chat, name, err); /* says what a name may be */
+    }
+    hs_status status =
+        hs_session_store_read(chat->args->paths->sessions_dir, name, &record, NULL, err);
+    if (status != HS_NOT_FOUND) {
+        status =
+            status ? status
+                   : hs_error_set(err, HS_ALREADY_EXISTS, "there is a session '%s' already", name);
+        hs_error_hint(err, "choose another name, or remove it with 'hyprstream session rm %s'",
+                      name);
+        return status;
+    }
+    status = hs_model_register(chat->args->paths, &chat->registry, &chat->model, err);
+    if (!status) {
+        status = write_session(chat, name, err);
+    }
+    return status ? status : hs_chat_switch_session(chat, name, err);
+}

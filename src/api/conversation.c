@@ -1,0 +1,181 @@
+#include "conversation.h"
+
+#include <string.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+
+static void free_message(struct hs_message *message)
+{
+    hs_free((char *)message->role);
+    hs_free((char *)message->content);
+    hs_free((char *)message->reasoning);
+    *message = (struct hs_message){0};
+}
+
+static hs_status insert(struct hs_conversation *c, size_t at, const char *role, const char *content,
+                        const char *reasoning, struct hs_error *err)
+{
+    if (c->n_messages == c->capacity) {
+        size_t capacity = c->capacity ? 2 * c->capacity : 16;
+        struct hs_message *messages = hs_realloc_array(c->messages, capacity, sizeof *messages);
+        if (!messages) {
+            return hs_error_nomem(err, "messages");
+        }
+        c->messages = messages;
+        c->capacity = capacity;
+    }
+    struct hs_message message = {hs_strdup(role), hs_strdup(content), hs_strdup(reasoning)};
+    if (!message.role || !message.content || (reasoning && !message.reasoning)) {
+        free_message(&message);
+        return hs_error_nomem(err, "messages");
+    }
+    memmove(c->messages + at + 1, c->messages + at, (c->n_messages - at) * sizeof *c->messages);
+    c->messages[at] = message;
+    c->n_messages++;
+    return HS_OK;
+}
+
+static void drop_from(struct hs_conversation *c, size_t n_keep)
+{
+    while (c->n_messages > n_keep) {
+        free_message(&c->messages[--c->n_messages]);
+    }
+}
+
+hs_status hs_conversation_open(hs_engine *engine, const char *model_id, const char *name,
+                               const char *system, enum hs_overflow overflow,
+                               struct hs_conversation *ret, struct hs_error *err)
+{
+    struct hs_conversation c = {.engine = engine};
+    memcpy(c.model_id, model_id, strnlen(model_id, sizeof c.model_id - 1));
+    hs_status status = HS_OK;
+    if (!name) {
+        status = system ? insert(&c, 0, "system", system, NULL, err) : HS_OK;
+    } else {
+        struct hs_session_params params;
+        hs_session_params_defaults(&params);
+        params.name = name;
+        params.model_id = model_id;
+        params.system = system;
+        params.overflow = overflow;
+        params.save_kv = true;
+        c.name = hs_strdup(name);
+        status = c.name ? hs_engine_create_session(engine, &params, c.session_id, err)
+                        : hs_error_nomem(err, "session name");
+    }
+    if (status) {
+        hs_free(c.name);
+        hs_free(c.messages);
+        return status;
+    }
+    *ret = c;
+    return HS_OK;
+}
+
+hs_status hs_conversation_close(struct hs_conversation *conversation, struct hs_error *err)
+{
+    hs_status status = HS_OK;
+    if (conversation->name) {
+        status = hs_engine_close_session(conversation->engine, conversation->session_id, err);
+    }
+    drop_from(conversation, 0);
+    hs_free(conversation->messages);
+    hs_free(conversation->name);
+    *conversation = (struct hs_conversation){0};
+    return status;
+}
+
+hs_status hs_conversation_count(const struct hs_conversation *conversation, size_t *ret_n,
+                                struct hs_error *err)
+{
+    if (conversation->name) {
+        return hs_session_message_count(conversation->engine, conversation->session_id, ret_n, err);
+    }
+    *ret_n = conversation->n_messages;
+    return HS_OK;
+}
+
+hs_status hs_conversation_message(const struct hs_conversation *conversation, size_t i,
+                                  struct hs_message *ret_message, struct hs_error *err)
+{
+    if (conversation->name) {
+        return hs_session_message(conversation->engine, conversation->session_id, i, ret_message,
+                                  err);
+    }
+    if (i >= conversation->n_messages) {
+        return hs_error_set(err, HS_NOT_FOUND, "there is no message %zu", i);
+    }
+    const struct hs_message *from = &conversation->messages[i];
+    struct hs_message copy = {hs_strdup(from->role), hs_strdup(from->content),
+                              hs_strdup(from->reasoning)};
+    if (!copy.role || !copy.content || (from->reasoning && !copy.reasoning)) {
+        free_message(&copy);
+        return hs_error_nomem(err, "message");
+    }
+    *ret_message = copy;
+    return HS_OK;
+}
+
+hs_status hs_conversation_truncate(struct hs_conversation *conversation, size_t n_keep,
+                                   struct hs_error *err)
+{
+    if (conversation->name) {
+        return hs_session_truncate(conversation->engine, conversation->session_id, n_keep, err);
+    }
+    drop_from(conversation, n_keep);
+    return HS_OK;
+}
+
+hs_status hs_conversation_set_system(struct hs_conversation *conversation, const char *system,
+                                     struct hs_error *err)
+{
+    struct hs_conversation *c = conversation;
+    if (c->name) {
+        return hs_session_set_system(c->engine, c->session_id, system, err);
+    }
+    hs_status status = system ? insert(c, 0, "system", system, NULL, err) : HS_OK;
+    size_t old = system ? 1 : 0; /* where the one before lies now */
+    if (!status && old < c->n_messages && strcmp(c->messages[old].role, "system") == 0) {
+        free_message(&c->messages[old]);
+        c->n_messages--;
+        memmove(c->messages + old, c->messages + old + 1,
+                (c->n_messages - old) * sizeof *c->messages);
+    }
+    return status;
+}
+
+hs_status hs_conversation_generate(struct hs_conversation *conversation, const char *prompt,
+                                   const struct hs_generate_params *params, hs_stream **ret_stream,
+                                   struct hs_error *err)
+{
+    struct hs_conversation *c = conversation;
+    if (c->name) {
+        return hs_engine_generate(c->engine, c->session_id, prompt, params, ret_stream, err);
+    }
+    size_t n_before = c->n_messages;
+    hs_status status = prompt ? insert(c, n_before, "user", prompt, NULL, err) : HS_OK;
+    if (!status) {
+        status = hs_engine_chat(c->engine, c->model_id, NULL, 0, c->messages, c->n_messages, params,
+                                ret_stream, err);
+    }
+    if (status) {
+        drop_from(c, n_before);
+    }
+    return status;
+}
+
+hs_status hs_conversation_answered(struct hs_conversation *conversation, enum hs_finish finish,
+                                   const char *answer, const char *reasoning, struct hs_error *err)
+{
+    struct hs_conversation *c = conversation;
+    if (c->name) {
+        return HS_OK;
+    }
+    if (finish == HS_FINISH_ERROR) {
+        drop_from(c, c->n_messages > 0 ? c->n_messages - 1 : 0);
+        return HS_OK;
+    }
+    return insert(c, c->n_messages, "assistant", answer, reasoning && *reasoning ? reasoning : NULL,
+                  err);
+}

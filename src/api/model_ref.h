@@ -1,0 +1,43 @@
+/*
+ * model_ref.h - which file a model's name means, and which model to use when nobody named one.
+ *
+ * A reference is a path when it contains '/', else a name of the registry, else a file in the
+ * models folder (with or without ".gguf"), else a file in the current folder. Without a reference:
+ * the session's own model, the only one registered, the one used last, the demo model when it lies
+ * in the models folder (it is then registered).
+ *
+ * Owner:   struct hs_model_choice owns its strings; hs_model_choice_free releases them.
+ * Threads: none.
+ */
+#ifndef API_MODEL_REF_H
+#define API_MODEL_REF_H
+
+#include "api/command.h"
+#include "storage/registry.h"
+
+struct hs_model_choice {
+    char *path;
+    char *name;     /* in the registry; NULL: not registered */
+    char note[256]; /* for the user, when one of several was chosen; else empty */
+};
+
+/*
+ * In:     *registry, opened when it is needed and NULL (the caller closes it).
+ * Errors: HS_NOT_FOUND with what to do next; those of the registry.
+ */
+HS_CHECKED hs_status hs_model_resolve(const struct hs_paths *paths, const char *ref,
+                                      hs_registry **registry, struct hs_model_choice *ret_choice,
+                                      struct hs_error *err);
+/* The model of the `model` setting, else of the session (NULL: none or new), else the default. */
+HS_CHECKED hs_status hs_model_choose(const struct hs_command_args *args, const char *session_model,
+                                     hs_registry **registry, struct hs_model_choice *ret_choice,
+                                     struct hs_error *err);
+/* Give a choice that is only a path its place in the registry: the row it has, or a new one. */
+HS_CHECKED hs_status hs_model_register(const struct hs_paths *paths, hs_registry **registry,
+                                       struct hs_model_choice *choice, struct hs_error *err);
+void hs_model_choice_free(struct hs_model_choice *choice);
+
+HS_CHECKED hs_status hs_registry_need(const struct hs_paths *paths, hs_registry **registry,
+                                      struct hs_error *err);
+
+#endif

@@ -1,0 +1,45 @@
+#include "api/status_map.h"
+
+static const struct hs_exit_code_row exit_codes[] = {
+    {HS_OK, 0, "success"},
+    {HS_INTERNAL, 1, "a fault in hyprstream or llama.cpp"},
+    {HS_INVALID_ARGUMENT, 2, "wrong use: unknown command, option or setting, a value out of range"},
+    {HS_NOT_FOUND, 3, "a file, model, session or setting is not there"},
+    {HS_IS_DIRECTORY, 4, "a folder was given where a file is needed"},
+    {HS_PERMISSION_DENIED, 5, "a file may not be read or written"},
+    {HS_BAD_MAGIC, 6, "the file is not a GGUF file"},
+    {HS_TRUNCATED, 7, "the file ends too early, as after an incomplete download"},
+    {HS_BAD_FORMAT, 8, "the file is malformed"},
+    {HS_UNSUPPORTED_VERSION, 9, "the file's format version is not supported"},
+    {HS_UNSUPPORTED_MODEL, 10, "the model's architecture is unknown or generates no text"},
+    {HS_MODEL_TOO_LARGE, 11, "weights and context do not fit in memory"},
+    {HS_OUT_OF_MEMORY, 12, "memory ran out"},
+    {HS_QUEUE_FULL, 13, "too many requests are waiting"},
+    {HS_BUSY, 14, "the session or model is in use by somebody else"},
+    {HS_CONTEXT_FULL, 15, "the prompt does not fit in the context"},
+    {HS_CORRUPT, 16, "stored data is damaged, or a file's SHA-256 is not the recorded one"},
+    {HS_ALREADY_EXISTS, 17, "the name is taken"},
+    {HS_IO, 18, "reading or writing failed"},
+    {HS_LIMIT, 19, "a limit was exceeded, such as the size of the input"},
+    {HS_UNAVAILABLE, 20, "not available now"},
+    {HS_NOT_SUPPORTED, 21, "not supported"},
+    {HS_TIMEOUT, 22, "a time limit passed"},
+    {HS_MISMATCH, 23, "things that do not belong together, such as a session and another model"},
+    {HS_CANCELLED, 130, "stopped by Ctrl-C"},
+};
+
+const struct hs_exit_code_row *hs_exit_code_rows(size_t *ret_n)
+{
+    *ret_n = sizeof exit_codes / sizeof exit_codes[0];
+    return exit_codes;
+}
+
+int hs_exit_code(hs_status status)
+{
+    for (size_t i = 0; i < sizeof exit_codes / sizeof exit_codes[0]; i++) {
+        if (exit_codes[i].status == status) {
+            return exit_codes[i].exit_code;
+        }
+    }
+    return hs_exit_code(HS_INTERNAL);
+}
