@@ -80,7 +80,7 @@ static void test_python_cases(void **state)
         n_cases += check_block(file, len);
     }
     fclose(file);
-    assert_int_equal(n_cases, 256 + 65536 + 25 * 25 * 25 + 25 * 25 * 25 * 25);
+    assert_int_equal(n_cases, 256 + 65536 + 25 * 25 * 25 + 16 * 16 * 16 * 16);
 }
 
 /* Length of the character at s[len] by RFC 3629, section 3, and its number; 0: none. */
