@@ -1,7 +1,6 @@
 /* config.c - the table of settings, the values from variables and flags, and the getters. */
 #include "base/config.h"
 
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,6 +33,17 @@ extern char **environ;
 const struct hs_config_row *hs_config_row(enum hs_config_id id)
 {
     return &rows[id];
+}
+
+/* Of ASCII only: toupper() of "i" depends on the locale. */
+static char upper(char c)
+{
+    return c >= 'a' && c <= 'z' ? (char)(c - 'a' + 'A') : c;
+}
+
+static char lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
 }
 
 /* '_' and '-' are the same in names. */
@@ -97,7 +107,7 @@ const char *hs_config_nearest(const char *name)
         return NULL;
     }
     for (size_t i = 0; i <= len; i++) {
-        wanted[i] = name[i] == '_' ? '-' : (char)tolower((unsigned char)name[i]);
+        wanted[i] = name[i] == '_' ? '-' : lower(name[i]);
     }
     /* of a short name, half must be right: "abc" is not a slip in "rpc" */
     size_t best = len / 2 < NEAREST_MAX ? len / 2 + 1 : NEAREST_MAX + 1;
@@ -146,7 +156,7 @@ static bool is_variable_of(const char *variable, size_t len, const char *name)
         return false;
     }
     for (size_t i = 0; i < len; i++) {
-        if (variable[i] != (name[i] == '-' ? '_' : toupper((unsigned char)name[i]))) {
+        if (variable[i] != (name[i] == '-' ? '_' : upper(name[i]))) {
             return false;
         }
     }
@@ -165,14 +175,16 @@ static int find_variable(const char *variable, size_t len)
 
 static void warn_unknown(const char *name)
 {
+    char meant[sizeof VARIABLE_PREFIX + NAME_MAX_LEN];
     const char *nearest = hs_config_nearest(name + strlen(VARIABLE_PREFIX));
-    if (nearest == NULL) {
-        hs_log(HS_LOG_WARN, "config", "the variable %s is none of hyprstream's settings", name);
-    } else {
-        hs_log(HS_LOG_WARN, "config",
-               "the variable %s is none of hyprstream's settings; did you mean '%s'?", name,
-               nearest);
+    size_t n = 0;
+    for (; nearest != NULL && nearest[n] != '\0'; n++) {
+        meant[n] = nearest[n] == '-' ? '_' : upper(nearest[n]);
     }
+    meant[n] = '\0';
+    hs_log(HS_LOG_WARN, "config", "the variable %s is none of hyprstream's settings%s%s%s", name,
+           nearest == NULL ? "" : "; did you mean " VARIABLE_PREFIX, meant,
+           nearest == NULL ? "" : "?");
 }
 
 hs_status hs_config_load_env(struct hs_config *config, struct hs_error *err)
