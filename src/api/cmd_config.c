@@ -1,5 +1,8 @@
 /* cmd_config.c - `hyprstream config show|path`: settings, and where things lie. */
+#include <stdlib.h>
+
 #include "api/output.h"
+#include "base/error.h"
 #include "json_out.h"
 #include "table.h"
 
@@ -72,8 +75,13 @@ hs_status hs_cmd_config_show(const struct hs_command_args *args, struct hs_error
 hs_status hs_cmd_config_path(const struct hs_command_args *args, struct hs_error *err)
 {
     const struct hs_paths *paths = args->paths;
-    const char *chosen = hs_config_str(args->config, HS_CFG_CONFIG);
+    const char *flag = hs_config_str(args->config, HS_CFG_CONFIG);
+    const char *chosen = flag ? flag : getenv("HYPRSTREAM_CONFIG"); /* no layer was read for us */
     const char *config_file = chosen && *chosen ? chosen : paths->config_file;
+    if (!paths->data_dir) {
+        return hs_error_set(err, HS_INVALID_ARGUMENT,
+                            "neither HYPRSTREAM_HOME nor HOME says where things lie");
+    }
     if (!hs_config_bool(args->config, HS_CFG_JSON)) {
         return hs_out_printf(args->io, err, "%s\n", config_file);
     }

@@ -64,13 +64,20 @@ static int append_bytes(const char *text, size_t len, void *user)
     return hs_buf_append(user, text, len) ? -1 : 0;
 }
 
+hs_status hs_json_dump(const json_t *json, bool compact, struct hs_buf *text)
+{
+    size_t flags = JSON_ENCODE_ANY | (compact ? (size_t)JSON_COMPACT : (size_t)JSON_INDENT(2));
+    if (!json || json_dump_callback(json, append_bytes, text, flags) != 0) {
+        return HS_OUT_OF_MEMORY;
+    }
+    return hs_buf_append(text, "\n", 1);
+}
+
 hs_status hs_json_print(const struct hs_command_io *io, const json_t *json, bool compact,
                         struct hs_error *err)
 {
-    size_t flags = JSON_ENCODE_ANY | (compact ? (size_t)JSON_COMPACT : (size_t)JSON_INDENT(2));
     struct hs_buf text HS_CLEANUP(hs_buf_free) = HS_BUF_INIT(SIZE_MAX / 4);
-    if (!json || json_dump_callback(json, append_bytes, &text, flags) != 0 ||
-        hs_buf_append(&text, "\n", 1)) {
+    if (hs_json_dump(json, compact, &text)) {
         return hs_error_nomem(err, "JSON output");
     }
     return hs_out_text(io, text.data, text.len, err);

@@ -21,7 +21,9 @@ json_t *hs_json_text(const char *text);
 void hs_json_set(json_t **object, const char *key, json_t *value);
 void hs_json_append(json_t **array, json_t *value);
 
-/* One object or array and a newline; `compact`: on one line. */
+/* Append the text of a value and a newline. HS_OUT_OF_MEMORY, HS_LIMIT. */
+HS_CHECKED hs_status hs_json_dump(const json_t *json, bool compact, struct hs_buf *text);
+/* One object or array and a newline to standard output; `compact`: on one line. */
 HS_CHECKED hs_status hs_json_print(const struct hs_command_io *io, const json_t *json, bool compact,
                                    struct hs_error *err);
 

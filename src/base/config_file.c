@@ -327,6 +327,10 @@ hs_status hs_config_load_text(struct hs_config *config, const char *text, size_t
                               const char *origin, struct hs_error *err)
 {
     static const char byte_order_mark[] = "\xEF\xBB\xBF";
+    if (len > FILE_MAX) {
+        return hs_error_set(err, HS_LIMIT, "%s: longer than the limit of %u bytes", origin,
+                            FILE_MAX);
+    }
     struct parser p = {.config = config, .path = origin, .text = HS_BUF_INIT(FILE_MAX)};
     const char *end = text + len;
     const char *next = len >= 3 && memcmp(text, byte_order_mark, 3) == 0 ? text + 3 : text;

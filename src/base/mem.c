@@ -48,10 +48,12 @@ void *hs_alloc(size_t size)
 
 void *hs_calloc(size_t n, size_t size)
 {
-    if (allocation_fails()) {
+    size_t total;
+    if (__builtin_mul_overflow(n, size, &total)) {
+        errno = ENOMEM;
         return NULL;
     }
-    return n == 0 || size == 0 ? calloc(1, 1) : calloc(n, size);
+    return allocation_fails() ? NULL : calloc(1, total == 0 ? 1 : total);
 }
 
 void *hs_realloc(void *p, size_t size)

@@ -139,16 +139,22 @@ static void gguf_freep(hs_gguf **gguf)
     hs_gguf_free(*gguf);
 }
 
-static hs_status check_parts(const hs_gguf *gguf, const char *path, struct hs_error *err)
+static hs_status check_first_part(const hs_gguf *gguf, struct hs_error *err)
 {
-    uint32_t n = hs_gguf_split_count(gguf);
     uint64_t no = 0;
     if (hs_gguf_u64(gguf, "split.no", &no) && no != 0) {
         hs_error_set(err, HS_UNSUPPORTED_MODEL, "the file is part %" PRIu64 " of a split model",
                      no + 1);
-        hs_error_hint(err, "name the first part, '...-00001-of-%05" PRIu32 ".gguf'", n);
+        hs_error_hint(err, "name the first part, '...-00001-of-%05" PRIu32 ".gguf'",
+                      hs_gguf_split_count(gguf));
         return HS_UNSUPPORTED_MODEL;
     }
+    return HS_OK;
+}
+
+static hs_status check_parts(const hs_gguf *gguf, const char *path, struct hs_error *err)
+{
+    uint32_t n = hs_gguf_split_count(gguf);
     uint64_t n_tensors = gguf->n_tensors, n_expected = 0;
     for (uint32_t i = 1; i < n && path != NULL; i++) {
         HS_CLEANUP(gguf_freep) hs_gguf *part = NULL;
@@ -189,7 +195,10 @@ static hs_status check_weights(const hs_gguf *gguf, struct hs_error *err)
 hs_status hs_gguf_check_model(const hs_gguf *gguf, const char *path, struct hs_error *err)
 {
     char arch[64];
-    hs_status status = check_kind(gguf, err);
+    hs_status status = check_first_part(gguf, err);
+    if (status == HS_OK) {
+        status = check_kind(gguf, err);
+    }
     if (status == HS_OK) {
         status = check_architecture(gguf, arch, err);
     }

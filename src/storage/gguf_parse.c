@@ -465,6 +465,9 @@ static const struct foreign foreigns[] = {
     {"algg", 4, "an old GGLA adapter", NULL},
 };
 
+static const char other_format_hint[] =
+    "models are GGUF files; llama.cpp's convert_hf_to_gguf.py makes them";
+
 static hs_status bad_magic(struct cursor *cur)
 {
     const char *what = "something else";
@@ -481,9 +484,7 @@ static hs_status bad_magic(struct cursor *cur)
     hs_error_set(cur->err, HS_BAD_MAGIC,
                  "not a GGUF file but %s (it begins with %02x %02x %02x %02x)", what, cur->data[0],
                  cur->data[1], cur->data[2], cur->data[3]);
-    hs_error_hint(cur->err, "%s",
-                  hint ? hint
-                       : "models are GGUF files; llama.cpp's convert_hf_to_gguf.py makes them");
+    hs_error_hint(cur->err, "%s", hint ? hint : other_format_hint);
     return HS_BAD_MAGIC;
 }
 
@@ -512,11 +513,10 @@ static hs_status check_version(struct cursor *cur, uint32_t version)
 static hs_status parse_magic(struct cursor *cur, struct hs_gguf *gguf)
 {
     const uint8_t *p = NULL;
-    if (cur->len < 4) {
-        return memcmp(cur->data, "GGUF", cur->len) == 0 || cur->len == 0
-                   ? truncated(cur, 4, "the file's magic")
-                   : hs_error_set(cur->err, HS_BAD_MAGIC, "not a GGUF file: only %zu bytes long",
-                                  cur->len);
+    if (cur->len > 0 && cur->len < 4 && memcmp(cur->data, "GGUF", cur->len) != 0) {
+        hs_error_set(cur->err, HS_BAD_MAGIC, "not a GGUF file: only %zu bytes long", cur->len);
+        hs_error_hint(cur->err, "%s", other_format_hint);
+        return HS_BAD_MAGIC;
     }
     hs_status status = take(cur, 4, "the file's magic", &p);
     if (status == HS_OK && memcmp(p, "FUGG", 4) == 0) {

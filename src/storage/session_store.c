@@ -423,8 +423,9 @@ static hs_status collect_names(DIR *dir, const char *sessions_dir, struct names 
             return errno == 0 ? HS_OK : hs_error_errno(err, errno, "read", sessions_dir);
         if (!hs_session_name_ok(entry->d_name))
             continue;
-        char inner[HS_SESSION_NAME_MAX + sizeof "/session.json"];
-        snprintf(inner, sizeof inner, "%s/session.json", entry->d_name);
+        HS_CLEANUP(hs_freep) char *inner = hs_fs_join(entry->d_name, "session.json");
+        if (inner == NULL)
+            return hs_error_nomem(err, "list of sessions");
         struct stat info;
         if (fstatat(dirfd(dir), inner, &info, 0) != 0)
             continue;

@@ -3,6 +3,7 @@
 
 #include <jansson.h>
 #include <math.h>
+#include <pthread.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -14,6 +15,32 @@ static const char *const OVERFLOW_NAMES[] = {
     [HS_OVERFLOW_STOP] = "stop",
     [HS_OVERFLOW_SHIFT] = "shift",
 };
+
+/* ---- memory ---- */
+
+/* jansson 2.14 overlooks allocations that fail while it reads strings or adds to a buffer, and then
+ * returns a text with holes. So every failure is noted, for the thread in which it happens. */
+static _Thread_local bool has_failed_allocation;
+static pthread_once_t allocator_once = PTHREAD_ONCE_INIT;
+
+static void *json_allocate(size_t size)
+{
+    void *p = hs_alloc(size);
+    if (p == NULL)
+        has_failed_allocation = true;
+    return p;
+}
+
+static void set_allocator(void)
+{
+    json_set_alloc_funcs(json_allocate, hs_free);
+}
+
+static void watch_allocations(void)
+{
+    pthread_once(&allocator_once, set_allocator);
+    has_failed_allocation = false;
+}
 
 /* ---- reading ---- */
 
@@ -193,8 +220,9 @@ hs_status hs_session_record_parse(const char *text, size_t len,
         return hs_error_set(err, HS_LIMIT, "session.json has %zu bytes, more than %u", len,
                             HS_SESSION_MAX_JSON);
     json_error_t error;
+    watch_allocations();
     HS_CLEANUP(json_freep) json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
-    if (root == NULL && json_error_code(&error) == json_error_out_of_memory)
+    if (has_failed_allocation)
         return hs_error_nomem(err, "session.json");
     if (root == NULL) {
         /* jansson's own text may quote what it stumbled over: the conversation. */
@@ -331,13 +359,15 @@ struct dump {
 static int dump_append(const char *data, size_t len, void *user)
 {
     struct dump *dump = user;
-    dump->status = hs_buf_append(dump->text, data, len);
+    if (dump->status == HS_OK)
+        dump->status = hs_buf_append(dump->text, data, len);
     return dump->status == HS_OK ? 0 : -1;
 }
 
 hs_status hs_session_record_format(const struct hs_session_record *record, struct hs_buf *text,
                                    struct hs_error *err)
 {
+    watch_allocations();
     HS_CLEANUP(json_freep) json_t *root = json_object();
     if (root == NULL)
         return hs_error_nomem(err, "text of a session");
@@ -346,7 +376,9 @@ hs_status hs_session_record_format(const struct hs_session_record *record, struc
         return status;
     struct dump dump = {.text = text, .status = HS_OK};
     /* Every real number here is a float; nine digits bring it back exactly. */
-    if (json_dump_callback(root, dump_append, &dump, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) == 0)
+    int rc = json_dump_callback(root, dump_append, &dump, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
+    /* It overlooks some failures of the callback as well, so both answers count. */
+    if (rc == 0 && dump.status == HS_OK && !has_failed_allocation)
         return HS_OK;
     if (dump.status == HS_LIMIT) {
         hs_error_set(err, HS_LIMIT, "the session's text is longer than %zu bytes", text->max);

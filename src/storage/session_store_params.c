@@ -7,7 +7,6 @@
  */
 #include "session_store_internal.h"
 
-#include <float.h>
 #include <jansson.h>
 #include <math.h>
 #include <string.h>
@@ -166,7 +165,7 @@ static hs_status parse_number(const json_t *value, const struct field *field, vo
     else if (field->kind == KIND_U32 && json_is_integer(value) && integer >= 0 &&
              integer <= UINT32_MAX)
         *(uint32_t *)member = (uint32_t)integer;
-    else if (field->kind == KIND_FLOAT && json_is_number(value) && fabs(real) <= (double)FLT_MAX)
+    else if (field->kind == KIND_FLOAT && json_is_number(value) && isfinite((float)real))
         *(float *)member = (float)real;
     else if (field->kind == KIND_BOOL && json_is_boolean(value))
         *(bool *)member = json_is_true(value);
@@ -199,7 +198,7 @@ static hs_status parse_bias(const json_t *list, struct hs_sampling *sampling, st
         /* Minus infinity, a usual way to forbid a token, is no JSON number: null stands for it. */
         if (json_is_null(value))
             values[i] = -INFINITY;
-        else if (json_is_number(value) && fabs(json_number_value(value)) <= (double)FLT_MAX)
+        else if (json_is_number(value) && isfinite((float)json_number_value(value)))
             values[i] = (float)json_number_value(value);
         else
             return corrupt(err, BIAS_KEY);

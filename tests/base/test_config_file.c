@@ -304,15 +304,36 @@ static void test_files(void **state)
     assert_int_equal(hs_config_load_file(config, path, true, &err), HS_OK);
 }
 
+/* The longest text there can be, and one byte more. */
+static void test_text_limit(void **state)
+{
+    struct fixture *fixture = *state;
+    size_t max = 1 << 20;
+    char *text = malloc(max + 2);
+    memset(text, 'x', max);
+    memcpy(text, "system = ", 9);
+    strcpy(text + max, "#");
+    struct hs_error err;
+    assert_int_equal(hs_config_load_text(&fixture->config, text, max + 1, "f", &err), HS_LIMIT);
+    assert_null(hs_config_str(&fixture->config, HS_CFG_SYSTEM));
+    assert_int_equal(hs_config_load_text(&fixture->config, text, max, "f", &err), HS_OK);
+    assert_int_equal(strlen(hs_config_str(&fixture->config, HS_CFG_SYSTEM)), max - 9);
+    free(text);
+}
+
 static void test_nul_bytes(void **state)
 {
     struct fixture *fixture = *state;
     struct hs_error err;
-    static const char *const lines[] = {"system = a\0b", "system = \"a\0b\"", "sys\0em = a",
-                                        "system\0= aa"};
+    static const struct {
+        const char *text;
+        size_t len;
+    } lines[] = {
+        {"system = a\0b", 12}, {"system = \"a\0b\"", 14}, {"sys\0em = a", 10}, {"system\0= a", 10}};
     for (size_t i = 0; i < COUNT_OF(lines); i++) {
-        assert_int_equal(hs_config_load_text(&fixture->config, lines[i], 12, "c.toml", &err),
-                         HS_INVALID_ARGUMENT);
+        assert_int_equal(
+            hs_config_load_text(&fixture->config, lines[i].text, lines[i].len, "c.toml", &err),
+            HS_INVALID_ARGUMENT);
         assert_null(hs_config_str(&fixture->config, HS_CFG_SYSTEM));
     }
 }
@@ -366,8 +387,8 @@ int main(void)
         FILE_TEST(test_lists),         FILE_TEST(test_list_limit),
         FILE_TEST(test_syntax_errors), FILE_TEST(test_unknown_key),
         FILE_TEST(test_twice),         FILE_TEST(test_files),
-        FILE_TEST(test_nul_bytes),     FILE_TEST(test_every_prefix),
-        FILE_TEST(test_no_memory),
+        FILE_TEST(test_text_limit),    FILE_TEST(test_nul_bytes),
+        FILE_TEST(test_every_prefix),  FILE_TEST(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -319,6 +319,9 @@ bool tiny_gguf_build(const struct tiny_gguf_spec *spec, struct gguf_bytes *ret_b
     for (uint32_t layer = 0; layer < spec->n_layer; layer++) {
         put_layer(&out, layer, w);
     }
+    if (spec->extra) {
+        spec->extra(&out, spec->extra_user);
+    }
     bool is_ok = gguf_writer_finish(&out, ret_bytes, ret_header_len);
     gguf_writer_free(&out);
     free(w);

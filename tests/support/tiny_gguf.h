@@ -66,6 +66,9 @@ struct tiny_gguf_spec {
     bool add_space_prefix; /* a space before the text, as SentencePiece models do */
     bool history_stops;    /* HISTORY: a sum of 0 gives <|im_end|> instead of its answer word */
     float logit_scale;     /* BIGRAM: logit of n is scale * (64 - 2 * differing signs) */
+    /* Adds more keys or tensors before the file is put together; may be NULL. */
+    void (*extra)(struct gguf_writer *writer, void *user);
+    void *extra_user;
 };
 
 /* BIGRAM with the default table, no template, context 4096, add_bos, no space prefix, scale 2. */

@@ -1,0 +1,89 @@
+#include "interrupt.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <unistd.h>
+
+#define PATIENCE 3
+
+/* Signal handlers have no argument of their own: this is the process's one state. */
+static atomic_int n_interrupts;
+static atomic_int end_signal;
+static atomic_bool was_resized;
+static atomic_bool is_installed;
+static int wake_pipe[2] = {-1, -1};
+
+static void on_signal(int number)
+{
+    int saved_errno = errno;
+    if (number == SIGWINCH) {
+        atomic_store(&was_resized, true);
+    } else if (number == SIGINT) {
+        if (atomic_fetch_add(&n_interrupts, 1) + 1 >= PATIENCE) {
+            signal(SIGINT, SIG_DFL);
+            raise(SIGINT);
+        }
+    } else {
+        atomic_store(&end_signal, number);
+    }
+    if (wake_pipe[1] >= 0) {
+        ssize_t n = write(wake_pipe[1], "", 1); /* a full pipe is awake already */
+        (void)n;
+    }
+    errno = saved_errno;
+}
+
+void hs_interrupt_install(void)
+{
+    if (atomic_exchange(&is_installed, true)) {
+        return;
+    }
+    if (pipe2(wake_pipe, O_CLOEXEC | O_NONBLOCK) != 0) {
+        wake_pipe[0] = wake_pipe[1] = -1; /* waits then end by EINTR alone */
+    }
+    struct sigaction action = {.sa_handler = on_signal};
+    sigemptyset(&action.sa_mask);
+    const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGWINCH};
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        struct sigaction old;
+        bool is_ignored = sigaction(numbers[i], NULL, &old) == 0 && old.sa_handler == SIG_IGN;
+        if (!is_ignored) { /* nohup, and jobs of a shell without job control */
+            sigaction(numbers[i], &action, NULL);
+        }
+    }
+}
+
+bool hs_interrupt_take(void)
+{
+    return atomic_exchange(&n_interrupts, 0) > 0 || atomic_load(&end_signal) != 0;
+}
+
+bool hs_interrupt_is_pending(void)
+{
+    return atomic_load(&n_interrupts) > 0 || atomic_load(&end_signal) != 0;
+}
+
+int hs_interrupt_end_signal(void)
+{
+    return atomic_load(&end_signal);
+}
+
+bool hs_interrupt_take_resize(void)
+{
+    return atomic_exchange(&was_resized, false);
+}
+
+int hs_interrupt_fd(void)
+{
+    return wake_pipe[0];
+}
+
+void hs_interrupt_drain(void)
+{
+    char bytes[64];
+    while (wake_pipe[0] >= 0 && read(wake_pipe[0], bytes, sizeof bytes) > 0) {
+    }
+}

@@ -1,0 +1,433 @@
+#include "line_edit.h"
+
+#include <errno.h>
+#include <histedit.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <wchar.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "history.h"
+#include "interrupt.h"
+#include "multiline.h"
+
+#define PASTE_ON "\033[?2004h"
+#define PASTE_OFF "\033[?2004l"
+#define CONTINUATION "... "
+#define COMPLETIONS_MAX_BYTES (1u << 20)
+#define PASTE_MAX (4u << 20) /* characters */
+
+struct hs_line_edit {
+    EditLine *el;
+    History *history;
+    FILE *screen;
+    FILE *own_screen; /* opened here, or NULL */
+    char *history_file;
+    const char *prompt;
+    hs_complete_fn complete;
+    void *complete_user;
+    bool is_plain;        /* a terminal without escape codes */
+    bool was_interrupted; /* the read ended by a signal */
+    mbstate_t decoder;
+};
+
+static hs_line_edit *editor_of(EditLine *el)
+{
+    void *data = NULL;
+    el_get(el, EL_CLIENTDATA, &data);
+    return data;
+}
+
+static char *show_prompt(EditLine *el)
+{
+    return (char *)editor_of(el)->prompt;
+}
+
+static void set_paste_marks(hs_line_edit *editor, bool on)
+{
+    if (!editor->is_plain) {
+        fputs(on ? PASTE_ON : PASTE_OFF, editor->screen);
+        fflush(editor->screen);
+    }
+}
+
+/* ---- input ---- */
+
+/* Ctrl-Z: give the terminal back, stop, and take it again when the shell lets us go on. */
+static void suspend(hs_line_edit *editor)
+{
+    set_paste_marks(editor, false);
+    el_set(editor->el, EL_PREP_TERM, 0);
+    raise(SIGSTOP);
+    el_set(editor->el, EL_PREP_TERM, 1);
+    set_paste_marks(editor, true);
+    el_set(editor->el, EL_REFRESH);
+}
+
+/* Wait until there is input. false: a signal asks to stop. */
+static bool wait_for_input(hs_line_edit *editor)
+{
+    for (;;) {
+        if (hs_interrupt_is_pending()) {
+            editor->was_interrupted = true;
+            return false;
+        }
+        if (hs_interrupt_take_resize()) {
+            el_resize(editor->el);
+            el_set(editor->el, EL_REFRESH);
+        }
+        struct pollfd fds[2] = {{.fd = STDIN_FILENO, .events = POLLIN},
+                                {.fd = hs_interrupt_fd(), .events = POLLIN}};
+        int n = poll(fds, 2, -1);
+        if (n > 0 && fds[1].revents) {
+            hs_interrupt_drain();
+        }
+        if (n > 0 && fds[0].revents) {
+            return true;
+        }
+        if (n < 0 && errno != EINTR) {
+            return false;
+        }
+    }
+}
+
+/* libedit's source of characters: 1, 0 at the end of input, -1. */
+static int read_char(EditLine *el, wchar_t *ret_char)
+{
+    hs_line_edit *editor = editor_of(el);
+    for (;;) {
+        if (!wait_for_input(editor)) {
+            errno = EINTR;
+            return -1;
+        }
+        char byte;
+        ssize_t n = read(STDIN_FILENO, &byte, 1);
+        if (n <= 0) {
+            if (n < 0 && errno == EINTR) {
+                continue;
+            }
+            return n < 0 && errno != EIO ? -1 : 0; /* EIO: the terminal is gone */
+        }
+        size_t used = mbrtowc(ret_char, &byte, 1, &editor->decoder);
+        if (used == (size_t)-2) {
+            continue;
+        }
+        if (used == (size_t)-1) { /* not a character here: drop it */
+            memset(&editor->decoder, 0, sizeof editor->decoder);
+            continue;
+        }
+        if (used == 0) {
+            *ret_char = L'\0';
+        }
+        return 1;
+    }
+}
+
+/* ---- keys ---- */
+
+static unsigned char on_suspend(EditLine *el, int key)
+{
+    (void)key;
+    suspend(editor_of(el));
+    return CC_REDISPLAY;
+}
+
+static bool ends_paste(const wchar_t *text, size_t n)
+{
+    static const wchar_t mark[] = L"\033[201~";
+    size_t len = wcslen(mark);
+    return n >= len && wmemcmp(text + n - len, mark, len) == 0;
+}
+
+/* What a terminal wraps in paste marks goes into the line as it is, without control characters. */
+static unsigned char on_paste(EditLine *el, int key)
+{
+    (void)key;
+    size_t n = 0, capacity = 256;
+    HS_CLEANUP(hs_freep) wchar_t *text = hs_alloc(capacity * sizeof *text);
+    while (text && !ends_paste(text, n)) {
+        if (n + 1 >= capacity) {
+            capacity *= 2;
+            wchar_t *grown =
+                capacity > PASTE_MAX ? NULL : hs_realloc_array(text, capacity, sizeof *text);
+            if (!grown) {
+                return CC_ERROR;
+            }
+            text = grown;
+        }
+        if (el_wgetc(el, &text[n]) != 1) {
+            return CC_EOF;
+        }
+        n++;
+    }
+    if (!text) {
+        return CC_ERROR;
+    }
+    n -= wcslen(L"\033[201~");
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i++) {
+        wchar_t c = text[i];
+        bool is_line_end = c == L'\r' || c == L'\n';
+        bool follows_cr = c == L'\n' && i > 0 && text[i - 1] == L'\r';
+        if (is_line_end && !follows_cr) {
+            text[kept++] = L'\n';
+        } else if (c == L'\t' || (c >= L' ' && c != 0x7F && (c < 0x80 || c >= 0xA0))) {
+            text[kept++] = c;
+        }
+    }
+    while (kept > 0 && text[kept - 1] == L'\n') {
+        kept--;
+    }
+    text[kept] = L'\0';
+    return kept == 0 || el_winsertstr(el, text) == 0 ? CC_REFRESH : CC_ERROR;
+}
+
+static void list_words(hs_line_edit *editor, const struct hs_buf *words)
+{
+    fputc('\n', editor->screen);
+    for (size_t i = 0; i < words->len; i += strlen(words->data + i) + 1) {
+        fprintf(editor->screen, "%s%s", i > 0 ? "  " : "", words->data + i);
+    }
+    fputc('\n', editor->screen);
+    fflush(editor->screen);
+}
+
+/* Bytes that all words begin with. */
+static size_t common_prefix(const struct hs_buf *words)
+{
+    size_t common = strlen(words->data);
+    for (size_t i = common + 1; i < words->len; i += strlen(words->data + i) + 1) {
+        size_t n = 0;
+        while (n < common && words->data[n] == words->data[i + n]) {
+            n++;
+        }
+        common = n;
+    }
+    return common;
+}
+
+static unsigned char on_tab(EditLine *el, int key)
+{
+    (void)key;
+    hs_line_edit *editor = editor_of(el);
+    const LineInfo *line = el_line(el);
+    size_t len = (size_t)(line->cursor - line->buffer);
+    if (!editor->complete || len == 0 || line->buffer[0] != '/') {
+        return el_insertstr(el, "\t") == 0 ? CC_REFRESH : CC_ERROR;
+    }
+    struct hs_buf words HS_CLEANUP(hs_buf_free) = HS_BUF_INIT(COMPLETIONS_MAX_BYTES);
+    size_t start = len;
+    if (editor->complete(line->buffer, len, &start, &words, editor->complete_user) ||
+        words.len == 0) {
+        return CC_ERROR;
+    }
+    bool is_one = strlen(words.data) + 1 == words.len;
+    size_t typed = len - start;
+    size_t common = common_prefix(&words);
+    if (common <= typed && !is_one) {
+        list_words(editor, &words);
+        return CC_REDISPLAY;
+    }
+    HS_CLEANUP(hs_freep)
+    char *rest =
+        hs_asprintf("%.*s%s", (int)(common - typed), words.data + typed, is_one ? " " : "");
+    return rest && el_insertstr(el, rest) == 0 ? CC_REFRESH : CC_ERROR;
+}
+
+/* ---- history ---- */
+
+static void load_history(hs_line_edit *editor)
+{
+    char **entries = NULL;
+    size_t n = 0;
+    struct hs_error err;
+    if (!editor->history_file) {
+        return;
+    }
+    if (hs_history_load(editor->history_file, &entries, &n, &err)) {
+        hs_log(HS_LOG_WARN, "history", "%s", err.message);
+        return;
+    }
+    HistEvent event;
+    for (size_t i = 0; i < n; i++) {
+        history(editor->history, &event, H_ENTER, entries[i]);
+    }
+    hs_history_free(entries, n);
+}
+
+static void remember(hs_line_edit *editor, const char *message)
+{
+    HistEvent event;
+    if (message[strspn(message, " \t\n")] == '\0') {
+        return;
+    }
+    bool is_last =
+        history(editor->history, &event, H_FIRST) == 0 && strcmp(event.str, message) == 0;
+    struct hs_error err;
+    history(editor->history, &event, H_ENTER, message);
+    if (!is_last && editor->history_file &&
+        hs_history_append(editor->history_file, message, &err)) {
+        hs_log(HS_LOG_WARN, "history", "%s", err.message);
+    }
+}
+
+/* ---- the editor ---- */
+
+static void bind_keys(EditLine *el)
+{
+    static const char *const keys[][2] = {
+        {"\\e[200~", "hs-paste"},
+        {"\t", "hs-complete"},
+        {"^Z", "hs-suspend"},
+        {"^R", "em-inc-search-prev"},
+        {"\\e[A", "ed-prev-history"},
+        {"\\e[B", "ed-next-history"},
+        {"\\e[3~", "ed-delete-next-char"},
+        {"\\e[H", "ed-move-to-beg"},
+        {"\\e[F", "ed-move-to-end"},
+        {"\\e[1~", "ed-move-to-beg"},
+        {"\\e[4~", "ed-move-to-end"},
+        {"\\e[1;5C", "em-next-word"},
+        {"\\e[1;5D", "ed-prev-word"},
+    };
+    el_set(el, EL_ADDFN, "hs-paste", "insert pasted text", on_paste);
+    el_set(el, EL_ADDFN, "hs-complete", "complete a command", on_tab);
+    el_set(el, EL_ADDFN, "hs-suspend", "stop the program", on_suspend);
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        el_set(el, EL_BIND, keys[i][0], keys[i][1], NULL);
+    }
+}
+
+static FILE *choose_screen(hs_line_edit *editor)
+{
+    if (!isatty(STDERR_FILENO)) {
+        editor->own_screen = fopen("/dev/tty", "we");
+    }
+    return editor->own_screen ? editor->own_screen : stderr;
+}
+
+static hs_status start(hs_line_edit *editor, struct hs_error *err)
+{
+    const char *terminal = getenv("TERM");
+    editor->is_plain = !terminal || !*terminal || strcmp(terminal, "dumb") == 0;
+    editor->screen = choose_screen(editor);
+    editor->history = history_init();
+    editor->el = el_init("hyprstream", stdin, editor->screen, editor->screen);
+    if (!editor->history || !editor->el) {
+        hs_status status = hs_error_set(err, HS_IO, "the terminal cannot be used for editing");
+        hs_error_hint(err, "give the prompt as an argument or through standard input");
+        return status;
+    }
+    HistEvent event;
+    history(editor->history, &event, H_SETSIZE, HS_HISTORY_MAX);
+    history(editor->history, &event, H_SETUNIQUE, 1);
+    el_set(editor->el, EL_CLIENTDATA, editor);
+    el_set(editor->el, EL_GETCFN, read_char);
+    el_set(editor->el, EL_PROMPT, show_prompt);
+    el_set(editor->el, EL_EDITOR, "emacs");
+    el_set(editor->el, EL_SIGNAL, 0);
+    el_set(editor->el, EL_HIST, history, editor->history);
+    /* Ctrl-Z as a key of ours: the terminal must be given back before the program stops */
+    el_set(editor->el, EL_SETTY, "-d", "susp=", NULL);
+    bind_keys(editor->el);
+    el_source(editor->el, NULL);
+    load_history(editor);
+    return HS_OK;
+}
+
+hs_status hs_line_edit_new(const char *history_file, hs_line_edit **ret_editor,
+                           struct hs_error *err)
+{
+    hs_line_edit *editor = hs_calloc(1, sizeof *editor);
+    if (!editor) {
+        return hs_error_nomem(err, "line editor");
+    }
+    editor->history_file = hs_strdup(history_file);
+    hs_status status = history_file && !editor->history_file ? hs_error_nomem(err, "line editor")
+                                                             : start(editor, err);
+    if (status) {
+        hs_line_edit_free(editor);
+        return status;
+    }
+    *ret_editor = editor;
+    return HS_OK;
+}
+
+void hs_line_edit_free(hs_line_edit *editor)
+{
+    if (!editor) {
+        return;
+    }
+    if (editor->el) {
+        el_end(editor->el);
+    }
+    if (editor->history) {
+        history_end(editor->history);
+    }
+    hs_fclosep(&editor->own_screen);
+    hs_free(editor->history_file);
+    hs_free(editor);
+}
+
+void hs_line_edit_set_completer(hs_line_edit *editor, hs_complete_fn complete, void *user)
+{
+    editor->complete = complete;
+    editor->complete_user = user;
+}
+
+/* One line without its newline; NULL at the end of input. */
+static hs_status read_one(hs_line_edit *editor, const char *prompt, char **ret_line,
+                          struct hs_error *err)
+{
+    int n = 0;
+    editor->prompt = prompt;
+    editor->was_interrupted = false;
+    set_paste_marks(editor, true);
+    const char *line = el_gets(editor->el, &n);
+    set_paste_marks(editor, false);
+    if (editor->was_interrupted) {
+        fputc('\n', editor->screen);
+        fflush(editor->screen);
+        *ret_line = NULL;
+        hs_interrupt_take();
+        return hs_interrupt_end_signal() ? HS_OK : HS_CANCELLED;
+    }
+    if (!line || n <= 0) {
+        fputc('\n', editor->screen);
+        fflush(editor->screen);
+        *ret_line = NULL;
+        return HS_OK;
+    }
+    size_t len = strlen(line);
+    *ret_line = hs_strndup(line, len > 0 && line[len - 1] == '\n' ? len - 1 : len);
+    return *ret_line ? HS_OK : hs_error_nomem(err, "input line");
+}
+
+hs_status hs_line_edit_read(hs_line_edit *editor, const char *prompt, char **ret_line,
+                            struct hs_error *err)
+{
+    struct hs_multiline message HS_CLEANUP(hs_multiline_free) = HS_MULTILINE_INIT;
+    bool is_complete = false;
+    while (!is_complete) {
+        HS_CLEANUP(hs_freep) char *line = NULL;
+        hs_status status = read_one(editor, prompt, &line, err);
+        if (status || !line) {
+            *ret_line = NULL;
+            return status;
+        }
+        status = hs_multiline_add(&message, line, &is_complete);
+        if (status) {
+            return hs_error_set(err, status, "the message is longer than %u MiB",
+                                HS_MULTILINE_MAX_BYTES >> 20);
+        }
+        prompt = CONTINUATION;
+    }
+    remember(editor, message.text.data);
+    return hs_buf_take(&message.text, ret_line, NULL) ? hs_error_nomem(err, "message") : HS_OK;
+}

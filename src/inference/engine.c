@@ -1,0 +1,664 @@
+#include "engine_internal.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+#include "model_loader.h"
+#include "session_manager.h"
+#include "worker.h"
+
+#define TEXT_MAX_BYTES ((size_t)1 << 30)
+#define CHECKPOINT_MIN_TOKENS 32 /* shorter prompts are quickly evaluated anew */
+
+struct hs_engine {
+    const struct hs_runtime *rt;
+    struct hs_engine_params params; /* sessions_dir is the manager's */
+    hs_session_manager *sessions;
+    pthread_mutex_t mutex;
+    struct hs_model **models; /* [n_models], guarded by the mutex, as are their counts */
+    size_t n_models, cap_models;
+};
+
+/* ---- life ---- */
+
+static hs_status check_params(const struct hs_engine_params *params, struct hs_error *err)
+{
+    if (params->max_queue < 0 || params->max_queue > 1 << 20) {
+        return hs_error_set(err, HS_INVALID_ARGUMENT, "max_queue is %d; it must be 0 to %d",
+                            params->max_queue, 1 << 20);
+    }
+    if (params->prefill_chunk < 0) {
+        return hs_error_set(err, HS_INVALID_ARGUMENT,
+                            "prefill_chunk is %d; it must not be negative", params->prefill_chunk);
+    }
+    return HS_OK;
+}
+
+hs_status hs_engine_create_with_runtime(const struct hs_engine_params *params,
+                                        const struct hs_runtime *rt, hs_engine **ret_engine,
+                                        struct hs_error *err)
+{
+    struct hs_engine_params defaults;
+    if (params == NULL) {
+        hs_engine_params_defaults(&defaults);
+        params = &defaults;
+    }
+    hs_status status = check_params(params, err);
+    if (status != HS_OK) {
+        return status;
+    }
+    hs_engine *engine = hs_calloc(1, sizeof(*engine));
+    if (engine == NULL) {
+        return hs_error_nomem(err, "engine");
+    }
+    engine->rt = rt;
+    engine->params = *params;
+    engine->params.sessions_dir = NULL;
+    int rc = pthread_mutex_init(&engine->mutex, NULL);
+    if (rc != 0) {
+        hs_free(engine);
+        return hs_error_set(err, hs_status_from_errno(rc), "cannot make a lock: %s", strerror(rc));
+    }
+    status = hs_session_manager_new(params->sessions_dir, &engine->sessions, err);
+    if (status != HS_OK) {
+        pthread_mutex_destroy(&engine->mutex);
+        hs_free(engine);
+        return status;
+    }
+    *ret_engine = engine;
+    return HS_OK;
+}
+
+hs_status hs_engine_create(const struct hs_engine_params *params, hs_engine **ret_engine,
+                           struct hs_error *err)
+{
+    return hs_engine_create_with_runtime(params, hs_runtime_llama(), ret_engine, err);
+}
+
+void hs_engine_free(hs_engine *engine)
+{
+    if (engine == NULL) {
+        return;
+    }
+    /* Requests end first, then sessions take their KV from workers that still live. */
+    for (size_t i = 0; i < engine->n_models; i++) {
+        hs_worker_close(engine->models[i]->worker);
+    }
+    hs_session_manager_free(engine->sessions);
+    for (size_t i = 0; i < engine->n_models; i++) {
+        hs_model_unload(engine->models[i]);
+        hs_free(engine->models[i]);
+    }
+    hs_free(engine->models);
+    pthread_mutex_destroy(&engine->mutex);
+    hs_free(engine);
+}
+
+/* ---- models ---- */
+
+/* Called with the mutex held. Index, or n_models. */
+static size_t find_locked(const hs_engine *engine, const char *id)
+{
+    size_t i = 0;
+    while (i < engine->n_models && strcmp(engine->models[i]->info.id, id) != 0) {
+        i++;
+    }
+    return i;
+}
+
+static hs_status model_acquire(hs_engine *engine, const char *id, struct hs_model **ret_model,
+                               struct hs_error *err)
+{
+    if (id == NULL) {
+        return hs_error_set(err, HS_INVALID_ARGUMENT, "no model is named");
+    }
+    hs_status status = HS_OK;
+    pthread_mutex_lock(&engine->mutex);
+    size_t i = find_locked(engine, id);
+    if (i == engine->n_models || engine->models[i]->is_loading) {
+        hs_error_set(err, HS_NOT_FOUND, "no model '%.100s' is loaded", id);
+        hs_error_hint(err, "load it first");
+        status = HS_NOT_FOUND;
+    } else {
+        engine->models[i]->n_users++;
+        *ret_model = engine->models[i];
+    }
+    pthread_mutex_unlock(&engine->mutex);
+    return status;
+}
+
+static void model_release(hs_engine *engine, struct hs_model *model)
+{
+    pthread_mutex_lock(&engine->mutex);
+    model->n_users--;
+    pthread_mutex_unlock(&engine->mutex);
+}
+
+static hs_status add_locked(hs_engine *engine, struct hs_model *model, struct hs_error *err)
+{
+    if (find_locked(engine, model->info.id) < engine->n_models) {
+        hs_error_set(err, HS_ALREADY_EXISTS, "a model '%s' is loaded already", model->info.id);
+        hs_error_hint(err, "give this one another id, or unload the other");
+        return HS_ALREADY_EXISTS;
+    }
+    if (engine->n_models == engine->cap_models) {
+        size_t cap = engine->cap_models * 2 + 4;
+        struct hs_model **models = hs_realloc_array(engine->models, cap, sizeof(models[0]));
+        if (models == NULL) {
+            return hs_error_nomem(err, "list of models");
+        }
+        engine->models = models;
+        engine->cap_models = cap;
+    }
+    engine->models[engine->n_models++] = model;
+    return HS_OK;
+}
+
+static void remove_model(hs_engine *engine, struct hs_model *model)
+{
+    pthread_mutex_lock(&engine->mutex);
+    size_t i = find_locked(engine, model->info.id);
+    engine->models[i] = engine->models[--engine->n_models];
+    pthread_mutex_unlock(&engine->mutex);
+}
+
+static hs_status make_model(const char *path, const char *id, struct hs_model **ret_model,
+                            struct hs_error *err)
+{
+    struct hs_model *model = hs_calloc(1, sizeof(*model));
+    if (model == NULL) {
+        return hs_error_nomem(err, "model");
+    }
+    hs_status status = HS_OK;
+    if (id == NULL) {
+        status = hs_model_id_from_path(path, model->info.id, err);
+    } else if (id[0] == '\0' || strlen(id) >= HS_ID_MAX) {
+        status =
+            hs_error_set(err, HS_INVALID_ARGUMENT, "a model id has 1 to %d bytes", HS_ID_MAX - 1);
+    } else {
+        snprintf(model->info.id, sizeof(model->info.id), "%s", id);
+    }
+    if (status != HS_OK) {
+        hs_free(model);
+        return status;
+    }
+    model->is_loading = true;
+    *ret_model = model;
+    return HS_OK;
+}
+
+hs_status hs_engine_load_model(hs_engine *engine, const char *path, const char *id,
+                               const struct hs_model_params *params, char ret_model_id[HS_ID_MAX],
+                               struct hs_error *err)
+{
+    struct hs_model_params defaults;
+    if (params == NULL) {
+        hs_model_params_defaults(&defaults);
+        params = &defaults;
+    }
+    if (path == NULL) {
+        return hs_error_set(err, HS_INVALID_ARGUMENT, "no model file is named");
+    }
+    struct hs_model *model = NULL;
+    hs_status status = make_model(path, id, &model, err);
+    if (status != HS_OK) {
+        return status;
+    }
+    pthread_mutex_lock(&engine->mutex);
+    status = add_locked(engine, model, err);
+    pthread_mutex_unlock(&engine->mutex);
+    if (status != HS_OK) {
+        hs_free(model);
+        return status;
+    }
+    struct hs_model_load load = {
+        .rt = engine->rt, .path = path, .params = params, .engine = &engine->params};
+    status = hs_model_load(&load, model, err);
+    if (status != HS_OK) {
+        remove_model(engine, model);
+        hs_free(model);
+        return status;
+    }
+    memcpy(ret_model_id, model->info.id, sizeof(model->info.id));
+    pthread_mutex_lock(&engine->mutex);
+    model->is_loading = false;
+    pthread_mutex_unlock(&engine->mutex);
+    return HS_OK;
+}
+
+/* Called with the mutex held. */
+static hs_status check_unused(struct hs_model *model, struct hs_error *err)
+{
+    if (model->n_sessions > 0) {
+        hs_error_set(err, HS_BUSY, "model '%s' has %d open sessions", model->info.id,
+                     model->n_sessions);
+        hs_error_hint(err, "close them first");
+        return HS_BUSY;
+    }
+    if (model->n_users > 0 || hs_worker_is_busy(model->worker)) {
+        hs_error_set(err, HS_BUSY, "model '%s' is in use", model->info.id);
+        hs_error_hint(err, "wait for its requests, or cancel them");
+        return HS_BUSY;
+    }
+    return HS_OK;
+}
+
+hs_status hs_engine_unload_model(hs_engine *engine, const char *model_id, struct hs_error *err)
+{
+    struct hs_model *model = NULL;
+    hs_status status = model_acquire(engine, model_id, &model, err);
+    if (status != HS_OK) {
+        return status;
+    }
+    pthread_mutex_lock(&engine->mutex);
+    model->n_users--;
+    status = check_unused(model, err);
+    if (status == HS_OK) {
+        /* Nobody finds it any more, its id stays taken until it is gone. */
+        model->is_loading = true;
+    }
+    pthread_mutex_unlock(&engine->mutex);
+    if (status == HS_OK) {
+        hs_model_unload(model);
+        remove_model(engine, model);
+        hs_free(model);
+    }
+    return status;
+}
+
+hs_status hs_engine_model_info(hs_engine *engine, const char *model_id,
+                               struct hs_model_info *ret_info, struct hs_error *err)
+{
+    struct hs_model *model = NULL;
+    hs_status status = model_acquire(engine, model_id, &model, err);
+    if (status == HS_OK) {
+        *ret_info = model->info;
+        model_release(engine, model);
+    }
+    return status;
+}
+
+hs_status hs_engine_model_stats(hs_engine *engine, const char *model_id,
+                                struct hs_model_stats *ret_stats, struct hs_error *err)
+{
+    struct hs_model *model = NULL;
+    hs_status status = model_acquire(engine, model_id, &model, err);
+    if (status == HS_OK) {
+        hs_worker_stats(model->worker, ret_stats);
+        model_release(engine, model);
+    }
+    return status;
+}
+
+/* ---- text and tokens ---- */
+
+hs_status hs_engine_tokenize(hs_engine *engine, const char *model_id, const char *text,
+                             size_t text_len, bool add_special, bool parse_special,
+                             int32_t **ret_tokens, size_t *ret_n, struct hs_error *err)
+{
+    struct hs_model *model = NULL;
+    hs_status status = model_acquire(engine, model_id, &model, err);
+    if (status != HS_OK) {
+        return status;
+    }
+    HS_CLEANUP(hs_buf_free) struct hs_buf tokens = HS_BUF_INIT(TEXT_MAX_BYTES);
+    status = engine->rt->tokenize(model->rt_model, text, text_len, add_special, parse_special,
+                                  &tokens, err);
+    model_release(engine, model);
+    char *data = NULL;
+    size_t len = 0;
+    if (status == HS_OK && hs_buf_take(&tokens, &data, &len) != HS_OK) {
+        status = hs_error_nomem(err, "tokens");
+    }
+    if (status == HS_OK) {
+        *ret_tokens = (int32_t *)(void *)data;
+        *ret_n = len / sizeof(int32_t);
+    }
+    return status;
+}
+
+static hs_status check_tokens(const struct hs_model *model, const int32_t *tokens, size_t n_tokens,
+                              struct hs_error *err)
+{
+    for (size_t i = 0; i < n_tokens; i++) {
+        if (tokens[i] < 0 || tokens[i] >= model->info.n_vocab) {
+            return hs_error_set(err, HS_INVALID_ARGUMENT,
+                                "token %d at position %zu is outside the vocabulary of %d",
+                                tokens[i], i, model->info.n_vocab);
+        }
+    }
+    return HS_OK;
+}
+
+static hs_status take_text(struct hs_buf *text, char **ret_text, size_t *ret_len,
+                           struct hs_error *err)
+{
+    if (hs_buf_take(text, ret_text, ret_len) != HS_OK) {
+        return hs_error_nomem(err, "text");
+    }
+    return HS_OK;
+}
+
+hs_status hs_engine_detokenize(hs_engine *engine, const char *model_id, const int32_t *tokens,
+                               size_t n_tokens, bool unparse_special, char **ret_text,
+                               size_t *ret_len, struct hs_error *err)
+{
+    struct hs_model *model = NULL;
+    hs_status status = model_acquire(engine, model_id, &model, err);
+    if (status != HS_OK) {
+        return status;
+    }
+    HS_CLEANUP(hs_buf_free) struct hs_buf text = HS_BUF_INIT(TEXT_MAX_BYTES);
+    status = check_tokens(model, tokens, n_tokens, err);
+    if (status == HS_OK) {
+        status =
+            engine->rt->detokenize(model->rt_model, tokens, n_tokens, unparse_special, &text, err);
+    }
+    model_release(engine, model);
+    return status == HS_OK ? take_text(&text, ret_text, ret_len, err) : status;
+}
+
+hs_status hs_engine_render(hs_engine *engine, const char *model_id,
+                           const struct hs_message *messages, size_t n_messages,
+                           bool enable_thinking, char **ret_text, size_t *ret_len,
+                           struct hs_error *err)
+{
+    struct hs_model *model = NULL;
+    hs_status status = model_acquire(engine, model_id, &model, err);
+    if (status != HS_OK) {
+        return status;
+    }
+    HS_CLEANUP(hs_buf_free) struct hs_buf text = HS_BUF_INIT(TEXT_MAX_BYTES);
+    struct hs_rt_reasoning reasoning;
+    status = hs_prompt_render(model, messages, n_messages, enable_thinking, true, &text, &reasoning,
+                              err);
+    model_release(engine, model);
+    return status == HS_OK ? take_text(&text, ret_text, ret_len, err) : status;
+}
+
+/* ---- generation ---- */
+
+static hs_status refuse_adapters(int32_t n_adapters, struct hs_error *err)
+{
+    if (n_adapters == 0) {
+        return HS_OK;
+    }
+    hs_error_set(err, HS_NOT_SUPPORTED, "LoRA adapters are not supported yet");
+    hs_error_hint(err, "use the model without adapters");
+    return HS_NOT_SUPPORTED;
+}
+
+static hs_status submit(struct hs_model *model, struct hs_request *request,
+                        const struct hs_generate_params *params, hs_stream **ret_stream,
+                        struct hs_error *err)
+{
+    hs_stream *stream = NULL;
+    hs_status status = hs_request_open_stream(request, params->stream_capacity, hs_worker_wake,
+                                              model->worker, &stream, err);
+    if (status != HS_OK) {
+        return status;
+    }
+    status = hs_worker_submit(model->worker, request, err);
+    if (status != HS_OK) {
+        hs_stream_free(stream);
+        return status;
+    }
+    *ret_stream = stream;
+    return HS_OK;
+}
+
+static bool needs_checkpoints(const hs_engine *engine, const struct hs_model *model)
+{
+    return engine->params.park_budget_bytes > 0 &&
+           (model->rt_info.is_recurrent || model->rt_info.n_swa > 0);
+}
+
+/* A request with its prompt for a conversation; ret_n_skipped: messages the prompt leaves out. */
+static hs_status make_chat(const hs_engine *engine, const struct hs_model *model,
+                           const struct hs_message *messages, size_t n_messages, size_t n_skipped,
+                           const struct hs_generate_params *params, struct hs_request **ret_request,
+                           size_t *ret_n_skipped, struct hs_error *err)
+{
+    struct hs_prompt_params prompt_params = {
+        .messages = messages,
+        .n_messages = n_messages,
+        .n_skipped = n_skipped,
+        .enable_thinking = params->enable_thinking,
+        .overflow = params->overflow,
+        .wants_checkpoints = params->cache_prompt && needs_checkpoints(engine, model),
+    };
+    struct hs_prompt prompt = {0};
+    hs_status status = hs_prompt_build(model, &prompt_params, &prompt, err);
+    if (status != HS_OK) {
+        return status;
+    }
+    struct hs_request *request = NULL;
+    status = hs_request_new(model, params, &prompt, &request, err);
+    if (status == HS_OK && params->overflow == HS_OVERFLOW_SHIFT) {
+        status = hs_conversation_copy(messages, n_messages, &request->conversation);
+        request->conversation.n_skipped = prompt.n_skipped;
+        if (status != HS_OK) {
+            hs_error_nomem(err, "copy of a conversation");
+        }
+    }
+    if (status == HS_OK) {
+        *ret_n_skipped = prompt.n_skipped;
+        int32_t *tokens = prompt.tokens;
+        prompt.tokens = NULL;
+        status = hs_request_set_prompt(request, tokens, prompt.n_tokens, err);
+    }
+    hs_prompt_free(&prompt);
+    if (status != HS_OK) {
+        hs_request_free(request);
+        return status;
+    }
+    *ret_request = request;
+    return HS_OK;
+}
+
+static hs_status check_messages(const struct hs_message *messages, size_t n_messages,
+                                struct hs_error *err)
+{
+    if (n_messages == 0) {
+        return hs_error_set(err, HS_INVALID_ARGUMENT, "there are no messages to answer");
+    }
+    for (size_t i = 0; i < n_messages; i++) {
+        if (messages[i].role == NULL || messages[i].role[0] == '\0' ||
+            messages[i].content == NULL) {
+            return hs_error_set(err, HS_INVALID_ARGUMENT, "message %zu has no role or content", i);
+        }
+    }
+    return HS_OK;
+}
+
+hs_status hs_engine_chat(hs_engine *engine, const char *model_id,
+                         const struct hs_adapter_ref *adapters, int32_t n_adapters,
+                         const struct hs_message *messages, size_t n_messages,
+                         const struct hs_generate_params *params, hs_stream **ret_stream,
+                         struct hs_error *err)
+{
+    (void)adapters;
+    hs_status status = refuse_adapters(n_adapters, err);
+    if (status == HS_OK) {
+        status = check_messages(messages, n_messages, err);
+    }
+    struct hs_model *model = NULL;
+    if (status == HS_OK) {
+        status = model_acquire(engine, model_id, &model, err);
+    }
+    if (status != HS_OK) {
+        return status;
+    }
+    struct hs_request *request = NULL;
+    size_t n_skipped = 0;
+    status = make_chat(engine, model, messages, n_messages, 0, params, &request, &n_skipped, err);
+    if (status == HS_OK) {
+        status = submit(model, request, params, ret_stream, err);
+        if (status != HS_OK) {
+            hs_request_free(request);
+        }
+    }
+    model_release(engine, model);
+    return status;
+}
+
+static hs_status make_completion(const hs_engine *engine, const struct hs_model *model,
+                                 const int32_t *tokens, size_t n_tokens,
+                                 const struct hs_generate_params *params,
+                                 struct hs_request **ret_request, struct hs_error *err)
+{
+    hs_status status = hs_prompt_check_length(model, n_tokens, err);
+    if (status == HS_OK && n_tokens == 0) {
+        status = hs_error_set(err, HS_INVALID_ARGUMENT, "the prompt is empty");
+    }
+    if (status != HS_OK) {
+        return status;
+    }
+    struct hs_request *request = NULL;
+    status = hs_request_new(model, params, NULL, &request, err);
+    if (status != HS_OK) {
+        return status;
+    }
+    int32_t *copy = hs_alloc(n_tokens * sizeof(copy[0]));
+    if (copy == NULL) {
+        status = hs_error_nomem(err, "prompt tokens");
+    } else {
+        memcpy(copy, tokens, n_tokens * sizeof(copy[0]));
+        status = hs_request_set_prompt(request, copy, n_tokens, err);
+    }
+    if (status != HS_OK) {
+        hs_request_free(request);
+        return status;
+    }
+    if (needs_checkpoints(engine, model) && n_tokens >= CHECKPOINT_MIN_TOKENS) {
+        request->checkpoints[1] = n_tokens - 1;
+    }
+    *ret_request = request;
+    return HS_OK;
+}
+
+hs_status hs_engine_complete(hs_engine *engine, const char *model_id,
+                             const struct hs_adapter_ref *adapters, int32_t n_adapters,
+                             const int32_t *tokens, size_t n_tokens,
+                             const struct hs_generate_params *params, hs_stream **ret_stream,
+                             struct hs_error *err)
+{
+    (void)adapters;
+    hs_status status = refuse_adapters(n_adapters, err);
+    struct hs_model *model = NULL;
+    if (status == HS_OK) {
+        status = model_acquire(engine, model_id, &model, err);
+    }
+    if (status != HS_OK) {
+        return status;
+    }
+    struct hs_request *request = NULL;
+    status = make_completion(engine, model, tokens, n_tokens, params, &request, err);
+    if (status == HS_OK) {
+        status = submit(model, request, params, ret_stream, err);
+        if (status != HS_OK) {
+            hs_request_free(request);
+        }
+    }
+    model_release(engine, model);
+    return status;
+}
+
+/* ---- sessions ---- */
+
+hs_status hs_engine_create_session(hs_engine *engine, const struct hs_session_params *params,
+                                   char ret_session_id[HS_ID_MAX], struct hs_error *err)
+{
+    hs_status status = refuse_adapters(params->n_adapters, err);
+    struct hs_model *model = NULL;
+    if (status == HS_OK) {
+        status = model_acquire(engine, params->model_id, &model, err);
+    }
+    if (status != HS_OK) {
+        return status;
+    }
+    status = hs_session_open(engine->sessions, model, params, ret_session_id, err);
+    pthread_mutex_lock(&engine->mutex);
+    model->n_users--;
+    model->n_sessions += status == HS_OK;
+    pthread_mutex_unlock(&engine->mutex);
+    return status;
+}
+
+hs_status hs_engine_close_session(hs_engine *engine, const char *session_id, struct hs_error *err)
+{
+    struct hs_model *model = NULL;
+    hs_status status = hs_session_close(engine->sessions, session_id, &model, err);
+    if (status == HS_OK) {
+        pthread_mutex_lock(&engine->mutex);
+        model->n_sessions--;
+        pthread_mutex_unlock(&engine->mutex);
+    }
+    return status;
+}
+
+hs_status hs_session_message_count(hs_engine *engine, const char *session_id, size_t *ret_n,
+                                   struct hs_error *err)
+{
+    return hs_session_count(engine->sessions, session_id, ret_n, err);
+}
+
+hs_status hs_session_message(hs_engine *engine, const char *session_id, size_t i,
+                             struct hs_message *ret_message, struct hs_error *err)
+{
+    return hs_session_get(engine->sessions, session_id, i, ret_message, err);
+}
+
+hs_status hs_session_truncate(hs_engine *engine, const char *session_id, size_t n_keep,
+                              struct hs_error *err)
+{
+    return hs_session_keep(engine->sessions, session_id, n_keep, err);
+}
+
+hs_status hs_session_set_system(hs_engine *engine, const char *session_id, const char *system,
+                                struct hs_error *err)
+{
+    return hs_session_system(engine->sessions, session_id, system, err);
+}
+
+hs_status hs_engine_apply_lora_weights(hs_engine *engine, const char *session_id,
+                                       const struct hs_adapter_ref *adapters, int32_t n_adapters,
+                                       struct hs_error *err)
+{
+    (void)adapters;
+    (void)n_adapters;
+    hs_status status = hs_session_exists(engine->sessions, session_id, err);
+    return status == HS_OK ? refuse_adapters(1, err) : status;
+}
+
+hs_status hs_engine_generate(hs_engine *engine, const char *session_id, const char *prompt,
+                             const struct hs_generate_params *params, hs_stream **ret_stream,
+                             struct hs_error *err)
+{
+    hs_session *session = NULL;
+    struct hs_model *model = NULL;
+    hs_status status =
+        hs_session_begin(engine->sessions, session_id, prompt, &session, &model, err);
+    if (status != HS_OK) {
+        return status;
+    }
+    struct hs_generate_params own = *params;
+    own.overflow = hs_session_overflow(session);
+    const struct hs_conversation *conversation = hs_session_conversation(session);
+    struct hs_request *request = NULL;
+    size_t n_skipped = 0;
+    status = make_chat(engine, model, conversation->messages, conversation->n,
+                       conversation->n_skipped, &own, &request, &n_skipped, err);
+    if (status == HS_OK) {
+        hs_session_attach(session, request, n_skipped);
+        status = submit(model, request, &own, ret_stream, err);
+    }
+    if (status != HS_OK) {
+        hs_session_revert(session, request);
+        hs_request_free(request);
+    }
+    return status;
+}

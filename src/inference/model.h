@@ -1,0 +1,32 @@
+/*
+ * model.h - a loaded model: what the loader makes, prompts read and the registry holds.
+ *
+ * Threads: constant after the load, except the counts, which the engine's mutex guards.
+ */
+#ifndef INFERENCE_MODEL_H
+#define INFERENCE_MODEL_H
+
+#include "kv_cache.h"
+
+typedef struct hs_worker hs_worker;
+
+struct hs_model {
+    const struct hs_runtime *rt;
+    hs_rt_model *rt_model;
+    hs_worker *worker;
+    struct hs_model_info info;
+    struct hs_rt_model_info rt_info;
+    char *chat_template;              /* used instead of the model's own; NULL: the model's */
+    char cache_key[HS_CACHE_KEY_MAX]; /* of the model without adapters */
+    bool is_loading;                  /* the id is taken, nothing else is there yet */
+    int32_t n_users;                  /* calls under way */
+    int32_t n_sessions;
+};
+
+/* Tokens that a context has room for. */
+static inline size_t hs_model_n_ctx(const struct hs_model *model)
+{
+    return (size_t)model->info.n_ctx;
+}
+
+#endif

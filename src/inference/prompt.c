@@ -1,0 +1,331 @@
+#include "prompt.h"
+
+#include <string.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+
+#define PROMPT_MAX_BYTES ((size_t)1 << 30)
+/* After a drop this part of the context is free, so that the next turns keep their prefix. */
+#define FREE_AFTER_DROP(n_ctx) ((n_ctx) / 4)
+
+/* ---- conversations ---- */
+
+void hs_message_free(struct hs_message *message)
+{
+    if (message == NULL) {
+        return;
+    }
+    hs_free((char *)(uintptr_t)message->role);
+    hs_free((char *)(uintptr_t)message->content);
+    hs_free((char *)(uintptr_t)message->reasoning);
+    *message = (struct hs_message){0};
+}
+
+hs_status hs_message_copy(const struct hs_message *from, struct hs_message *to)
+{
+    struct hs_message copy = {
+        .role = hs_strdup(from->role),
+        .content = hs_strdup(from->content == NULL ? "" : from->content),
+        .reasoning = hs_strdup(from->reasoning),
+    };
+    if (copy.role == NULL || copy.content == NULL ||
+        (copy.reasoning == NULL) != (from->reasoning == NULL)) {
+        hs_message_free(&copy);
+        return HS_OUT_OF_MEMORY;
+    }
+    *to = copy;
+    return HS_OK;
+}
+
+void hs_conversation_truncate(struct hs_conversation *conversation, size_t n)
+{
+    while (conversation->n > n) {
+        hs_message_free(&conversation->messages[--conversation->n]);
+    }
+}
+
+void hs_conversation_free(struct hs_conversation *conversation)
+{
+    hs_conversation_truncate(conversation, 0);
+    hs_free(conversation->messages);
+    *conversation = (struct hs_conversation){0};
+}
+
+hs_status hs_conversation_append(struct hs_conversation *conversation,
+                                 const struct hs_message *message)
+{
+    if (conversation->n == conversation->cap) {
+        size_t cap = conversation->cap * 2 + 8;
+        struct hs_message *messages =
+            hs_realloc_array(conversation->messages, cap, sizeof(messages[0]));
+        if (messages == NULL) {
+            return HS_OUT_OF_MEMORY;
+        }
+        conversation->messages = messages;
+        conversation->cap = cap;
+    }
+    hs_status status = hs_message_copy(message, &conversation->messages[conversation->n]);
+    if (status == HS_OK) {
+        conversation->n++;
+    }
+    return status;
+}
+
+hs_status hs_conversation_copy(const struct hs_message *messages, size_t n,
+                               struct hs_conversation *ret_conversation)
+{
+    struct hs_conversation conversation = {0};
+    for (size_t i = 0; i < n; i++) {
+        if (hs_conversation_append(&conversation, &messages[i]) != HS_OK) {
+            hs_conversation_free(&conversation);
+            return HS_OUT_OF_MEMORY;
+        }
+    }
+    *ret_conversation = conversation;
+    return HS_OK;
+}
+
+/* ---- one rendering ---- */
+
+hs_status hs_prompt_render(const struct hs_model *model, const struct hs_message *messages,
+                           size_t n_messages, bool enable_thinking, bool add_generation_prompt,
+                           struct hs_buf *text, struct hs_rt_reasoning *ret_reasoning,
+                           struct hs_error *err)
+{
+    struct hs_rt_template_params params = {
+        .messages = messages,
+        .n_messages = n_messages,
+        .add_generation_prompt = add_generation_prompt,
+        .enable_thinking = enable_thinking,
+        .chat_template = model->chat_template,
+    };
+    return model->rt->render(model->rt_model, &params, text, ret_reasoning, err);
+}
+
+static hs_status render_tokens(const struct hs_model *model, const struct hs_message *messages,
+                               size_t n_messages, bool enable_thinking, bool add_generation_prompt,
+                               struct hs_buf *tokens, struct hs_rt_reasoning *reasoning,
+                               struct hs_error *err)
+{
+    HS_CLEANUP(hs_buf_free) struct hs_buf text = HS_BUF_INIT(PROMPT_MAX_BYTES);
+    hs_status status = hs_prompt_render(model, messages, n_messages, enable_thinking,
+                                        add_generation_prompt, &text, reasoning, err);
+    if (status != HS_OK) {
+        return status;
+    }
+    return model->rt->tokenize(model->rt_model, text.data == NULL ? "" : text.data, text.len, false,
+                               true, tokens, err);
+}
+
+void hs_prompt_free(struct hs_prompt *prompt)
+{
+    hs_free(prompt->tokens);
+    *prompt = (struct hs_prompt){0};
+}
+
+hs_status hs_prompt_check_length(const struct hs_model *model, size_t n_tokens,
+                                 struct hs_error *err)
+{
+    size_t n_ctx = hs_model_n_ctx(model);
+    if (n_tokens < n_ctx) {
+        return HS_OK;
+    }
+    hs_error_set(err, HS_CONTEXT_FULL,
+                 "the prompt has %zu tokens; the context of %zu leaves room for %zu", n_tokens,
+                 n_ctx, n_ctx - 1);
+    hs_error_hint(err, "shorten the prompt, or load the model with --ctx-size %zu or more",
+                  n_tokens + n_tokens / 4 + 64);
+    return HS_CONTEXT_FULL;
+}
+
+/* ---- dropping turns ---- */
+
+/* What of a conversation goes into the context: the system messages and [start, n). */
+struct window {
+    const struct hs_message *messages;
+    size_t n_messages;
+    size_t n_system;
+    size_t start;
+};
+
+static bool is_role(const struct hs_message *message, const char *role)
+{
+    return message->role != NULL && strcmp(message->role, role) == 0;
+}
+
+static bool is_system(const struct hs_message *message)
+{
+    return is_role(message, "system") || is_role(message, "developer");
+}
+
+/* Index of the k-th user message at or after the window's start, k >= 1; n_messages: none. */
+static size_t window_turn(const struct window *window, size_t k)
+{
+    for (size_t i = window->start + 1; i < window->n_messages; i++) {
+        if (is_role(&window->messages[i], "user") && --k == 0) {
+            return i;
+        }
+    }
+    return window->n_messages;
+}
+
+static size_t window_count_turns(const struct window *window)
+{
+    size_t n = 0;
+    while (window_turn(window, n + 1) < window->n_messages) {
+        n++;
+    }
+    return n;
+}
+
+static hs_status window_tokens(const struct hs_model *model, const struct window *window,
+                               size_t start, bool enable_thinking, struct hs_buf *tokens,
+                               struct hs_rt_reasoning *reasoning, struct hs_error *err)
+{
+    hs_buf_clear(tokens);
+    size_t n = window->n_system + window->n_messages - start;
+    HS_CLEANUP(hs_freep) struct hs_message *view = hs_alloc((n + 1) * sizeof(view[0]));
+    if (view == NULL) {
+        return hs_error_nomem(err, "list of messages");
+    }
+    for (size_t i = 0; i < n; i++) {
+        view[i] = window->messages[i < window->n_system ? i : i - window->n_system + start];
+    }
+    return render_tokens(model, view, n, enable_thinking, true, tokens, reasoning, err);
+}
+
+/*
+ * Find the fewest turns to drop so that the prompt takes at most `target` tokens, by bisection:
+ * rendering and tokenizing is the costly part. All but the last turn go when even that is too much.
+ */
+static hs_status drop_turns(const struct hs_model *model, const struct hs_prompt_params *params,
+                            const struct window *window, size_t target, struct hs_buf *tokens,
+                            struct hs_rt_reasoning *reasoning, size_t *ret_start,
+                            struct hs_error *err)
+{
+    size_t low = 1;
+    size_t high = window_count_turns(window);
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        hs_status status = window_tokens(model, window, window_turn(window, middle),
+                                         params->enable_thinking, tokens, reasoning, err);
+        if (status != HS_OK) {
+            return status;
+        }
+        if (tokens->len / sizeof(int32_t) <= target) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    *ret_start = window_turn(window, low);
+    return window_tokens(model, window, *ret_start, params->enable_thinking, tokens, reasoning,
+                         err);
+}
+
+static hs_status fit_window(const struct hs_model *model, const struct hs_prompt_params *params,
+                            struct window *window, struct hs_buf *tokens,
+                            struct hs_rt_reasoning *reasoning, struct hs_error *err)
+{
+    size_t n_ctx = hs_model_n_ctx(model);
+    hs_status status = window_tokens(model, window, window->start, params->enable_thinking, tokens,
+                                     reasoning, err);
+    size_t n_tokens = tokens->len / sizeof(int32_t) + params->n_generated;
+    if (status != HS_OK || n_tokens < n_ctx || params->overflow != HS_OVERFLOW_SHIFT ||
+        window_count_turns(window) == 0) {
+        return status;
+    }
+    size_t room = n_ctx - FREE_AFTER_DROP(n_ctx);
+    size_t target = room > params->n_generated ? room - params->n_generated : 0;
+    return drop_turns(model, params, window, target, tokens, reasoning, &window->start, err);
+}
+
+/*
+ * Checkpoints: where the last user message begins (an edited or repeated question) and where the
+ * messages end before the generation prompt (the next turn, whatever the template makes of the
+ * answer). Found by rendering less and comparing tokens.
+ */
+static hs_status find_checkpoints(const struct hs_model *model,
+                                  const struct hs_prompt_params *params,
+                                  const struct window *window, struct hs_prompt *prompt)
+{
+    size_t n_view = window->n_system + window->n_messages - window->start;
+    size_t last_user = window->n_messages;
+    while (last_user > window->start && !is_role(&window->messages[last_user - 1], "user")) {
+        last_user--;
+    }
+    size_t ends[2] = {
+        last_user > window->start ? window->n_system + last_user - 1 - window->start : 0, n_view};
+    HS_CLEANUP(hs_freep) struct hs_message *view = hs_alloc((n_view + 1) * sizeof(view[0]));
+    HS_CLEANUP(hs_buf_free) struct hs_buf tokens = HS_BUF_INIT(PROMPT_MAX_BYTES);
+    if (view == NULL) {
+        return HS_OUT_OF_MEMORY;
+    }
+    for (size_t i = 0; i < n_view; i++) {
+        view[i] = window->messages[i < window->n_system ? i : i - window->n_system + window->start];
+    }
+    for (int k = 0; k < 2; k++) {
+        struct hs_rt_reasoning reasoning;
+        hs_buf_clear(&tokens);
+        /* Some templates refuse a conversation that ends there: then there is no checkpoint. */
+        if (ends[k] > 0 && render_tokens(model, view, ends[k], params->enable_thinking, false,
+                                         &tokens, &reasoning, NULL) == HS_OK) {
+            size_t n =
+                hs_tokens_common((const int32_t *)(const void *)tokens.data,
+                                 tokens.len / sizeof(int32_t), prompt->tokens, prompt->n_tokens);
+            prompt->checkpoints[k] = n < prompt->n_tokens ? n : prompt->n_tokens - 1;
+        }
+    }
+    return HS_OK;
+}
+
+static hs_status take_tokens(struct hs_buf *tokens, struct hs_prompt *prompt, struct hs_error *err)
+{
+    size_t len = 0;
+    char *data = NULL;
+    if (hs_buf_take(tokens, &data, &len) != HS_OK) {
+        return hs_error_nomem(err, "prompt tokens");
+    }
+    prompt->tokens = (int32_t *)(void *)data;
+    prompt->n_tokens = len / sizeof(int32_t);
+    return HS_OK;
+}
+
+hs_status hs_prompt_build(const struct hs_model *model, const struct hs_prompt_params *params,
+                          struct hs_prompt *ret_prompt, struct hs_error *err)
+{
+    struct window window = {.messages = params->messages, .n_messages = params->n_messages};
+    while (window.n_system < window.n_messages && is_system(&window.messages[window.n_system])) {
+        window.n_system++;
+    }
+    window.start = window.n_system + params->n_skipped;
+    if (window.start >= window.n_messages) {
+        window.start = window.n_system;
+    }
+    size_t start = window.start;
+    HS_CLEANUP(hs_buf_free) struct hs_buf tokens = HS_BUF_INIT(PROMPT_MAX_BYTES);
+    struct hs_prompt prompt = {0};
+    hs_status status = fit_window(model, params, &window, &tokens, &prompt.reasoning, err);
+    if (status != HS_OK) {
+        return status;
+    }
+    prompt.n_skipped = window.start - window.n_system;
+    prompt.n_dropped = window.start - start;
+    status = hs_prompt_check_length(model, tokens.len / sizeof(int32_t) + params->n_generated, err);
+    if (status == HS_OK && tokens.len == 0) {
+        status = hs_error_set(err, HS_INVALID_ARGUMENT, "the prompt is empty");
+    }
+    if (status == HS_OK) {
+        status = take_tokens(&tokens, &prompt, err);
+    }
+    if (status == HS_OK && params->wants_checkpoints &&
+        find_checkpoints(model, params, &window, &prompt) != HS_OK) {
+        hs_prompt_free(&prompt);
+        status = hs_error_nomem(err, "prompt");
+    }
+    if (status == HS_OK) {
+        *ret_prompt = prompt;
+    }
+    return status;
+}

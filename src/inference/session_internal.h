@@ -1,0 +1,60 @@
+/*
+ * session_internal.h - what session_manager.c (list, messages) and session_turn.c (turns, files,
+ * saver) share.
+ */
+#ifndef INFERENCE_SESSION_INTERNAL_H
+#define INFERENCE_SESSION_INTERNAL_H
+
+#include <pthread.h>
+
+#include "session_manager.h"
+#include "storage/session_store.h"
+
+struct hs_session {
+    hs_session *next;
+    hs_session_manager *manager;
+    struct hs_model *model;
+    char id[HS_ID_MAX];
+    hs_session_file *file; /* NULL: in memory only */
+    int64_t created_unix_ms;
+    bool save_kv;
+    enum hs_overflow overflow;
+    /* Guarded by the manager's mutex; the messages are also read by whoever made it busy. */
+    struct hs_conversation conversation;
+    bool is_busy;
+    bool has_added; /* this turn appended the user message */
+    int32_t n_jobs; /* turns the saver still works on */
+    /* The busy one's. */
+    int32_t *kv_tokens; /* [n_kv_tokens] of the last turn: some of its KV is in the worker */
+    size_t n_kv_tokens;
+    bool is_kv_saved; /* kv.bin holds it */
+    struct hs_kv_state brought;
+};
+
+struct hs_session_manager {
+    char *sessions_dir; /* NULL: in memory */
+    pthread_mutex_t mutex;
+    pthread_cond_t changed; /* a session is not busy any more, a job is done */
+    pthread_cond_t work;    /* the saver waits here */
+    pthread_t saver;
+    bool has_saver;
+    /* Guarded by the mutex. */
+    bool is_stopping;
+    hs_session *sessions;
+    uint64_t next_anonymous;
+    struct hs_request *jobs_first, *jobs_last; /* finished turns to be saved */
+};
+
+/* Called with the mutex held; NULL: not open. */
+hs_session *hs_session_find(hs_session_manager *manager, const char *id);
+/* Replace session.json; the session is busy. */
+HS_CHECKED hs_status hs_session_save_text(hs_session *session, struct hs_error *err);
+/* Messages and, when it fits the model, KV of a saved session. */
+HS_CHECKED hs_status hs_session_load(hs_session *session, struct hs_error *err);
+/* Take the KV from the worker and write it, when asked for and not yet done; the session is busy.
+ */
+void hs_session_save_kv(hs_session *session);
+/* The saver's thread. */
+void *hs_session_saver(void *manager);
+
+#endif

@@ -1,0 +1,363 @@
+#include "session_internal.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+/* ---- the manager ---- */
+
+static int start_saver(hs_session_manager *manager)
+{
+    int rc = pthread_mutex_init(&manager->mutex, NULL);
+    if (rc != 0) {
+        return rc;
+    }
+    rc = pthread_cond_init(&manager->changed, NULL);
+    if (rc == 0) {
+        rc = pthread_cond_init(&manager->work, NULL);
+        if (rc != 0) {
+            pthread_cond_destroy(&manager->changed);
+        }
+    }
+    if (rc != 0) {
+        pthread_mutex_destroy(&manager->mutex);
+        return rc;
+    }
+    if (manager->sessions_dir != NULL) {
+        rc = pthread_create(&manager->saver, NULL, hs_session_saver, manager);
+        manager->has_saver = rc == 0;
+    }
+    if (rc != 0) {
+        pthread_cond_destroy(&manager->work);
+        pthread_cond_destroy(&manager->changed);
+        pthread_mutex_destroy(&manager->mutex);
+    }
+    return rc;
+}
+
+hs_status hs_session_manager_new(const char *sessions_dir, hs_session_manager **ret_manager,
+                                 struct hs_error *err)
+{
+    hs_session_manager *manager = hs_calloc(1, sizeof(*manager));
+    if (manager == NULL) {
+        return hs_error_nomem(err, "session manager");
+    }
+    manager->next_anonymous = 1;
+    manager->sessions_dir = hs_strdup(sessions_dir);
+    int rc = 0;
+    if (sessions_dir != NULL && manager->sessions_dir == NULL) {
+        hs_free(manager);
+        return hs_error_nomem(err, "session manager");
+    }
+    rc = start_saver(manager);
+    if (rc != 0) {
+        hs_free(manager->sessions_dir);
+        hs_free(manager);
+        return hs_error_set(err, hs_status_from_errno(rc), "cannot start the session saver: %s",
+                            strerror(rc));
+    }
+    *ret_manager = manager;
+    return HS_OK;
+}
+
+static void session_free(hs_session *session)
+{
+    if (session == NULL) {
+        return;
+    }
+    hs_session_file_close(session->file);
+    hs_conversation_free(&session->conversation);
+    hs_kv_state_clear(&session->brought);
+    hs_free(session->kv_tokens);
+    hs_free(session);
+}
+
+void hs_session_manager_free(hs_session_manager *manager)
+{
+    if (manager == NULL) {
+        return;
+    }
+    pthread_mutex_lock(&manager->mutex);
+    hs_session *session;
+    while ((session = manager->sessions) != NULL) {
+        if (session->is_busy || session->n_jobs > 0) {
+            pthread_cond_wait(&manager->changed, &manager->mutex);
+            continue;
+        }
+        manager->sessions = session->next;
+        pthread_mutex_unlock(&manager->mutex);
+        hs_session_save_kv(session);
+        session_free(session);
+        pthread_mutex_lock(&manager->mutex);
+    }
+    manager->is_stopping = true;
+    pthread_cond_signal(&manager->work);
+    pthread_mutex_unlock(&manager->mutex);
+    if (manager->has_saver) {
+        pthread_join(manager->saver, NULL);
+    }
+    pthread_cond_destroy(&manager->work);
+    pthread_cond_destroy(&manager->changed);
+    pthread_mutex_destroy(&manager->mutex);
+    hs_free(manager->sessions_dir);
+    hs_free(manager);
+}
+
+hs_session *hs_session_find(hs_session_manager *manager, const char *id)
+{
+    hs_session *session = manager->sessions;
+    while (session != NULL && strcmp(session->id, id) != 0) {
+        session = session->next;
+    }
+    return session;
+}
+
+static hs_status not_found(const char *id, struct hs_error *err)
+{
+    return hs_error_set(err, HS_NOT_FOUND, "there is no open session '%s'", id);
+}
+
+/* Make a session busy for a change; what the saver still does to it is waited for. */
+static hs_status acquire(hs_session_manager *manager, const char *id, hs_session **ret_session,
+                         struct hs_error *err)
+{
+    hs_status status = HS_OK;
+    pthread_mutex_lock(&manager->mutex);
+    hs_session *session = hs_session_find(manager, id);
+    if (session == NULL) {
+        status = not_found(id, err);
+    } else if (session->is_busy) {
+        status = hs_error_set(err, HS_BUSY, "session '%s' is generating", id);
+        hs_error_hint(err, "wait for the answer, or cancel it");
+    } else {
+        session->is_busy = true;
+        while (session->n_jobs > 0) {
+            pthread_cond_wait(&manager->changed, &manager->mutex);
+        }
+        *ret_session = session;
+    }
+    pthread_mutex_unlock(&manager->mutex);
+    return status;
+}
+
+static void release(hs_session *session)
+{
+    hs_session_manager *manager = session->manager;
+    pthread_mutex_lock(&manager->mutex);
+    session->is_busy = false;
+    pthread_cond_broadcast(&manager->changed);
+    pthread_mutex_unlock(&manager->mutex);
+}
+
+/* ---- opening and closing ---- */
+
+static bool is_system(const struct hs_session *session)
+{
+    return session->conversation.n > 0 &&
+           strcmp(session->conversation.messages[0].role, "system") == 0;
+}
+
+static hs_status replace_system(hs_session *session, const char *system, struct hs_error *err)
+{
+    struct hs_conversation *conversation = &session->conversation;
+    bool had_system = is_system(session);
+    struct hs_message message = {.role = "system", .content = system == NULL ? "" : system};
+    /* Appending first: nothing has changed when memory runs out. */
+    if (system != NULL && hs_conversation_append(conversation, &message) != HS_OK) {
+        return hs_error_nomem(err, "system message");
+    }
+    size_t n = conversation->n;
+    struct hs_message *messages = conversation->messages;
+    if (system != NULL) {
+        struct hs_message last = messages[n - 1];
+        memmove(&messages[1], &messages[0], (n - 1) * sizeof(messages[0]));
+        messages[0] = last;
+    }
+    if (had_system) {
+        size_t old = system != NULL ? 1 : 0;
+        hs_message_free(&messages[old]);
+        memmove(&messages[old], &messages[old + 1], (n - old - 1) * sizeof(messages[0]));
+        conversation->n--;
+    }
+    return HS_OK;
+}
+
+static hs_status check_name(const char *name, struct hs_error *err)
+{
+    if (name == NULL || hs_session_name_ok(name)) {
+        return HS_OK;
+    }
+    hs_error_set(err, HS_INVALID_ARGUMENT, "'%.80s' is no session name", name);
+    hs_error_hint(err, "use 1 to %u letters, digits, '.', '_' or '-', not beginning with '.'",
+                  HS_SESSION_NAME_MAX);
+    return HS_INVALID_ARGUMENT;
+}
+
+static hs_status make_session(hs_session_manager *manager, struct hs_model *model,
+                              const struct hs_session_params *params, hs_session **ret_session,
+                              struct hs_error *err)
+{
+    hs_session *session = hs_calloc(1, sizeof(*session));
+    if (session == NULL) {
+        return hs_error_nomem(err, "session");
+    }
+    session->manager = manager;
+    session->model = model;
+    session->overflow = params->overflow;
+    session->save_kv = params->save_kv;
+    hs_status status = HS_OK;
+    if (params->name != NULL) {
+        snprintf(session->id, sizeof(session->id), "%s", params->name);
+    }
+    if (params->name != NULL && manager->sessions_dir != NULL) {
+        status =
+            hs_session_file_open(manager->sessions_dir, params->name, true, &session->file, err);
+        if (status == HS_OK) {
+            status = hs_session_load(session, err);
+        }
+    }
+    if (status == HS_OK && params->system != NULL) {
+        status = replace_system(session, params->system, err);
+    }
+    if (status != HS_OK) {
+        session_free(session);
+        return status;
+    }
+    *ret_session = session;
+    return HS_OK;
+}
+
+hs_status hs_session_open(hs_session_manager *manager, struct hs_model *model,
+                          const struct hs_session_params *params, char ret_id[HS_ID_MAX],
+                          struct hs_error *err)
+{
+    hs_status status = check_name(params->name, err);
+    hs_session *session = NULL;
+    if (status == HS_OK) {
+        status = make_session(manager, model, params, &session, err);
+    }
+    if (status != HS_OK) {
+        return status;
+    }
+    pthread_mutex_lock(&manager->mutex);
+    if (params->name == NULL) {
+        /* '#' is in no name, so this cannot be anybody else's. */
+        snprintf(session->id, sizeof(session->id), "#%llu",
+                 (unsigned long long)manager->next_anonymous++);
+    } else if (hs_session_find(manager, params->name) != NULL) {
+        status = hs_error_set(err, HS_BUSY, "session '%s' is open already", params->name);
+    }
+    if (status == HS_OK) {
+        session->next = manager->sessions;
+        manager->sessions = session;
+        memcpy(ret_id, session->id, sizeof(session->id));
+    }
+    pthread_mutex_unlock(&manager->mutex);
+    if (status != HS_OK) {
+        session_free(session);
+    }
+    return status;
+}
+
+hs_status hs_session_close(hs_session_manager *manager, const char *id, struct hs_model **ret_model,
+                           struct hs_error *err)
+{
+    hs_session *session = NULL;
+    hs_status status = acquire(manager, id, &session, err);
+    if (status != HS_OK) {
+        return status;
+    }
+    hs_session_save_kv(session);
+    pthread_mutex_lock(&manager->mutex);
+    hs_session **place = &manager->sessions;
+    while (*place != session) {
+        place = &(*place)->next;
+    }
+    *place = session->next;
+    pthread_mutex_unlock(&manager->mutex);
+    *ret_model = session->model;
+    session_free(session);
+    return HS_OK;
+}
+
+/* ---- messages ---- */
+
+hs_status hs_session_exists(hs_session_manager *manager, const char *id, struct hs_error *err)
+{
+    size_t n = 0;
+    return hs_session_count(manager, id, &n, err);
+}
+
+hs_status hs_session_count(hs_session_manager *manager, const char *id, size_t *ret_n,
+                           struct hs_error *err)
+{
+    hs_status status = HS_OK;
+    pthread_mutex_lock(&manager->mutex);
+    const hs_session *session = hs_session_find(manager, id);
+    if (session == NULL) {
+        status = not_found(id, err);
+    } else {
+        *ret_n = session->conversation.n;
+    }
+    pthread_mutex_unlock(&manager->mutex);
+    return status;
+}
+
+hs_status hs_session_get(hs_session_manager *manager, const char *id, size_t i,
+                         struct hs_message *ret_message, struct hs_error *err)
+{
+    hs_status status = HS_OK;
+    pthread_mutex_lock(&manager->mutex);
+    const hs_session *session = hs_session_find(manager, id);
+    if (session == NULL) {
+        status = not_found(id, err);
+    } else if (i >= session->conversation.n) {
+        status = hs_error_set(err, HS_NOT_FOUND, "session '%s' has %zu messages, no number %zu", id,
+                              session->conversation.n, i);
+    } else if (hs_message_copy(&session->conversation.messages[i], ret_message) != HS_OK) {
+        status = hs_error_nomem(err, "copy of a message");
+    }
+    pthread_mutex_unlock(&manager->mutex);
+    return status;
+}
+
+hs_status hs_session_keep(hs_session_manager *manager, const char *id, size_t n_keep,
+                          struct hs_error *err)
+{
+    hs_session *session = NULL;
+    hs_status status = acquire(manager, id, &session, err);
+    if (status != HS_OK) {
+        return status;
+    }
+    pthread_mutex_lock(&manager->mutex);
+    bool is_change = n_keep < session->conversation.n;
+    hs_conversation_truncate(&session->conversation, n_keep);
+    session->conversation.n_skipped = 0;
+    pthread_mutex_unlock(&manager->mutex);
+    if (is_change) {
+        status = hs_session_save_text(session, err);
+    }
+    release(session);
+    return status;
+}
+
+hs_status hs_session_system(hs_session_manager *manager, const char *id, const char *system,
+                            struct hs_error *err)
+{
+    hs_session *session = NULL;
+    hs_status status = acquire(manager, id, &session, err);
+    if (status != HS_OK) {
+        return status;
+    }
+    pthread_mutex_lock(&manager->mutex);
+    status = replace_system(session, system, err);
+    pthread_mutex_unlock(&manager->mutex);
+    if (status == HS_OK) {
+        status = hs_session_save_text(session, err);
+    }
+    release(session);
+    return status;
+}

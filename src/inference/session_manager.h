@@ -1,0 +1,61 @@
+/*
+ * session_manager.h - conversations: their messages, their files, and the turn in progress.
+ *
+ * A session is busy from hs_session_begin to the end of its turn; until then its messages do not
+ * change and every other change is HS_BUSY. Turns of sessions with a file are ended by the saver
+ * thread: text on disk, then HS_EVENT_DONE, then the KV.
+ *
+ * Owner:   the manager owns sessions; a session borrows its model, which must stay loaded while it
+ * is open.
+ * Threads: any; the manager's mutex guards the list and every session.
+ */
+#ifndef INFERENCE_SESSION_MANAGER_H
+#define INFERENCE_SESSION_MANAGER_H
+
+#include "request.h"
+
+typedef struct hs_session_manager hs_session_manager;
+typedef struct hs_session hs_session;
+
+/* sessions_dir NULL: sessions live in memory only. */
+HS_CHECKED hs_status hs_session_manager_new(const char *sessions_dir,
+                                            hs_session_manager **ret_manager, struct hs_error *err);
+/* Waits for turns in progress, closes every session, joins the saver. Workers must be closed, not
+ * freed. */
+void hs_session_manager_free(hs_session_manager *manager);
+
+HS_CHECKED hs_status hs_session_open(hs_session_manager *manager, struct hs_model *model,
+                                     const struct hs_session_params *params, char ret_id[HS_ID_MAX],
+                                     struct hs_error *err);
+/* Out: ret_model, the model it borrowed. HS_BUSY while it generates. */
+HS_CHECKED hs_status hs_session_close(hs_session_manager *manager, const char *id,
+                                      struct hs_model **ret_model, struct hs_error *err);
+HS_CHECKED hs_status hs_session_count(hs_session_manager *manager, const char *id, size_t *ret_n,
+                                      struct hs_error *err);
+HS_CHECKED hs_status hs_session_get(hs_session_manager *manager, const char *id, size_t i,
+                                    struct hs_message *ret_message, struct hs_error *err);
+HS_CHECKED hs_status hs_session_keep(hs_session_manager *manager, const char *id, size_t n_keep,
+                                     struct hs_error *err);
+HS_CHECKED hs_status hs_session_system(hs_session_manager *manager, const char *id,
+                                       const char *system, struct hs_error *err);
+/* Whether there is such a session. */
+HS_CHECKED hs_status hs_session_exists(hs_session_manager *manager, const char *id,
+                                       struct hs_error *err);
+
+/*
+ * Begin a turn: the prompt, unless NULL, joins as a user message.
+ * Out:    ret_session, busy, its model in *ret_model.
+ * Errors: HS_NOT_FOUND, HS_BUSY, HS_INVALID_ARGUMENT (nothing to answer), HS_OUT_OF_MEMORY.
+ */
+HS_CHECKED hs_status hs_session_begin(hs_session_manager *manager, const char *id,
+                                      const char *prompt, hs_session **ret_session,
+                                      struct hs_model **ret_model, struct hs_error *err);
+/* What the prompt is built from; valid while the turn lasts. */
+const struct hs_conversation *hs_session_conversation(const hs_session *session);
+enum hs_overflow hs_session_overflow(const hs_session *session);
+/* Hand the turn to a request: its end will end the turn. n_skipped: as the prompt was built. */
+void hs_session_attach(hs_session *session, struct hs_request *request, size_t n_skipped);
+/* The request was not accepted: everything is as before hs_session_begin. request may be NULL. */
+void hs_session_revert(hs_session *session, struct hs_request *request);
+
+#endif

@@ -1,0 +1,333 @@
+/* The life of a turn, and what of a session is on disk. */
+#include "session_internal.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "worker.h"
+
+/* KV up to this size is written after every turn; larger only when the session is closed. */
+#define CHEAP_KV_BYTES ((size_t)16 << 20)
+
+/* ---- files ---- */
+
+hs_status hs_session_save_text(hs_session *session, struct hs_error *err)
+{
+    if (session->file == NULL) {
+        return HS_OK;
+    }
+    struct hs_session_record record = {
+        .model_name = session->model->info.id,
+        .fingerprint = session->model->info.fingerprint,
+        .messages = session->conversation.messages,
+        .n_messages = session->conversation.n,
+        .overflow = session->overflow,
+        .created_unix_ms = session->created_unix_ms,
+        .updated_unix_ms = hs_clock_unix_ms(),
+    };
+    return hs_session_file_save(session->file, &record, err);
+}
+
+static void write_kv(hs_session *session, const struct hs_kv_state *state)
+{
+    struct hs_session_kv kv = {
+        .tokens = state->content.tokens,
+        .n_tokens = state->content.n_tokens,
+        .state = state->state,
+        .state_len = state->state_len,
+    };
+    memcpy(kv.fingerprint, session->model->info.fingerprint, sizeof(kv.fingerprint));
+    memcpy(kv.cache_key, state->content.key, sizeof(state->content.key));
+    struct hs_error error;
+    if (hs_session_file_save_kv(session->file, &kv, &error) == HS_OK) {
+        session->is_kv_saved = true;
+    } else {
+        hs_log(HS_LOG_WARN, "inference", "KV of session '%s' was not saved: %s", session->id,
+               error.message);
+    }
+}
+
+void hs_session_save_kv(hs_session *session)
+{
+    if (session->file == NULL || !session->save_kv || session->is_kv_saved ||
+        session->kv_tokens == NULL) {
+        return;
+    }
+    struct hs_error error;
+    struct hs_kv_state state = {0};
+    hs_status status =
+        hs_worker_export_kv(session->model->worker, session->model->cache_key, session->kv_tokens,
+                            session->n_kv_tokens, SIZE_MAX, &state, &error);
+    if (status == HS_OK) {
+        write_kv(session, &state);
+    } else if (status != HS_NOT_FOUND) {
+        hs_log(HS_LOG_WARN, "inference", "KV of session '%s' was not saved: %s", session->id,
+               error.message);
+    }
+    hs_kv_state_clear(&state);
+}
+
+static void load_kv(hs_session *session)
+{
+    struct hs_error error;
+    struct hs_session_kv kv = {0};
+    hs_status status = hs_session_file_load_kv(session->file, &kv, &error);
+    if (status != HS_OK) {
+        if (status != HS_NOT_FOUND) {
+            hs_log(HS_LOG_INFO, "inference",
+                   "KV of session '%s' cannot be used, its text is evaluated again: %s",
+                   session->id, error.message);
+        }
+        return;
+    }
+    const struct hs_model *model = session->model;
+    if (strcmp(kv.fingerprint, model->info.fingerprint) != 0 ||
+        strcmp(kv.cache_key, model->cache_key) != 0) {
+        hs_log(HS_LOG_INFO, "inference",
+               "KV of session '%s' is of another model or setting, its text is evaluated again",
+               session->id);
+    } else {
+        struct hs_kv_state *brought = &session->brought;
+        memcpy(brought->content.key, model->cache_key, sizeof(brought->content.key));
+        brought->content.tokens = kv.tokens;
+        brought->content.n_tokens = brought->content.cap = kv.n_tokens;
+        brought->state = kv.state;
+        brought->state_len = kv.state_len;
+        kv.tokens = NULL;
+        kv.state = NULL;
+    }
+    hs_session_kv_free(&kv);
+}
+
+hs_status hs_session_load(hs_session *session, struct hs_error *err)
+{
+    struct hs_session_record record = {0};
+    hs_status status = hs_session_file_load(session->file, &record, err);
+    if (status == HS_NOT_FOUND) {
+        session->created_unix_ms = hs_clock_unix_ms();
+        return HS_OK;
+    }
+    if (status != HS_OK) {
+        return status;
+    }
+    if (record.n_adapters > 0) {
+        status = hs_error_set(err, HS_NOT_SUPPORTED,
+                              "session '%s' uses LoRA adapters, which are not supported yet",
+                              session->id);
+    }
+    if (status == HS_OK &&
+        hs_conversation_copy(record.messages, record.n_messages, &session->conversation) != HS_OK) {
+        status = hs_error_nomem(err, "messages of a session");
+    }
+    if (status == HS_OK) {
+        session->created_unix_ms = record.created_unix_ms;
+        load_kv(session);
+    }
+    hs_session_record_free(&record);
+    return status;
+}
+
+/* ---- turns ---- */
+
+static hs_status append_message(hs_session *session, const char *role, const char *content,
+                                const char *reasoning, struct hs_error *err)
+{
+    struct hs_message message = {.role = role, .content = content, .reasoning = reasoning};
+    hs_status status = hs_conversation_append(&session->conversation, &message);
+    return status == HS_OK ? HS_OK : hs_error_nomem(err, "message of a session");
+}
+
+/* Called with the mutex held. */
+static hs_status begin_locked(hs_session *session, const char *prompt, struct hs_error *err)
+{
+    const struct hs_conversation *conversation = &session->conversation;
+    if (session->is_busy) {
+        hs_error_set(err, HS_BUSY, "session '%s' is generating", session->id);
+        hs_error_hint(err, "wait for the answer, or cancel it");
+        return HS_BUSY;
+    }
+    if (prompt == NULL &&
+        (conversation->n == 0 ||
+         strcmp(conversation->messages[conversation->n - 1].role, "assistant") == 0)) {
+        return hs_error_set(err, HS_INVALID_ARGUMENT, "session '%s' has no question to answer",
+                            session->id);
+    }
+    if (prompt != NULL) {
+        hs_status status = append_message(session, "user", prompt, NULL, err);
+        if (status != HS_OK) {
+            return status;
+        }
+    }
+    session->has_added = prompt != NULL;
+    session->is_busy = true;
+    return HS_OK;
+}
+
+hs_status hs_session_begin(hs_session_manager *manager, const char *id, const char *prompt,
+                           hs_session **ret_session, struct hs_model **ret_model,
+                           struct hs_error *err)
+{
+    pthread_mutex_lock(&manager->mutex);
+    hs_session *session = hs_session_find(manager, id);
+    hs_status status = session == NULL
+                           ? hs_error_set(err, HS_NOT_FOUND, "there is no open session '%s'", id)
+                           : begin_locked(session, prompt, err);
+    if (status == HS_OK) {
+        *ret_session = session;
+        *ret_model = session->model;
+    }
+    pthread_mutex_unlock(&manager->mutex);
+    return status;
+}
+
+const struct hs_conversation *hs_session_conversation(const hs_session *session)
+{
+    return &session->conversation;
+}
+
+enum hs_overflow hs_session_overflow(const hs_session *session)
+{
+    return session->overflow;
+}
+
+static void end_turn(hs_session *session)
+{
+    hs_session_manager *manager = session->manager;
+    pthread_mutex_lock(&manager->mutex);
+    session->is_busy = false;
+    pthread_cond_broadcast(&manager->changed);
+    pthread_mutex_unlock(&manager->mutex);
+}
+
+/* The answer joins the conversation, or the question leaves it. */
+static void settle(hs_session *session, struct hs_request *request)
+{
+    hs_session_manager *manager = session->manager;
+    struct hs_error error;
+    pthread_mutex_lock(&manager->mutex);
+    struct hs_conversation *conversation = &session->conversation;
+    if (request->finish != HS_FINISH_ERROR) {
+        const char *content = request->content.data == NULL ? "" : request->content.data;
+        const char *reasoning = request->reasoning.len == 0 ? NULL : request->reasoning.data;
+        if (append_message(session, "assistant", content, reasoning, &error) != HS_OK) {
+            request->finish = HS_FINISH_ERROR;
+            request->error = error;
+        }
+    }
+    if (request->finish == HS_FINISH_ERROR && session->has_added) {
+        hs_conversation_truncate(conversation, conversation->n - 1);
+    }
+    if (request->conversation.n > 0) {
+        conversation->n_skipped = request->conversation.n_skipped;
+    }
+    pthread_mutex_unlock(&manager->mutex);
+    hs_free(session->kv_tokens);
+    session->kv_tokens = request->tokens;
+    session->n_kv_tokens = request->n_tokens;
+    session->is_kv_saved = false;
+    request->tokens = NULL;
+    request->n_tokens = 0;
+}
+
+/* Runs on the worker's thread; writing is the saver's. */
+static void turn_done(struct hs_request *request, void *user)
+{
+    hs_session *session = user;
+    hs_session_manager *manager = session->manager;
+    if (session->file == NULL) {
+        settle(session, request);
+        end_turn(session);
+        hs_request_complete(request);
+        return;
+    }
+    pthread_mutex_lock(&manager->mutex);
+    session->n_jobs++;
+    request->next = NULL;
+    if (manager->jobs_last == NULL) {
+        manager->jobs_first = request;
+    } else {
+        manager->jobs_last->next = request;
+    }
+    manager->jobs_last = request;
+    pthread_cond_signal(&manager->work);
+    pthread_mutex_unlock(&manager->mutex);
+}
+
+void hs_session_attach(hs_session *session, struct hs_request *request, size_t n_skipped)
+{
+    session->conversation.n_skipped = n_skipped;
+    request->on_done = turn_done;
+    request->on_done_user = session;
+    request->wants_text = true;
+    bool saves_kv = session->file != NULL && session->save_kv && request->cache_prompt;
+    request->wants_kv_bytes = saves_kv ? CHEAP_KV_BYTES : 0;
+    request->brought = session->brought;
+    session->brought = (struct hs_kv_state){0};
+}
+
+void hs_session_revert(hs_session *session, struct hs_request *request)
+{
+    hs_session_manager *manager = session->manager;
+    if (request != NULL && request->on_done != NULL) {
+        session->brought = request->brought;
+        request->brought = (struct hs_kv_state){0};
+    }
+    pthread_mutex_lock(&manager->mutex);
+    if (session->has_added) {
+        hs_conversation_truncate(&session->conversation, session->conversation.n - 1);
+    }
+    pthread_mutex_unlock(&manager->mutex);
+    end_turn(session);
+}
+
+/* ---- the saver ---- */
+
+static void save_turn(struct hs_request *request)
+{
+    hs_session *session = request->on_done_user;
+    struct hs_error error;
+    settle(session, request);
+    /* A question that failed left no trace: what is on disk is still right. */
+    if (request->finish != HS_FINISH_ERROR && hs_session_save_text(session, &error) != HS_OK) {
+        hs_log(HS_LOG_ERROR, "inference", "session '%s' was not saved: %s", session->id,
+               error.message);
+    }
+    struct hs_kv_state kv = request->kv;
+    request->kv = (struct hs_kv_state){0};
+    end_turn(session);
+    hs_request_complete(request);
+    if (kv.state != NULL) {
+        write_kv(session, &kv);
+    }
+    hs_kv_state_clear(&kv);
+}
+
+void *hs_session_saver(void *arg)
+{
+    hs_session_manager *manager = arg;
+    pthread_mutex_lock(&manager->mutex);
+    for (;;) {
+        while (manager->jobs_first == NULL && !manager->is_stopping) {
+            pthread_cond_wait(&manager->work, &manager->mutex);
+        }
+        struct hs_request *request = manager->jobs_first;
+        if (request == NULL) {
+            break;
+        }
+        manager->jobs_first = request->next;
+        if (manager->jobs_first == NULL) {
+            manager->jobs_last = NULL;
+        }
+        pthread_mutex_unlock(&manager->mutex);
+        hs_session *session = request->on_done_user;
+        save_turn(request);
+        pthread_mutex_lock(&manager->mutex);
+        session->n_jobs--;
+        pthread_cond_broadcast(&manager->changed);
+    }
+    pthread_mutex_unlock(&manager->mutex);
+    return NULL;
+}

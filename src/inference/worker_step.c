@@ -1,0 +1,385 @@
+/* One step of a worker: plan, make room, decode, sample, post. */
+#include "worker_internal.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/log.h"
+
+/* ---- ending requests ---- */
+
+void hs_worker_mark(hs_worker *worker, struct hs_request *request, enum hs_finish finish)
+{
+    (void)worker;
+    if (request->finish == HS_FINISH_NONE) {
+        request->finish = finish;
+    }
+}
+
+static void fill_usage(struct hs_request *request)
+{
+    double now_ms = hs_clock_ms();
+    double admitted = request->admitted_at_ms > 0 ? request->admitted_at_ms : now_ms;
+    double first = request->first_token_at_ms > 0 ? request->first_token_at_ms : now_ms;
+    request->usage.queue_ms = admitted - request->submitted_at_ms;
+    request->usage.prefill_ms = request->admitted_at_ms > 0 ? first - admitted : 0;
+    request->usage.decode_ms = request->first_token_at_ms > 0 ? now_ms - first : 0;
+}
+
+static void publish(hs_worker *worker, int32_t n_done)
+{
+    struct hs_model_stats *figures = &worker->figures;
+    figures->n_running = (int32_t)worker->n_running;
+    figures->n_kv_used = hs_kv_cache_used_cells(worker->cache);
+    figures->n_parked = hs_kv_cache_n_parked(worker->cache);
+    figures->parked_bytes = hs_kv_cache_host_bytes(worker->cache);
+    pthread_mutex_lock(&worker->mutex);
+    worker->stats = *figures;
+    worker->n_requests -= n_done;
+    if (n_done > 0 && worker->n_requests == 0) {
+        pthread_cond_broadcast(&worker->changed);
+    }
+    pthread_mutex_unlock(&worker->mutex);
+}
+
+static void export_kv(hs_worker *worker, struct hs_request *request)
+{
+    if (request->wants_kv_bytes == 0 || request->finish == HS_FINISH_ERROR ||
+        request->slot == NULL) {
+        return;
+    }
+    struct hs_error error;
+    hs_status status =
+        hs_kv_cache_export(worker->cache, request->key, request->tokens, request->n_tokens,
+                           request->wants_kv_bytes, &request->kv, &error);
+    if (status != HS_OK && status != HS_LIMIT && status != HS_NOT_FOUND) {
+        hs_log(HS_LOG_WARN, "inference", "KV was not saved: %s", error.message);
+    }
+}
+
+/* The counts are right before anybody can see that the request is done. */
+void hs_worker_end(hs_worker *worker, struct hs_request *request)
+{
+    bool is_answer = request->finish == HS_FINISH_LENGTH || request->finish == HS_FINISH_CANCELLED;
+    if (is_answer && hs_request_flush(request) != HS_OK) {
+        request->finish = HS_FINISH_ERROR;
+    }
+    fill_usage(request);
+    export_kv(worker, request);
+    if (request->slot != NULL) {
+        hs_kv_cache_release(worker->cache, request->slot, request->cache_prompt);
+        request->slot = NULL;
+    }
+    publish(worker, 1);
+    if (request->on_done != NULL) {
+        request->on_done(request, request->on_done_user);
+    } else {
+        hs_request_complete(request);
+    }
+}
+
+void hs_worker_reap(hs_worker *worker)
+{
+    size_t i = 0;
+    while (i < worker->n_running) {
+        struct hs_request *request = worker->running[i];
+        if (request->finish == HS_FINISH_NONE) {
+            i++;
+            continue;
+        }
+        memmove(&worker->running[i], &worker->running[i + 1],
+                (worker->n_running - i - 1) * sizeof(worker->running[0]));
+        worker->n_running--;
+        worker->should_admit = true;
+        hs_worker_end(worker, request);
+    }
+}
+
+/* ---- planning ---- */
+
+/* Tokens a request could evaluate now: up to the next checkpoint, when this memory needs them. */
+static int32_t next_want(const hs_worker *worker, const struct hs_request *request)
+{
+    size_t n_past = request->slot->content.n_tokens;
+    size_t want = request->n_tokens - n_past;
+    if (request->cache_prompt && hs_kv_cache_wants_checkpoints(worker->cache)) {
+        for (int i = 0; i < 2; i++) {
+            size_t place = request->checkpoints[i];
+            if (place > n_past && place < request->n_tokens && place - n_past < want) {
+                want = place - n_past;
+            }
+        }
+    }
+    return want > INT32_MAX ? INT32_MAX : (int32_t)want;
+}
+
+static int32_t collect(hs_worker *worker)
+{
+    int32_t n = 0;
+    for (size_t i = 0; i < worker->n_running; i++) {
+        struct hs_request *request = worker->running[i];
+        request->is_lagging = !hs_stream_has_room(request->stream, HS_STREAM_CAPACITY_MIN);
+        if (!request->is_lagging) {
+            worker->owners[n] = i;
+            worker->wants[n] = next_want(worker, request);
+            n++;
+        }
+    }
+    return n;
+}
+
+ptrdiff_t hs_worker_victim(const hs_worker *worker, size_t keep)
+{
+    ptrdiff_t youngest = -1;
+    for (size_t i = 0; i < worker->n_running; i++) {
+        if (i == keep || worker->running[i]->slot->content.n_tokens == 0) {
+            continue;
+        }
+        if (worker->running[i]->is_lagging) {
+            return (ptrdiff_t)i;
+        }
+        youngest = (ptrdiff_t)i;
+    }
+    return youngest;
+}
+
+static int32_t plan(hs_worker *worker, int32_t n, int32_t n_free)
+{
+    struct hs_batch_limits limits = {
+        .n_batch = worker->batch_limit,
+        .prefill_chunk = worker->p.prefill_chunk,
+        .n_free = n_free,
+    };
+    return hs_batch_plan(&limits, worker->wants, n, worker->turn, worker->quotas);
+}
+
+/* Cells without which a step is not worth its while: every decode token, and the oldest's. */
+static int32_t least_cells(const hs_worker *worker, int32_t n)
+{
+    int32_t n_decode = 0;
+    for (int32_t i = 0; i < n; i++) {
+        n_decode += worker->wants[i] == 1;
+    }
+    n_decode = n_decode < worker->batch_limit ? n_decode : worker->batch_limit;
+    return n_decode + (worker->wants[0] > 1 && n_decode < worker->batch_limit);
+}
+
+/*
+ * Decide the quotas, taking room from idle KV and at last from the youngest request.
+ * Returns how many may compute; 0: the running requests changed, plan again.
+ */
+static int32_t plan_with_room(hs_worker *worker, int32_t n)
+{
+    int32_t wanted = plan(worker, n, INT32_MAX);
+    while (hs_kv_cache_free_cells(worker->cache) < wanted &&
+           hs_kv_cache_evict_idle(worker->cache)) {
+    }
+    int32_t n_free = hs_kv_cache_free_cells(worker->cache);
+    if (n_free < least_cells(worker, n)) {
+        ptrdiff_t victim = hs_worker_victim(worker, worker->owners[0]);
+        if (victim >= 0) {
+            hs_worker_preempt(worker, (size_t)victim);
+            return 0;
+        }
+    }
+    if (plan(worker, n, n_free) == 0) {
+        hs_worker_mark(worker, worker->running[worker->owners[0]], HS_FINISH_LENGTH);
+        hs_worker_reap(worker);
+        return 0;
+    }
+    return n;
+}
+
+/* false: a request had to end for want of memory. */
+static bool fill_batch(hs_worker *worker, int32_t n)
+{
+    hs_batch_clear(&worker->batch);
+    bool is_filled = true;
+    int32_t n_decode = 0;
+    for (int32_t i = 0; i < n; i++) {
+        if (worker->quotas[i] == 0) {
+            continue;
+        }
+        struct hs_request *request = worker->running[worker->owners[i]];
+        struct hs_kv_slot *slot = request->slot;
+        size_t n_past = slot->content.n_tokens;
+        if (hs_kv_slot_reserve(slot, (size_t)worker->quotas[i]) != HS_OK) {
+            hs_error_nomem(&request->error, "context cache");
+            hs_worker_mark(worker, request, HS_FINISH_ERROR);
+            is_filled = false;
+            continue;
+        }
+        bool is_last = n_past + (size_t)worker->quotas[i] == request->n_tokens;
+        n_decode += worker->wants[i] == 1;
+        hs_batch_add(&worker->batch, worker->owners[i], slot->seq, (int32_t)n_past,
+                     request->tokens + n_past, worker->quotas[i], is_last);
+    }
+    worker->is_abortable = worker->batch.n_items > n_decode;
+    return is_filled;
+}
+
+/* ---- after the decode ---- */
+
+static void fail_request(hs_worker *worker, struct hs_request *request, hs_status status)
+{
+    if (request->error.status == HS_OK) {
+        hs_error_set(&request->error, status, "generation failed: %s", hs_status_text(status));
+    }
+    hs_worker_mark(worker, request, HS_FINISH_ERROR);
+}
+
+/* The context is full: shorten the conversation, or say so. */
+static void overflow(hs_worker *worker, struct hs_request *request)
+{
+    bool is_shifted = false;
+    hs_status status = hs_request_shift(request, &is_shifted);
+    if (status != HS_OK) {
+        fail_request(worker, request, status);
+    } else if (!is_shifted) {
+        hs_worker_mark(worker, request, HS_FINISH_LENGTH);
+    } else {
+        const struct hs_kv_content *content = &request->slot->content;
+        size_t n = hs_tokens_common(content->tokens, content->n_tokens, request->tokens,
+                                    request->n_tokens - 1);
+        hs_kv_slot_cut(worker->cache, request->slot, n);
+        hs_log(HS_LOG_INFO, "inference", "context full: %d messages dropped, %zu tokens kept",
+               request->usage.dropped_messages, request->n_tokens);
+    }
+}
+
+static void take_token(hs_worker *worker, struct hs_request *request, int32_t token,
+                       const struct hs_token_logprob *logprobs)
+{
+    if (request->first_token_at_ms <= 0) {
+        request->first_token_at_ms = hs_clock_ms();
+    }
+    request->usage.completion_tokens++;
+    worker->figures.n_generated_tokens++;
+    hs_status status = hs_request_push_token(request, token);
+    bool is_stopped = false;
+    bool is_eog = !request->ignore_eos && worker->rt->is_eog(request->model->rt_model, token);
+    if (status == HS_OK) {
+        status = is_eog ? hs_request_flush(request)
+                        : hs_request_emit(request, token, logprobs, &is_stopped);
+    }
+    if (status != HS_OK) {
+        fail_request(worker, request, status);
+    } else if (is_eog || is_stopped) {
+        hs_worker_mark(worker, request, HS_FINISH_STOP);
+    } else if (request->max_tokens > 0 && request->usage.completion_tokens >= request->max_tokens) {
+        hs_worker_mark(worker, request, HS_FINISH_LENGTH);
+    } else if (request->n_tokens >= worker->n_ctx) {
+        overflow(worker, request);
+    }
+}
+
+static void commit(hs_worker *worker)
+{
+    struct hs_token_logprob logprobs[1 + HS_LOGPROBS_MAX];
+    for (int32_t k = 0; k < worker->batch.n_spans; k++) {
+        const struct hs_batch_span *span = &worker->batch.spans[k];
+        struct hs_request *request = worker->running[span->owner];
+        size_t n_past = request->slot->content.n_tokens;
+        hs_kv_slot_append(worker->cache, request->slot, request->tokens + n_past, (size_t)span->n);
+        if (n_past < request->n_prompt) {
+            size_t n_left = request->n_prompt - n_past;
+            worker->figures.n_prompt_tokens += n_left < (size_t)span->n ? n_left : (size_t)span->n;
+        }
+        n_past += (size_t)span->n;
+        if (request->cache_prompt &&
+            (n_past == request->checkpoints[0] || n_past == request->checkpoints[1])) {
+            hs_kv_slot_checkpoint(worker->cache, request->slot);
+        }
+    }
+    for (int32_t k = 0; k < worker->batch.n_spans; k++) {
+        const struct hs_batch_span *span = &worker->batch.spans[k];
+        if (!span->wants_logits) {
+            continue;
+        }
+        struct hs_request *request = worker->running[span->owner];
+        int32_t token = 0;
+        hs_status status =
+            worker->rt->sample(request->sampler, worker->p.context, span->first + span->n - 1,
+                               request->n_logprobs, &token, logprobs, &request->error);
+        if (status == HS_OK) {
+            take_token(worker, request, token, logprobs);
+        } else {
+            fail_request(worker, request, status);
+        }
+    }
+}
+
+/* Cells that are not ours to count (sliding windows) ran out: give way, in this order. */
+static void find_room(hs_worker *worker)
+{
+    struct hs_batch *batch = &worker->batch;
+    size_t oldest = batch->spans[0].owner;
+    ptrdiff_t victim;
+    if (hs_kv_cache_evict_idle(worker->cache)) {
+        return;
+    }
+    if (batch->n_items > batch->n_spans) {
+        worker->batch_limit = batch->n_items / 2;
+    } else if ((victim = hs_worker_victim(worker, oldest)) >= 0) {
+        hs_worker_preempt(worker, (size_t)victim);
+    } else {
+        hs_worker_mark(worker, worker->running[oldest], HS_FINISH_LENGTH);
+        hs_worker_reap(worker);
+    }
+}
+
+static void fail_batch(hs_worker *worker, const struct hs_error *error)
+{
+    hs_log(HS_LOG_ERROR, "inference", "decode failed: %s", error->message);
+    for (int32_t k = 0; k < worker->batch.n_spans; k++) {
+        struct hs_request *request = worker->running[worker->batch.spans[k].owner];
+        request->error = *error;
+        hs_kv_slot_clear(worker->cache, request->slot);
+        hs_worker_mark(worker, request, HS_FINISH_ERROR);
+    }
+    hs_worker_reap(worker);
+}
+
+static void worker_decode(hs_worker *worker)
+{
+    struct hs_batch *batch = &worker->batch;
+    enum hs_rt_decode outcome = HS_RT_DECODE_OK;
+    struct hs_error error = {0};
+    worker->figures.n_decode_calls++;
+    hs_status status =
+        worker->rt->decode(worker->p.context, batch->items, batch->n_items, &outcome, &error);
+    if (status != HS_OK) {
+        fail_batch(worker, &error);
+    } else if (outcome == HS_RT_DECODE_NO_ROOM) {
+        find_room(worker);
+    } else if (outcome == HS_RT_DECODE_ABORTED) {
+        for (int32_t k = 0; k < batch->n_spans; k++) {
+            hs_kv_slot_resync(worker->cache, worker->running[batch->spans[k].owner]->slot);
+        }
+    } else {
+        worker->batch_limit = worker->p.n_batch;
+        commit(worker);
+        hs_worker_reap(worker);
+    }
+}
+
+bool hs_worker_step(hs_worker *worker)
+{
+    worker->turn++;
+    int32_t n = collect(worker);
+    if (n == 0) {
+        publish(worker, 0);
+        return false;
+    }
+    if (plan_with_room(worker, n) == 0) {
+        return true;
+    }
+    if (fill_batch(worker, n)) {
+        worker_decode(worker);
+    } else {
+        hs_worker_reap(worker);
+    }
+    publish(worker, 0);
+    return true;
+}
