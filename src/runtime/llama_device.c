@@ -1,10 +1,16 @@
+#include <errno.h>
+#include <netdb.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "base/error.h"
 #include "base/mem.h"
 #include "llama_cxx.h"
 #include "llama_internal.h"
+
+#define CONNECT_TIMEOUT_MS 3000
 
 static bool is_gpu(ggml_backend_dev_t device)
 {
@@ -94,6 +100,36 @@ hs_status hs_llama_devices(const char *names, ggml_backend_dev_t **ret_devices,
     return HS_OK;
 }
 
+/* ggml aborts the process when it cannot connect, so try before it does. */
+static bool can_connect(const char *endpoint)
+{
+    const char *colon = strrchr(endpoint, ':');
+    if (!colon) {
+        return false;
+    }
+    HS_CLEANUP(hs_freep) char *host = hs_strndup(endpoint, (size_t)(colon - endpoint));
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+    struct addrinfo *addresses = NULL;
+    if (!host || getaddrinfo(host, colon + 1, &hints, &addresses) != 0) {
+        return false;
+    }
+    bool is_connected = false;
+    for (struct addrinfo *a = addresses; a && !is_connected; a = a->ai_next) {
+        HS_CLEANUP(hs_closep)
+        int fd = socket(a->ai_family, a->ai_socktype | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        struct pollfd ready = {.fd = fd, .events = POLLOUT};
+        int failure = 0;
+        socklen_t size = sizeof(failure);
+        is_connected =
+            fd >= 0 &&
+            (connect(fd, a->ai_addr, a->ai_addrlen) == 0 ||
+             (errno == EINPROGRESS && poll(&ready, 1, CONNECT_TIMEOUT_MS) == 1 &&
+              getsockopt(fd, SOL_SOCKET, SO_ERROR, &failure, &size) == 0 && failure == 0));
+    }
+    freeaddrinfo(addresses);
+    return is_connected;
+}
+
 typedef ggml_backend_reg_t (*add_server_fn)(const char *endpoint);
 
 struct add_server_call {
@@ -134,7 +170,9 @@ hs_status hs_llama_rpc_servers(const char *servers, struct hs_error *err)
             return hs_error_nomem(err, "RPC server name");
         }
         call.endpoint = endpoint;
-        hs_status status = hs_cxx_guard(add_server, &call, "RPC server", err);
+        hs_status status = can_connect(endpoint)
+                               ? hs_cxx_guard(add_server, &call, "RPC server", err)
+                               : HS_UNAVAILABLE;
         if (status != HS_OK || !call.reg) {
             hs_error_set(err, HS_INVALID_ARGUMENT, "RPC server '%s' cannot be reached", endpoint);
             hs_error_hint(err, "start rpc-server there, and give host:port");
