@@ -46,7 +46,7 @@ for file in "$prefix/bin/hyprstream" "$prefix/$libdir"/*.so "$prefix/$libdir"/hy
 done
 
 # Only the embedding API is visible, all of it.
-LC_ALL=C nm -D --defined-only "$prefix/$libdir/libhyprstream.so" | sed -n 's/.* T //p' |
+LC_ALL=C nm -D --defined-only --without-symbol-versions "$prefix/$libdir/libhyprstream.so" | sed -n 's/.* T //p' |
     sort >"$tmp/exported"
 printf '#include <hyprstream.h>\n' | "$cc" -E -P -I "$prefix/include" - | tr '\n' ' ' | tr ';' '\n' |
     sed -n 's/.*visibility("default").*[ *]\(hs_[a-z0-9_]*\)(.*/\1/p' | sort -u >"$tmp/declared"
