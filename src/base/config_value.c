@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <locale.h>
-#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -104,7 +103,7 @@ static bool parse_float(const char *text, double *ret)
     enter_c_locale(&old);
     char *end;
     *ret = strtod(text, &end);
-    return *end == '\0' && end != text && isfinite(*ret);
+    return *end == '\0' && end != text; /* infinity is outside of every range */
 }
 
 static bool parse_size(const char *text, double *ret)

@@ -96,6 +96,9 @@ static void test_mkdir_p_errors(void **state)
     assert_int_equal(hs_fs_mkdir_p(at(state, "file/b/c"), &err), HS_ALREADY_EXISTS);
     assert_non_null(strstr(err.message, "not a folder"));
     assert_non_null(strstr(err.message, at(state, "file/b/c")));
+    char name[300] = "";
+    memset(name, 'n', 256); /* one more than NAME_MAX */
+    assert_int_equal(hs_fs_mkdir_p(at(state, name), &err), HS_IO);
     assert_int_equal(mkdir(at(state, "closed"), 0500), 0);
     assert_int_equal(unprivileged(make_below, at(state, "closed")), HS_PERMISSION_DENIED);
 }
@@ -181,6 +184,9 @@ static void test_read_errors(void **state)
     assert_int_equal(unprivileged(read_it, at(state, "secret")), HS_PERMISSION_DENIED);
     assert_int_equal(hs_fs_read("", &buf, &err), HS_NOT_FOUND);
     assert_null(buf.data);
+    assert_int_equal(hs_buf_append_str(&buf, "pre"), HS_OK);
+    assert_int_equal(hs_fs_read("/proc/self/mem", &buf, &err), HS_IO); /* address 0: EIO */
+    assert_string_equal(buf.data, "pre");
 }
 
 static void make_tree(void **state)
@@ -248,6 +254,13 @@ static void test_remove_all_without_permission(void **state)
     assert_int_equal(chmod(*state, 0711), 0);
     assert_int_equal(chmod(at(state, "tree"), 0555), 0);
     assert_int_equal(unprivileged(remove_it, at(state, "tree")), HS_PERMISSION_DENIED);
+    assert_int_equal(hs_fs_mkdir_p(at(state, "open/closed/x"), NULL), HS_OK);
+    assert_int_equal(chmod(at(state, "open"), 0777), 0);
+    assert_int_equal(chmod(at(state, "open/closed"), 0000), 0);
+    assert_int_equal(unprivileged(remove_it, at(state, "open")), HS_PERMISSION_DENIED);
+    assert_int_equal(chmod(at(state, "open/closed"), 0700), 0);
+    assert_true(exists(at(state, "open/closed/x")));
+    assert_int_equal(chmod(at(state, "tree"), 0700), 0);
     assert_true(exists(at(state, "tree/x")));
 }
 

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -144,6 +145,26 @@ static void test_full_disk(void **state)
     assert_int_equal(count_entries(*state, &n_tmp), 0);
 }
 
+/* A file that may not grow any further: the write fails half-way, and the old content stays. */
+static void test_file_size_limit(void **state)
+{
+    assert_int_equal(hs_fs_write_atomic(at(state, "f"), "old", 3, 0600, NULL), HS_OK);
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct rlimit limit = {.rlim_cur = 1000, .rlim_max = 1000};
+        static char data[100000];
+        signal(SIGXFSZ, SIG_IGN);
+        setrlimit(RLIMIT_FSIZE, &limit);
+        _exit((int)hs_fs_write_atomic(at(state, "f"), data, sizeof data, 0600, NULL));
+    }
+    int status = 0;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), HS_IO);
+    check_content(at(state, "f"), "old");
+    check_only_file(state);
+}
+
 /* A name of NAME_MAX bytes leaves no room for more in the temporary one. */
 static void test_longest_name(void **state)
 {
@@ -186,10 +207,9 @@ static bool exists(const char *path)
 static void test_sweep(void **state)
 {
     static const char *const stay[] = {
-        ".f.tmp-12-0123456789abcde",   ".f.tmp-12-0123456789abcdeff",
-        ".f.tmp--0123456789abcdef",    ".f.tmp-12-0123456789abcdeX",
-        ".g.tmp-12-0123456789abcdef",  "f.tmp-12-0123456789abcdef",
-        ".ff.tmp-12-0123456789abcdef", ".f.tmp-12",
+        ".f.tmp-12-0123456789abcde",   ".f.tmp-12-0123456789abcdeff", ".f.tmp--0123456789abcdef",
+        ".f.tmp-12-0123456789abcdeX",  ".g.tmp-12-0123456789abcdef",  "f.tmp-12-0123456789abcdef",
+        ".ff.tmp-12-0123456789abcdef", ".f.tmp-12-0123456789abcdefX", ".f.tmp-12",
     };
     for (size_t i = 0; i < COUNT_OF(stay); i++) {
         touch(at(state, stay[i]));
@@ -341,6 +361,7 @@ int main(void)
         FS_TEST(test_abort),
         FS_TEST(test_errors),
         FS_TEST(test_full_disk),
+        FS_TEST(test_file_size_limit),
         FS_TEST(test_longest_name),
         FS_TEST(test_link),
         FS_TEST(test_sweep),

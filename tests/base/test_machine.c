@@ -322,6 +322,14 @@ static void test_this_machine(void **state)
     assert_true(n_physical >= 1 && n_physical <= n_logical);
     uint64_t total = hs_machine_memory_total(), available = hs_machine_memory_available();
     assert_true(available > 0 && available <= total);
+    for (uint64_t nth = 1; nth <= 40; nth++) {
+        hs_mem_fail_after(nth);
+        assert_true(hs_machine_logical_cpus() >= 1);
+        assert_true(hs_machine_physical_cores() >= 1);
+        assert_true(hs_machine_memory_total() > 0);
+        assert_true(hs_machine_memory_available() > 0);
+        hs_mem_fail_after(0);
+    }
     long kib = shell_number("awk '/^MemTotal/ {print $2}' /proc/meminfo");
     assert_true(total <= (uint64_t)kib * 1024);
 }

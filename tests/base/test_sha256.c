@@ -132,6 +132,7 @@ static void test_file_errors(void **state)
     assert_non_null(strstr(err.message, path));
     assert_int_equal(hs_sha256_file(*state, NULL, NULL, hex, &err), HS_IS_DIRECTORY);
     assert_non_null(strstr(err.message, *state));
+    assert_int_equal(hs_sha256_file("/proc/self/mem", NULL, NULL, hex, &err), HS_IO);
 }
 
 static void test_no_memory(void **state)

@@ -21,12 +21,14 @@ HS_CHECKED hs_status hs_fs_read(const char *path, struct hs_buf *buf, struct hs_
 /*
  * Replace `path` by `data` so that a reader, and a machine that lost power at any moment, sees the
  * old file or the new one: written to a unique temporary name in the same folder, fsync, rename,
- * fsync of the folder.
+ * fsync of the folder. A symbolic link is replaced itself. What a crashed writer of the same path
+ * left behind (".name.tmp-<pid>-<random>", not locked by a living writer) is removed first.
  */
 HS_CHECKED hs_status hs_fs_write_atomic(const char *path, const void *data, size_t len, mode_t mode,
                                         struct hs_error *err);
 
 /* The same in steps, for data written piecemeal; abort removes the temporary file. fd is ret->fd.
+ * commit ends the object, whether it succeeds or not; after a failed write the caller aborts.
  */
 struct hs_fs_atomic {
     int fd;

@@ -17,7 +17,7 @@ int32_t hs_machine_physical_cores(void);
 /* Logical processors this process may run on, at least 1. */
 int32_t hs_machine_logical_cpus(void);
 /* Bytes that can still be taken without swapping: MemAvailable, or what the cgroup leaves,
- * whichever is less. */
+ * whichever is less. Cached files, which the kernel drops when memory is wanted, count as free. */
 uint64_t hs_machine_memory_available(void);
 uint64_t hs_machine_memory_total(void);
 

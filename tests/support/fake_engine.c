@@ -1,0 +1,548 @@
+#include "fake_engine.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+#include "storage/session_store.h"
+
+struct hs_engine {
+    char *sessions_dir;
+    char model_id[HS_ID_MAX], model_path[1024];
+    char session[HS_ID_MAX];
+    struct hs_session_record record; /* of the open session */
+    hs_session_file *file;
+};
+
+struct hs_stream {
+    hs_engine *engine;
+    const struct fake_answer *answer;
+    size_t next;
+    bool cancelled, is_done, in_session;
+    char text[4096];
+};
+
+struct fake_engine_script fake_engine;
+
+static const struct fake_piece default_pieces[] = {
+    {HS_EVENT_TEXT, "Hello"}, {HS_EVENT_TEXT, " world"}, {HS_EVENT_TEXT, NULL}};
+static const struct fake_answer default_answer = {.pieces = default_pieces};
+
+void fake_engine_reset(void)
+{
+    for (size_t i = 0; i < fake_engine.n_asked; i++) {
+        struct fake_asked *asked = &fake_engine.asked[i];
+        free(asked->prompt);
+        free(asked->model_id);
+        for (size_t m = 0; m < asked->n_messages; m++) {
+            hs_message_free(&asked->messages[m]);
+        }
+        for (size_t s = 0; s < 8; s++) {
+            free(asked->stop[s]);
+        }
+    }
+    fake_engine = (struct fake_engine_script){.answers = &default_answer, .n_answers = 1};
+}
+
+/* ---- defaults and names ---- */
+
+void hs_engine_params_defaults(struct hs_engine_params *params)
+{
+    *params = (struct hs_engine_params){0};
+}
+
+void hs_model_params_defaults(struct hs_model_params *params)
+{
+    *params = (struct hs_model_params){.n_gpu_layers = -1, .use_mmap = true};
+}
+
+void hs_session_params_defaults(struct hs_session_params *params)
+{
+    *params = (struct hs_session_params){0};
+}
+
+void hs_generate_params_defaults(struct hs_generate_params *params)
+{
+    *params = (struct hs_generate_params){.sampling = {.seed = HS_SEED_RANDOM}};
+}
+
+const char *hs_finish_name(enum hs_finish finish)
+{
+    static const char *const names[] = {"none", "stop", "length", "cancelled", "error"};
+    return names[finish];
+}
+
+hs_status hs_system_info_get(struct hs_system_info *ret_info, struct hs_error *err)
+{
+    if (fake_engine.system_status) {
+        return hs_error_set(err, fake_engine.system_status, "no backends");
+    }
+    *ret_info = (struct hs_system_info){.llama_version = "b1234", .cpu_features = "AVX AVX2"};
+    ret_info->n_devices = 1;
+    snprintf(ret_info->devices[0].name, 64, "CPU");
+    snprintf(ret_info->devices[0].description, 128, "Fake CPU");
+    snprintf(ret_info->devices[0].library, 64, "libfake.so");
+    ret_info->devices[0].memory_total_bytes = 2000000000;
+    return HS_OK;
+}
+
+/* ---- engine and models ---- */
+
+hs_status hs_engine_create(const struct hs_engine_params *params, hs_engine **ret_engine,
+                           struct hs_error *err)
+{
+    hs_engine *engine = calloc(1, sizeof *engine);
+    if (!engine) {
+        return hs_error_nomem(err, "fake engine");
+    }
+    engine->sessions_dir = params->sessions_dir ? strdup(params->sessions_dir) : NULL;
+    fake_engine.n_engines++;
+    *ret_engine = engine;
+    return HS_OK;
+}
+
+void hs_engine_free(hs_engine *engine)
+{
+    if (!engine) {
+        return;
+    }
+    fake_engine.n_engines--;
+    fake_engine.n_models -= engine->model_id[0] != '\0';
+    hs_session_file_close(engine->file);
+    hs_session_record_free(&engine->record);
+    free(engine->sessions_dir);
+    free(engine);
+}
+
+hs_status hs_engine_load_model(hs_engine *engine, const char *path, const char *id,
+                               const struct hs_model_params *params, char ret_model_id[HS_ID_MAX],
+                               struct hs_error *err)
+{
+    if (fake_engine.load_path_fails && strcmp(path, fake_engine.load_path_fails) == 0) {
+        return hs_error_set(err, HS_BAD_MAGIC, "'%s' is not a GGUF file", path);
+    }
+    if (fake_engine.load_status) {
+        hs_error_set(err, fake_engine.load_status, "cannot load '%s'", path);
+        hs_error_hint(err, "a hint");
+        return fake_engine.load_status;
+    }
+    if (fake_engine.load_asks_progress && (!params->progress(0.0f, params->progress_user) ||
+                                           !params->progress(0.5f, params->progress_user))) {
+        return hs_error_set(err, HS_CANCELLED, "stopped");
+    }
+    const char *slash = strrchr(path, '/');
+    snprintf(engine->model_id, HS_ID_MAX, "%s", id ? id : (slash ? slash + 1 : path));
+    snprintf(engine->model_path, sizeof engine->model_path, "%s", path);
+    snprintf(fake_engine.loaded_path, sizeof fake_engine.loaded_path, "%s", path);
+    memcpy(fake_engine.loaded_id, engine->model_id, HS_ID_MAX);
+    memcpy(ret_model_id, engine->model_id, HS_ID_MAX);
+    fake_engine.load_params = *params;
+    fake_engine.n_loads++;
+    fake_engine.n_models++;
+    return HS_OK;
+}
+
+static hs_status need_model(const hs_engine *engine, const char *model_id, struct hs_error *err)
+{
+    return engine->model_id[0] && strcmp(engine->model_id, model_id) == 0
+               ? HS_OK
+               : hs_error_set(err, HS_NOT_FOUND, "no model '%s' is loaded", model_id);
+}
+
+hs_status hs_engine_unload_model(hs_engine *engine, const char *model_id, struct hs_error *err)
+{
+    hs_status status = need_model(engine, model_id, err);
+    if (!status && engine->session[0]) {
+        status = hs_error_set(err, HS_BUSY, "a session is open");
+    }
+    if (!status) {
+        engine->model_id[0] = '\0';
+        fake_engine.n_models--;
+    }
+    return status;
+}
+
+hs_status hs_engine_model_info(hs_engine *engine, const char *model_id,
+                               struct hs_model_info *ret_info, struct hs_error *err)
+{
+    hs_status status = need_model(engine, model_id, err);
+    if (status) {
+        return status;
+    }
+    *ret_info = (struct hs_model_info){.n_ctx = 2048, .n_ctx_train = 8192, .n_threads = 4};
+    snprintf(ret_info->id, HS_ID_MAX, "%s", model_id);
+    snprintf(ret_info->path, sizeof ret_info->path, "%s", engine->model_path);
+    snprintf(ret_info->description, sizeof ret_info->description, "fake 1B Q4");
+    snprintf(ret_info->backend, sizeof ret_info->backend, "CPU");
+    memset(ret_info->fingerprint, 'f', 64);
+    ret_info->memory.weights_bytes = 98400000;
+    return HS_OK;
+}
+
+hs_status hs_engine_model_stats(hs_engine *engine, const char *model_id,
+                                struct hs_model_stats *ret_stats, struct hs_error *err)
+{
+    *ret_stats = (struct hs_model_stats){.n_kv_used = 7};
+    return need_model(engine, model_id, err);
+}
+
+hs_status hs_engine_tokenize(hs_engine *engine, const char *model_id, const char *text,
+                             size_t text_len, bool add_special, bool parse_special,
+                             int32_t **ret_tokens, size_t *ret_n, struct hs_error *err)
+{
+    (void)parse_special;
+    hs_status status = need_model(engine, model_id, err);
+    int32_t *tokens = status ? NULL : malloc((text_len + 1) * sizeof *tokens);
+    if (!tokens) {
+        return status ? status : hs_error_nomem(err, "tokens");
+    }
+    size_t n = 0;
+    if (add_special) {
+        tokens[n++] = 256;
+    }
+    for (size_t i = 0; i < text_len; i++) {
+        tokens[n++] = (unsigned char)text[i];
+    }
+    *ret_tokens = tokens;
+    *ret_n = n;
+    return HS_OK;
+}
+
+hs_status hs_engine_detokenize(hs_engine *engine, const char *model_id, const int32_t *tokens,
+                               size_t n_tokens, bool unparse_special, char **ret_text,
+                               size_t *ret_len, struct hs_error *err)
+{
+    hs_status status = need_model(engine, model_id, err);
+    char *text = status ? NULL : calloc(4 * n_tokens + 1, 1);
+    if (!text) {
+        return status ? status : hs_error_nomem(err, "text");
+    }
+    size_t len = 0;
+    for (size_t i = 0; i < n_tokens; i++) {
+        if (tokens[i] < 256) {
+            text[len++] = (char)tokens[i];
+        } else if (unparse_special) {
+            memcpy(text + len, "<s>", 3);
+            len += 3;
+        }
+    }
+    *ret_text = text;
+    *ret_len = len;
+    return HS_OK;
+}
+
+void hs_tokens_free(int32_t *tokens)
+{
+    free(tokens);
+}
+
+void hs_text_free(char *text)
+{
+    free(text);
+}
+
+/* ---- sessions ---- */
+
+static char *copy(const char *text)
+{
+    return hs_strdup(text);
+}
+
+static void push(struct hs_session_record *record, const char *role, const char *content)
+{
+    struct hs_message *messages =
+        hs_realloc_array(record->messages, record->n_messages + 1, sizeof *messages);
+    if (messages) {
+        messages[record->n_messages++] = (struct hs_message){copy(role), copy(content), NULL};
+        record->messages = messages;
+    }
+}
+
+void hs_message_free(struct hs_message *message)
+{
+    hs_free((char *)message->role);
+    hs_free((char *)message->content);
+    hs_free((char *)message->reasoning);
+    *message = (struct hs_message){0};
+}
+
+hs_status hs_engine_create_session(hs_engine *engine, const struct hs_session_params *params,
+                                   char ret_session_id[HS_ID_MAX], struct hs_error *err)
+{
+    if (fake_engine.session_status) {
+        return hs_error_set(err, fake_engine.session_status, "session '%s' is in use",
+                            params->name);
+    }
+    hs_session_file *file = NULL;
+    hs_status status = hs_session_file_open(engine->sessions_dir, params->name, true, &file, err);
+    if (status) {
+        return status;
+    }
+    hs_session_file_close(engine->file); /* the fake knows one open session */
+    hs_session_record_free(&engine->record);
+    engine->record = (struct hs_session_record){0};
+    engine->file = file;
+    status = hs_session_file_load(engine->file, &engine->record, err);
+    if (status && status != HS_NOT_FOUND) {
+        return status;
+    }
+    hs_free(engine->record.model_name);
+    hs_free(engine->record.fingerprint);
+    engine->record.model_name = copy(params->model_id);
+    engine->record.fingerprint = copy("ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff"
+                                      "ffff");
+    engine->record.created_unix_ms = 1000;
+    engine->record.updated_unix_ms = 2000;
+    snprintf(engine->session, HS_ID_MAX, "%s", params->name);
+    memcpy(ret_session_id, engine->session, HS_ID_MAX);
+    return params->system ? hs_session_set_system(engine, engine->session, params->system, err)
+                          : HS_OK;
+}
+
+hs_status hs_engine_close_session(hs_engine *engine, const char *session_id, struct hs_error *err)
+{
+    if (strcmp(engine->session, session_id) != 0) {
+        return HS_OK; /* it made room for another one */
+    }
+    hs_status status = engine->record.n_messages > 0
+                           ? hs_session_file_save(engine->file, &engine->record, err)
+                           : HS_OK;
+    hs_session_file_close(engine->file);
+    engine->file = NULL;
+    engine->session[0] = '\0';
+    return status;
+}
+
+hs_status hs_session_message_count(hs_engine *engine, const char *session_id, size_t *ret_n,
+                                   struct hs_error *err)
+{
+    (void)session_id;
+    (void)err;
+    *ret_n = engine->record.n_messages;
+    return HS_OK;
+}
+
+hs_status hs_session_message(hs_engine *engine, const char *session_id, size_t i,
+                             struct hs_message *ret_message, struct hs_error *err)
+{
+    (void)session_id;
+    if (i >= engine->record.n_messages) {
+        return hs_error_set(err, HS_NOT_FOUND, "no message %zu", i);
+    }
+    const struct hs_message *from = &engine->record.messages[i];
+    *ret_message = (struct hs_message){copy(from->role), copy(from->content), NULL};
+    return HS_OK;
+}
+
+hs_status hs_session_truncate(hs_engine *engine, const char *session_id, size_t n_keep,
+                              struct hs_error *err)
+{
+    (void)session_id;
+    (void)err;
+    while (engine->record.n_messages > n_keep) {
+        hs_message_free(&engine->record.messages[--engine->record.n_messages]);
+    }
+    return HS_OK;
+}
+
+hs_status hs_session_set_system(hs_engine *engine, const char *session_id, const char *system,
+                                struct hs_error *err)
+{
+    (void)session_id;
+    (void)err;
+    struct hs_session_record *record = &engine->record;
+    if (record->n_messages > 0 && strcmp(record->messages[0].role, "system") == 0) {
+        hs_message_free(&record->messages[0]);
+        record->n_messages--;
+        memmove(record->messages, record->messages + 1,
+                record->n_messages * sizeof *record->messages);
+    }
+    if (system) {
+        push(record, "system", system);
+        struct hs_message last = record->messages[record->n_messages - 1];
+        memmove(record->messages + 1, record->messages,
+                (record->n_messages - 1) * sizeof *record->messages);
+        record->messages[0] = last;
+    }
+    return HS_OK;
+}
+
+hs_status hs_engine_apply_lora_weights(hs_engine *engine, const char *session_id,
+                                       const struct hs_adapter_ref *adapters, int32_t n_adapters,
+                                       struct hs_error *err)
+{
+    (void)engine;
+    (void)session_id;
+    (void)adapters;
+    (void)n_adapters;
+    return hs_error_set(err, HS_NOT_SUPPORTED, "no adapters here");
+}
+
+/* ---- generating ---- */
+
+static void record_asked(const char *model_id, const char *prompt,
+                         const struct hs_message *messages, size_t n_messages,
+                         const struct hs_generate_params *params)
+{
+    if (fake_engine.n_asked == FAKE_MAX_ASKED) {
+        abort(); /* the test asks more than the fake was made for */
+    }
+    struct fake_asked *asked = &fake_engine.asked[fake_engine.n_asked++];
+    asked->prompt = prompt ? strdup(prompt) : NULL;
+    asked->model_id = strdup(model_id);
+    asked->params = *params;
+    for (int32_t i = 0; i < params->n_stop && i < 8; i++) {
+        asked->stop[i] = strdup(params->stop[i]);
+    }
+    for (size_t i = 0; i < n_messages && i < FAKE_MAX_MESSAGES; i++) {
+        asked->messages[asked->n_messages++] = (struct hs_message){
+            copy(messages[i].role), copy(messages[i].content), copy(messages[i].reasoning)};
+    }
+}
+
+static hs_status new_stream(hs_engine *engine, bool in_session, hs_stream **ret_stream,
+                            struct hs_error *err)
+{
+    size_t i = fake_engine.n_asked - 1;
+    i = i < fake_engine.n_answers ? i : fake_engine.n_answers - 1;
+    const struct fake_answer *answer = &fake_engine.answers[i];
+    if (answer->refuse) {
+        hs_error_set(err, answer->refuse, "%s", answer->error.message);
+        return answer->refuse;
+    }
+    hs_stream *stream = calloc(1, sizeof *stream);
+    if (!stream) {
+        return hs_error_nomem(err, "fake stream");
+    }
+    stream->engine = engine;
+    stream->answer = answer;
+    stream->in_session = in_session;
+    fake_engine.was_cancelled = false;
+    fake_engine.n_streams++;
+    *ret_stream = stream;
+    return HS_OK;
+}
+
+hs_status hs_engine_generate(hs_engine *engine, const char *session_id, const char *prompt,
+                             const struct hs_generate_params *params, hs_stream **ret_stream,
+                             struct hs_error *err)
+{
+    (void)session_id;
+    if (prompt) {
+        push(&engine->record, "user", prompt);
+    }
+    record_asked(engine->model_id, prompt, engine->record.messages, engine->record.n_messages,
+                 params);
+    hs_status status = new_stream(engine, true, ret_stream, err);
+    if (status && prompt) {
+        hs_message_free(&engine->record.messages[--engine->record.n_messages]);
+    }
+    return status;
+}
+
+hs_status hs_engine_chat(hs_engine *engine, const char *model_id,
+                         const struct hs_adapter_ref *adapters, int32_t n_adapters,
+                         const struct hs_message *messages, size_t n_messages,
+                         const struct hs_generate_params *params, hs_stream **ret_stream,
+                         struct hs_error *err)
+{
+    (void)adapters;
+    (void)n_adapters;
+    hs_status status = need_model(engine, model_id, err);
+    if (status) {
+        return status;
+    }
+    record_asked(model_id, NULL, messages, n_messages, params);
+    return new_stream(engine, false, ret_stream, err);
+}
+
+hs_status hs_engine_complete(hs_engine *engine, const char *model_id,
+                             const struct hs_adapter_ref *adapters, int32_t n_adapters,
+                             const int32_t *tokens, size_t n_tokens,
+                             const struct hs_generate_params *params, hs_stream **ret_stream,
+                             struct hs_error *err)
+{
+    (void)tokens;
+    (void)n_tokens;
+    return hs_engine_chat(engine, model_id, adapters, n_adapters, NULL, 0, params, ret_stream, err);
+}
+
+hs_status hs_engine_render(hs_engine *engine, const char *model_id,
+                           const struct hs_message *messages, size_t n_messages,
+                           bool enable_thinking, char **ret_text, size_t *ret_len,
+                           struct hs_error *err)
+{
+    (void)messages;
+    (void)n_messages;
+    (void)enable_thinking;
+    hs_status status = need_model(engine, model_id, err);
+    *ret_text = status ? NULL : strdup("rendered");
+    *ret_len = strlen("rendered");
+    return status;
+}
+
+static void finish(hs_stream *stream, struct hs_event *event)
+{
+    const struct fake_answer *answer = stream->answer;
+    enum hs_finish how = answer->finish ? answer->finish : HS_FINISH_STOP;
+    how = stream->cancelled ? HS_FINISH_CANCELLED : how;
+    *event = (struct hs_event){.type = HS_EVENT_DONE, .text = "", .finish = how};
+    event->usage = (struct hs_usage){.prompt_tokens = 12,
+                                     .cached_tokens = 4,
+                                     .completion_tokens = (int32_t)stream->next,
+                                     .seed = 42,
+                                     .prefill_ms = 10,
+                                     .decode_ms = 20};
+    event->error = answer->error;
+    stream->is_done = true;
+    struct hs_session_record *record = &stream->engine->record;
+    if (stream->in_session && how == HS_FINISH_ERROR) {
+        hs_message_free(&record->messages[--record->n_messages]);
+    } else if (stream->in_session) {
+        push(record, "assistant", stream->text);
+    }
+}
+
+hs_status hs_stream_next(hs_stream *stream, int timeout_ms, struct hs_event *ret_event,
+                         struct hs_error *err)
+{
+    (void)timeout_ms;
+    if (stream->is_done) {
+        return hs_error_set(err, HS_NOT_FOUND, "the stream is over");
+    }
+    const struct fake_piece *piece = &stream->answer->pieces[stream->next];
+    if (piece->text && strcmp(piece->text, FAKE_WAIT) == 0) {
+        if (!stream->cancelled) {
+            return hs_error_set(err, HS_TIMEOUT, "nothing yet");
+        }
+        finish(stream, ret_event);
+        return HS_OK;
+    }
+    if (!piece->text || stream->cancelled) {
+        finish(stream, ret_event);
+        return HS_OK;
+    }
+    stream->next++;
+    if (piece->type == HS_EVENT_TEXT) {
+        strncat(stream->text, piece->text, sizeof stream->text - strlen(stream->text) - 1);
+    }
+    *ret_event = (struct hs_event){
+        .type = piece->type, .text = piece->text, .text_len = strlen(piece->text), .n_tokens = 1};
+    return HS_OK;
+}
+
+void hs_stream_cancel(hs_stream *stream)
+{
+    stream->cancelled = true;
+    fake_engine.was_cancelled = true;
+}
+
+void hs_stream_free(hs_stream *stream)
+{
+    if (stream) {
+        fake_engine.n_streams--;
+        free(stream);
+    }
+}

@@ -1,0 +1,66 @@
+/*
+ * fake_engine.h - the engine's functions of hyprstream.h without a model: answers come from a
+ * script, and what was asked is recorded. For tests of the handlers; linked instead of
+ * hs_inference.
+ *
+ * Tokens are bytes (the id is the byte's value), with 256 as "<s>" in front when specials are
+ * added. Named sessions lie in the real session store. One script for the whole process:
+ * fake_engine_reset() before each test.
+ */
+#ifndef SUPPORT_FAKE_ENGINE_H
+#define SUPPORT_FAKE_ENGINE_H
+
+#include "hyprstream.h"
+
+#define FAKE_MAX_ASKED 16
+#define FAKE_MAX_MESSAGES 32
+
+/* One event of an answer; text NULL ends the list. "\1" waits until the stream is cancelled. */
+struct fake_piece {
+    enum hs_event_type type;
+    const char *text;
+};
+#define FAKE_WAIT "\1"
+
+struct fake_answer {
+    const struct fake_piece *pieces;
+    enum hs_finish finish; /* NONE: HS_FINISH_STOP */
+    struct hs_error error; /* for HS_FINISH_ERROR */
+    hs_status refuse;      /* not HS_OK: generate itself fails with `error` */
+};
+
+/* What one call of generate or chat was given. */
+struct fake_asked {
+    char *prompt;                                  /* generate's; NULL: none */
+    struct hs_message messages[FAKE_MAX_MESSAGES]; /* copies, as the model would see them */
+    size_t n_messages;
+    struct hs_generate_params params;
+    char *stop[8];
+    char *model_id;
+};
+
+struct fake_engine_script {
+    const struct fake_answer *answers; /* used in turn, the last one again and again */
+    size_t n_answers;
+    hs_status load_status;       /* of the loads to come */
+    const char *load_path_fails; /* only this path fails, with HS_BAD_MAGIC; NULL: none */
+    bool load_asks_progress;     /* calls it twice, and obeys */
+    hs_status session_status;    /* of create_session */
+    hs_status system_status;     /* of hs_system_info_get */
+
+    size_t n_asked;
+    struct fake_asked asked[FAKE_MAX_ASKED];
+    char loaded_path[1024];
+    char loaded_id[HS_ID_MAX];
+    struct hs_model_params load_params;
+    int n_loads;
+    int n_engines, n_streams, n_models; /* alive now */
+    bool was_cancelled;                 /* the last stream */
+};
+
+extern struct fake_engine_script fake_engine;
+
+/* Clears script and record. The answer is then "Hello" " world". */
+void fake_engine_reset(void);
+
+#endif
