@@ -85,9 +85,9 @@ static hs_status read_record(struct hs_chat *chat, const char *name, struct hs_e
 static hs_status open_conversation(struct hs_chat *chat, const char *name, struct hs_error *err)
 {
     const struct hs_config *config = chat->args->config;
-    return hs_conversation_open(chat->engine, chat->model_id, name,
-                                hs_config_str(config, HS_CFG_SYSTEM), hs_config_overflow(config),
-                                &chat->conversation, err);
+    return hs_dialogue_open(chat->engine, chat->model_id, name,
+                            hs_config_str(config, HS_CFG_SYSTEM), hs_config_overflow(config),
+                            &chat->conversation, err);
 }
 
 static hs_status open_all(struct hs_chat *chat, struct hs_error *err)
@@ -163,7 +163,7 @@ static hs_status index_session(struct hs_chat *chat, const char *name, struct hs
 static hs_status close_conversation(struct hs_chat *chat, struct hs_error *err)
 {
     HS_CLEANUP(hs_freep) char *name = hs_strdup(chat->conversation.name);
-    hs_status status = hs_conversation_close(&chat->conversation, err);
+    hs_status status = hs_dialogue_close(&chat->conversation, err);
     if (!status && name) {
         status = index_session(chat, name, err);
     }
@@ -193,15 +193,15 @@ hs_status hs_chat_ask(struct hs_chat *chat, const char *prompt, enum hs_answer_m
     struct hs_generate_params params;
     hs_generate_params_fill(chat->args->config, chat->record.params, &params);
     hs_stream *stream = NULL;
-    hs_status status = hs_conversation_generate(&chat->conversation, prompt, &params, &stream, err);
+    hs_status status = hs_dialogue_generate(&chat->conversation, prompt, &params, &stream, err);
     if (status) {
         return status;
     }
     status = hs_answer_read(chat->args->io, stream, mode, ret_answer, err);
     hs_stream_free(stream);
     const char *text = ret_answer->text.data ? ret_answer->text.data : "";
-    hs_status kept = hs_conversation_answered(&chat->conversation, ret_answer->finish, text,
-                                              ret_answer->reasoning.data, status ? NULL : err);
+    hs_status kept = hs_dialogue_answered(&chat->conversation, ret_answer->finish, text,
+                                          ret_answer->reasoning.data, status ? NULL : err);
     status = status ? status : kept;
     if (!status && ret_answer->finish == HS_FINISH_ERROR) {
         status = hs_error_set(err, ret_answer->error.status, "%s", ret_answer->error.message);
@@ -284,7 +284,7 @@ hs_status hs_chat_switch_session(struct hs_chat *chat, const char *name, struct 
     if (!status) {
         status = hs_model_register(chat->args->paths, &chat->registry, &chat->model, err);
     }
-    struct hs_conversation before = chat->conversation;
+    struct hs_dialogue before = chat->conversation;
     if (!status) {
         status = open_conversation(chat, name, err);
     }
@@ -294,7 +294,7 @@ hs_status hs_chat_switch_session(struct hs_chat *chat, const char *name, struct 
         return status;
     }
     hs_session_record_free(&old);
-    struct hs_conversation opened = chat->conversation;
+    struct hs_dialogue opened = chat->conversation;
     chat->conversation = before;
     status = close_conversation(chat, err);
     chat->conversation = opened;

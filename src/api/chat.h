@@ -9,7 +9,7 @@
 #define API_CHAT_H
 
 #include "answer.h"
-#include "conversation.h"
+#include "dialogue.h"
 #include "model_ref.h"
 #include "storage/session_store.h"
 
@@ -19,7 +19,7 @@ struct hs_chat {
     hs_engine *engine;
     struct hs_model_choice model;
     char model_id[HS_ID_MAX]; /* "": none is loaded */
-    struct hs_conversation conversation;
+    struct hs_dialogue conversation;
     struct hs_session_record record; /* of the named session as it was opened */
     struct hs_usage usage;           /* of the last answer */
     bool has_usage;

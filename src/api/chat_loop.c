@@ -65,12 +65,12 @@ static hs_status ask(struct loop *loop, const char *prompt, struct hs_error *err
 static hs_status run_regen(struct loop *loop, const char *rest, struct hs_error *err)
 {
     (void)rest;
-    struct hs_conversation *conversation = &loop->chat->conversation;
+    struct hs_dialogue *conversation = &loop->chat->conversation;
     size_t n = 0;
-    hs_status status = hs_conversation_count(conversation, &n, err);
+    hs_status status = hs_dialogue_count(conversation, &n, err);
     struct hs_message last = {0};
     if (!status && n > 0) {
-        status = hs_conversation_message(conversation, n - 1, &last, err);
+        status = hs_dialogue_message(conversation, n - 1, &last, err);
     }
     if (status) {
         return status;
@@ -82,7 +82,7 @@ static hs_status run_regen(struct loop *loop, const char *rest, struct hs_error 
         return hs_error_set(err, HS_INVALID_ARGUMENT, "there is no answer yet");
     }
     if (is_answer) {
-        status = hs_conversation_truncate(conversation, n - 1, err);
+        status = hs_dialogue_truncate(conversation, n - 1, err);
     }
     return status ? status : ask(loop, NULL, err);
 }
@@ -94,9 +94,9 @@ static hs_status system_message(struct loop *loop, struct hs_message *ret, struc
 {
     struct hs_message message = {0};
     size_t n = 0;
-    hs_status status = hs_conversation_count(&loop->chat->conversation, &n, err);
+    hs_status status = hs_dialogue_count(&loop->chat->conversation, &n, err);
     if (!status && n > 0) {
-        status = hs_conversation_message(&loop->chat->conversation, 0, &message, err);
+        status = hs_dialogue_message(&loop->chat->conversation, 0, &message, err);
     }
     if (status) {
         return status;
@@ -119,7 +119,7 @@ static hs_status run_clear(struct loop *loop, const char *rest, struct hs_error 
     }
     size_t n_keep = message.role ? 1 : 0;
     hs_message_free(&message);
-    status = hs_conversation_truncate(&loop->chat->conversation, n_keep, err);
+    status = hs_dialogue_truncate(&loop->chat->conversation, n_keep, err);
     if (!status) {
         hs_err_printf(loop->io, "the messages are forgotten\n");
     }
@@ -130,7 +130,7 @@ static hs_status run_system(struct loop *loop, const char *rest, struct hs_error
 {
     if (*rest) {
         const char *text = strcmp(rest, "-") == 0 ? NULL : rest;
-        return hs_conversation_set_system(&loop->chat->conversation, text, err);
+        return hs_dialogue_set_system(&loop->chat->conversation, text, err);
     }
     struct hs_message message = {0};
     hs_status status = system_message(loop, &message, err);
@@ -162,7 +162,7 @@ static hs_status run_session(struct loop *loop, const char *rest, struct hs_erro
         return HS_OK;
     }
     size_t n = 0;
-    hs_status status = hs_conversation_count(&chat->conversation, &n, err);
+    hs_status status = hs_dialogue_count(&chat->conversation, &n, err);
     if (!status) {
         hs_err_printf(loop->io, "session '%s', %zu messages\n", chat->conversation.name, n);
     }

@@ -1,13 +1,13 @@
 /* Messages with and without a name behave alike. */
 #include "api_test.h"
 
-#include "conversation.h"
+#include "dialogue.h"
 
 struct fixture {
     struct api_test *test;
     hs_engine *engine;
     char model_id[HS_ID_MAX];
-    struct hs_conversation conversation;
+    struct hs_dialogue conversation;
 };
 
 static void open_one(struct fixture *f, struct api_test *test, const char *name, const char *system)
@@ -18,14 +18,14 @@ static void open_one(struct fixture *f, struct api_test *test, const char *name,
     assert_int_equal(hs_engine_create(&params, &f->engine, &test->err), HS_OK);
     assert_int_equal(
         hs_engine_load_model(f->engine, "/m.gguf", "m", &model, f->model_id, &test->err), HS_OK);
-    assert_int_equal(hs_conversation_open(f->engine, f->model_id, name, system, HS_OVERFLOW_STOP,
-                                          &f->conversation, &test->err),
+    assert_int_equal(hs_dialogue_open(f->engine, f->model_id, name, system, HS_OVERFLOW_STOP,
+                                      &f->conversation, &test->err),
                      HS_OK);
 }
 
 static void close_one(struct fixture *f)
 {
-    assert_int_equal(hs_conversation_close(&f->conversation, &f->test->err), HS_OK);
+    assert_int_equal(hs_dialogue_close(&f->conversation, &f->test->err), HS_OK);
     hs_engine_free(f->engine);
 }
 
@@ -35,15 +35,14 @@ static void ask(struct fixture *f, const char *prompt, enum hs_finish finish)
     hs_generate_params_defaults(&params);
     hs_stream *stream = NULL;
     assert_int_equal(
-        hs_conversation_generate(&f->conversation, prompt, &params, &stream, &f->test->err), HS_OK);
+        hs_dialogue_generate(&f->conversation, prompt, &params, &stream, &f->test->err), HS_OK);
     struct hs_event event;
     do {
         assert_int_equal(hs_stream_next(stream, -1, &event, NULL), HS_OK);
     } while (event.type != HS_EVENT_DONE);
     hs_stream_free(stream);
     assert_int_equal(
-        hs_conversation_answered(&f->conversation, finish, "Hello world", NULL, &f->test->err),
-        HS_OK);
+        hs_dialogue_answered(&f->conversation, finish, "Hello world", NULL, &f->test->err), HS_OK);
 }
 
 /* The messages as "role:content|role:content". */
@@ -52,17 +51,17 @@ static const char *listing(struct fixture *f)
     static char text[1024];
     text[0] = '\0';
     size_t n = 0;
-    assert_int_equal(hs_conversation_count(&f->conversation, &n, NULL), HS_OK);
+    assert_int_equal(hs_dialogue_count(&f->conversation, &n, NULL), HS_OK);
     for (size_t i = 0; i < n; i++) {
         struct hs_message message;
-        assert_int_equal(hs_conversation_message(&f->conversation, i, &message, NULL), HS_OK);
+        assert_int_equal(hs_dialogue_message(&f->conversation, i, &message, NULL), HS_OK);
         size_t len = strlen(text);
         snprintf(text + len, sizeof text - len, "%s%s:%s", i ? "|" : "", message.role,
                  message.content);
         hs_message_free(&message);
     }
     struct hs_message message;
-    assert_int_equal(hs_conversation_message(&f->conversation, n, &message, NULL), HS_NOT_FOUND);
+    assert_int_equal(hs_dialogue_message(&f->conversation, n, &message, NULL), HS_NOT_FOUND);
     return text;
 }
 
@@ -73,17 +72,17 @@ static void walk(struct api_test *test, const char *name)
     assert_string_equal(listing(&f), "system:be brief");
     ask(&f, "one", HS_FINISH_STOP);
     assert_string_equal(listing(&f), "system:be brief|user:one|assistant:Hello world");
-    assert_int_equal(hs_conversation_truncate(&f.conversation, 2, NULL), HS_OK);
+    assert_int_equal(hs_dialogue_truncate(&f.conversation, 2, NULL), HS_OK);
     ask(&f, NULL, HS_FINISH_STOP);
     assert_string_equal(listing(&f), "system:be brief|user:one|assistant:Hello world");
-    assert_int_equal(hs_conversation_set_system(&f.conversation, "new", NULL), HS_OK);
+    assert_int_equal(hs_dialogue_set_system(&f.conversation, "new", NULL), HS_OK);
     assert_string_equal(listing(&f), "system:new|user:one|assistant:Hello world");
-    assert_int_equal(hs_conversation_set_system(&f.conversation, NULL, NULL), HS_OK);
+    assert_int_equal(hs_dialogue_set_system(&f.conversation, NULL, NULL), HS_OK);
     assert_string_equal(listing(&f), "user:one|assistant:Hello world");
-    assert_int_equal(hs_conversation_set_system(&f.conversation, NULL, NULL), HS_OK);
-    assert_int_equal(hs_conversation_set_system(&f.conversation, "again", NULL), HS_OK);
+    assert_int_equal(hs_dialogue_set_system(&f.conversation, NULL, NULL), HS_OK);
+    assert_int_equal(hs_dialogue_set_system(&f.conversation, "again", NULL), HS_OK);
     assert_string_equal(listing(&f), "system:again|user:one|assistant:Hello world");
-    assert_int_equal(hs_conversation_truncate(&f.conversation, 0, NULL), HS_OK);
+    assert_int_equal(hs_dialogue_truncate(&f.conversation, 0, NULL), HS_OK);
     assert_string_equal(listing(&f), "");
     close_one(&f);
 }
@@ -106,7 +105,7 @@ static void many_messages(void **state)
         ask(&f, "again", HS_FINISH_STOP);
     }
     size_t n = 0;
-    assert_int_equal(hs_conversation_count(&f.conversation, &n, NULL), HS_OK);
+    assert_int_equal(hs_dialogue_count(&f.conversation, &n, NULL), HS_OK);
     assert_int_equal(n, 30);
     close_one(&f);
 }
@@ -131,7 +130,7 @@ static void a_refused_question_is_not_kept(void **state)
     struct hs_generate_params params;
     hs_generate_params_defaults(&params);
     hs_stream *stream = NULL;
-    assert_int_equal(hs_conversation_generate(&f.conversation, "x", &params, &stream, &f.test->err),
+    assert_int_equal(hs_dialogue_generate(&f.conversation, "x", &params, &stream, &f.test->err),
                      HS_CONTEXT_FULL);
     assert_string_equal(listing(&f), "");
     close_one(&f);
@@ -145,21 +144,21 @@ static void memory_failures(void **state)
     hs_status status = HS_OUT_OF_MEMORY;
     for (uint64_t nth = 1; status != HS_OK; nth++) {
         assert_true(nth < 100);
-        struct hs_conversation c = {0};
+        struct hs_dialogue c = {0};
         struct hs_message message = {0};
         hs_mem_fail_after(nth);
-        status = hs_conversation_open(f.engine, f.model_id, NULL, "system", HS_OVERFLOW_STOP, &c,
-                                      &test->err);
+        status = hs_dialogue_open(f.engine, f.model_id, NULL, "system", HS_OVERFLOW_STOP, &c,
+                                  &test->err);
         if (!status) {
-            status = hs_conversation_answered(&c, HS_FINISH_STOP, "a", "b", &test->err);
+            status = hs_dialogue_answered(&c, HS_FINISH_STOP, "a", "b", &test->err);
         }
         if (!status) {
-            status = hs_conversation_message(&c, 1, &message, &test->err);
+            status = hs_dialogue_message(&c, 1, &message, &test->err);
         }
         hs_mem_fail_after(0);
         assert_true(status == HS_OK || status == HS_OUT_OF_MEMORY);
         hs_message_free(&message);
-        assert_int_equal(hs_conversation_close(&c, NULL), HS_OK);
+        assert_int_equal(hs_dialogue_close(&c, NULL), HS_OK);
     }
     close_one(&f);
 }

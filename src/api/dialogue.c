@@ -1,4 +1,4 @@
-#include "conversation.h"
+#include "dialogue.h"
 
 #include <string.h>
 
@@ -13,7 +13,7 @@ static void free_message(struct hs_message *message)
     *message = (struct hs_message){0};
 }
 
-static hs_status insert(struct hs_conversation *c, size_t at, const char *role, const char *content,
+static hs_status insert(struct hs_dialogue *c, size_t at, const char *role, const char *content,
                         const char *reasoning, struct hs_error *err)
 {
     if (c->n_messages == c->capacity) {
@@ -36,18 +36,18 @@ static hs_status insert(struct hs_conversation *c, size_t at, const char *role, 
     return HS_OK;
 }
 
-static void drop_from(struct hs_conversation *c, size_t n_keep)
+static void drop_from(struct hs_dialogue *c, size_t n_keep)
 {
     while (c->n_messages > n_keep) {
         free_message(&c->messages[--c->n_messages]);
     }
 }
 
-hs_status hs_conversation_open(hs_engine *engine, const char *model_id, const char *name,
-                               const char *system, enum hs_overflow overflow,
-                               struct hs_conversation *ret, struct hs_error *err)
+hs_status hs_dialogue_open(hs_engine *engine, const char *model_id, const char *name,
+                           const char *system, enum hs_overflow overflow, struct hs_dialogue *ret,
+                           struct hs_error *err)
 {
-    struct hs_conversation c = {.engine = engine};
+    struct hs_dialogue c = {.engine = engine};
     memcpy(c.model_id, model_id, strnlen(model_id, sizeof c.model_id - 1));
     hs_status status = HS_OK;
     if (!name) {
@@ -73,7 +73,7 @@ hs_status hs_conversation_open(hs_engine *engine, const char *model_id, const ch
     return HS_OK;
 }
 
-hs_status hs_conversation_close(struct hs_conversation *conversation, struct hs_error *err)
+hs_status hs_dialogue_close(struct hs_dialogue *conversation, struct hs_error *err)
 {
     hs_status status = HS_OK;
     if (conversation->name) {
@@ -82,12 +82,12 @@ hs_status hs_conversation_close(struct hs_conversation *conversation, struct hs_
     drop_from(conversation, 0);
     hs_free(conversation->messages);
     hs_free(conversation->name);
-    *conversation = (struct hs_conversation){0};
+    *conversation = (struct hs_dialogue){0};
     return status;
 }
 
-hs_status hs_conversation_count(const struct hs_conversation *conversation, size_t *ret_n,
-                                struct hs_error *err)
+hs_status hs_dialogue_count(const struct hs_dialogue *conversation, size_t *ret_n,
+                            struct hs_error *err)
 {
     if (conversation->name) {
         return hs_session_message_count(conversation->engine, conversation->session_id, ret_n, err);
@@ -96,8 +96,8 @@ hs_status hs_conversation_count(const struct hs_conversation *conversation, size
     return HS_OK;
 }
 
-hs_status hs_conversation_message(const struct hs_conversation *conversation, size_t i,
-                                  struct hs_message *ret_message, struct hs_error *err)
+hs_status hs_dialogue_message(const struct hs_dialogue *conversation, size_t i,
+                              struct hs_message *ret_message, struct hs_error *err)
 {
     if (conversation->name) {
         return hs_session_message(conversation->engine, conversation->session_id, i, ret_message,
@@ -117,8 +117,8 @@ hs_status hs_conversation_message(const struct hs_conversation *conversation, si
     return HS_OK;
 }
 
-hs_status hs_conversation_truncate(struct hs_conversation *conversation, size_t n_keep,
-                                   struct hs_error *err)
+hs_status hs_dialogue_truncate(struct hs_dialogue *conversation, size_t n_keep,
+                               struct hs_error *err)
 {
     if (conversation->name) {
         return hs_session_truncate(conversation->engine, conversation->session_id, n_keep, err);
@@ -127,10 +127,10 @@ hs_status hs_conversation_truncate(struct hs_conversation *conversation, size_t 
     return HS_OK;
 }
 
-hs_status hs_conversation_set_system(struct hs_conversation *conversation, const char *system,
-                                     struct hs_error *err)
+hs_status hs_dialogue_set_system(struct hs_dialogue *conversation, const char *system,
+                                 struct hs_error *err)
 {
-    struct hs_conversation *c = conversation;
+    struct hs_dialogue *c = conversation;
     if (c->name) {
         return hs_session_set_system(c->engine, c->session_id, system, err);
     }
@@ -145,11 +145,11 @@ hs_status hs_conversation_set_system(struct hs_conversation *conversation, const
     return status;
 }
 
-hs_status hs_conversation_generate(struct hs_conversation *conversation, const char *prompt,
-                                   const struct hs_generate_params *params, hs_stream **ret_stream,
-                                   struct hs_error *err)
+hs_status hs_dialogue_generate(struct hs_dialogue *conversation, const char *prompt,
+                               const struct hs_generate_params *params, hs_stream **ret_stream,
+                               struct hs_error *err)
 {
-    struct hs_conversation *c = conversation;
+    struct hs_dialogue *c = conversation;
     if (c->name) {
         return hs_engine_generate(c->engine, c->session_id, prompt, params, ret_stream, err);
     }
@@ -165,10 +165,10 @@ hs_status hs_conversation_generate(struct hs_conversation *conversation, const c
     return status;
 }
 
-hs_status hs_conversation_answered(struct hs_conversation *conversation, enum hs_finish finish,
-                                   const char *answer, const char *reasoning, struct hs_error *err)
+hs_status hs_dialogue_answered(struct hs_dialogue *conversation, enum hs_finish finish,
+                               const char *answer, const char *reasoning, struct hs_error *err)
 {
-    struct hs_conversation *c = conversation;
+    struct hs_dialogue *c = conversation;
     if (c->name) {
         return HS_OK;
     }

@@ -1,0 +1,54 @@
+/*
+ * dialogue.h - the messages of a chat: in a named session that the engine keeps on disk, or in
+ * memory here, when it has no name.
+ *
+ * A conversation without a name is held by the caller (hs_engine_chat), so that it can be carried
+ * to another model or put into a named session.
+ *
+ * Owner:   hs_dialogue_close releases everything; the engine and the model outlive it.
+ * Threads: none.
+ */
+#ifndef API_DIALOGUE_H
+#define API_DIALOGUE_H
+
+#include "hyprstream.h"
+
+struct hs_dialogue {
+    hs_engine *engine;
+    char model_id[HS_ID_MAX];
+    char session_id[HS_ID_MAX]; /* "": no named session */
+    char *name;                 /* of the session; NULL: none */
+    struct hs_message *messages;
+    size_t n_messages, capacity;
+};
+
+/* name NULL: without a name. system NULL: none, or what the session has. */
+HS_CHECKED hs_status hs_dialogue_open(hs_engine *engine, const char *model_id, const char *name,
+                                      const char *system, enum hs_overflow overflow,
+                                      struct hs_dialogue *ret, struct hs_error *err);
+/* A named session is saved by that. The struct is empty afterwards, whatever is returned. */
+HS_CHECKED hs_status hs_dialogue_close(struct hs_dialogue *conversation, struct hs_error *err);
+
+HS_CHECKED hs_status hs_dialogue_count(const struct hs_dialogue *conversation, size_t *ret_n,
+                                       struct hs_error *err);
+/* A copy, to be freed with hs_message_free. */
+HS_CHECKED hs_status hs_dialogue_message(const struct hs_dialogue *conversation, size_t i,
+                                         struct hs_message *ret_message, struct hs_error *err);
+/* Keep the first n_keep messages. */
+HS_CHECKED hs_status hs_dialogue_truncate(struct hs_dialogue *conversation, size_t n_keep,
+                                          struct hs_error *err);
+/* NULL removes the system message. */
+HS_CHECKED hs_status hs_dialogue_set_system(struct hs_dialogue *conversation, const char *system,
+                                            struct hs_error *err);
+
+/* Ask; prompt NULL: answer the messages as they stand. */
+HS_CHECKED hs_status hs_dialogue_generate(struct hs_dialogue *conversation, const char *prompt,
+                                          const struct hs_generate_params *params,
+                                          hs_stream **ret_stream, struct hs_error *err);
+/* To be called with what the stream gave, once it is done: as the engine does it for sessions, an
+ * answer joins the messages, and after an error the user's message leaves them. */
+HS_CHECKED hs_status hs_dialogue_answered(struct hs_dialogue *conversation, enum hs_finish finish,
+                                          const char *answer, const char *reasoning,
+                                          struct hs_error *err);
+
+#endif
