@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -30,6 +31,11 @@
 #define CHECK_PAGES_MAX 256
 #define ASIDE_ATTEMPTS 1000
 #define LOCK_POLL_US 2000
+
+/* After a power failure the last changes may be missing, never part of one: sessions are synced for
+ * themselves, and adding a model ends with a checkpoint, which syncs. The log is merged when it has
+ * 64 pages, so that whoever opens it next has little to read. */
+static const char SETTINGS[] = "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 64";
 
 enum verdict { VERDICT_READY, VERDICT_SETUP, VERDICT_DAMAGED };
 
@@ -62,19 +68,14 @@ static hs_status lock_take(const hs_registry *registry, int fd, int operation, s
 
 /* ---- one attempt to open ---- */
 
+/* The write-ahead log stays as it is: that of a damaged or newer file is not ours to merge, and for
+ * a sound one merging costs waits for the disk that a short-lived process should not have. */
 static void db_close(hs_registry *registry)
-{
-    sqlite3_close(registry->db);
-    registry->db = NULL;
-}
-
-/* Leave the files as they are: the write-ahead log of a damaged or newer file is not ours to merge.
- */
-static void db_close_untouched(hs_registry *registry)
 {
     if (registry->db != NULL)
         sqlite3_db_config(registry->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
-    db_close(registry);
+    sqlite3_close(registry->db);
+    registry->db = NULL;
 }
 
 static hs_status db_open(hs_registry *registry, bool create, struct hs_error *err)
@@ -112,7 +113,36 @@ static hs_status newer_version(const hs_registry *registry, int64_t version, str
     return HS_UNSUPPORTED_VERSION;
 }
 
-/* Whether the tables are those of the current version and their pages are sound. */
+/* Whether the pages are sound. */
+static hs_status check_pages(hs_registry *registry, enum verdict *ret_verdict, struct hs_error *err)
+{
+    *ret_verdict = VERDICT_READY;
+    int64_t n_pages = 0;
+    hs_status status = hs_registry_query_int(registry, "PRAGMA page_count", &n_pages, err);
+    if (status != HS_OK || n_pages > CHECK_PAGES_MAX)
+        return status;
+    HS_CLEANUP(hs_registry_finalizep) sqlite3_stmt *statement = NULL;
+    status = hs_registry_prepare(registry, "PRAGMA integrity_check(1)", &statement, err, "");
+    bool has_row = false;
+    if (status == HS_OK)
+        status = hs_registry_step(registry, statement, &has_row, err);
+    if (status != HS_OK)
+        return status;
+    HS_CLEANUP(hs_freep) char *answer = NULL;
+    if (has_row)
+        status = hs_registry_column(registry, statement, 0, &answer, err);
+    if (status != HS_OK || (answer != NULL && strcmp(answer, "ok") == 0))
+        return status;
+    /* The check writes a lack of memory and errors of the disk into its text as well. */
+    const char *code = answer == NULL ? NULL : strstr(answer, "error code=");
+    int rc = code == NULL ? SQLITE_CORRUPT : (int)strtol(code + strlen("error code="), NULL, 10);
+    if ((rc & 0xff) != SQLITE_CORRUPT && (rc & 0xff) != SQLITE_NOTADB)
+        return hs_registry_sql_error(registry, rc, "read", err);
+    *ret_verdict = VERDICT_DAMAGED;
+    return HS_OK;
+}
+
+/* Whether the tables are those of the current version, on sound pages. */
 static hs_status check_contents(hs_registry *registry, enum verdict *ret_verdict,
                                 struct hs_error *err)
 {
@@ -126,22 +156,7 @@ static hs_status check_contents(hs_registry *registry, enum verdict *ret_verdict
         if (rc != SQLITE_OK)
             return hs_registry_sql_error(registry, rc, "read", err);
     }
-    *ret_verdict = VERDICT_READY;
-    int64_t n_pages = 0;
-    hs_status status = hs_registry_query_int(registry, "PRAGMA page_count", &n_pages, err);
-    if (status != HS_OK || n_pages > CHECK_PAGES_MAX)
-        return status;
-    HS_CLEANUP(hs_registry_finalizep) sqlite3_stmt *statement = NULL;
-    status = hs_registry_prepare(registry, "PRAGMA integrity_check(1)", &statement, err, "");
-    bool has_row = false;
-    if (status == HS_OK)
-        status = hs_registry_step(registry, statement, &has_row, err);
-    if (status != HS_OK)
-        return status;
-    const char *answer = has_row ? (const char *)sqlite3_column_text(statement, 0) : NULL;
-    if (answer == NULL || strcmp(answer, "ok") != 0)
-        *ret_verdict = VERDICT_DAMAGED;
-    return HS_OK;
+    return check_pages(registry, ret_verdict, err);
 }
 
 static hs_status is_wal(hs_registry *registry, bool *ret_is_wal, struct hs_error *err)
@@ -153,9 +168,12 @@ static hs_status is_wal(hs_registry *registry, bool *ret_is_wal, struct hs_error
         status = hs_registry_step(registry, statement, &has_row, err);
     if (status != HS_OK)
         return status;
-    const char *mode = has_row ? (const char *)sqlite3_column_text(statement, 0) : NULL;
-    *ret_is_wal = mode != NULL && strcmp(mode, "wal") == 0;
-    return HS_OK;
+    HS_CLEANUP(hs_freep) char *mode = NULL;
+    if (has_row)
+        status = hs_registry_column(registry, statement, 0, &mode, err);
+    if (status == HS_OK)
+        *ret_is_wal = mode != NULL && strcmp(mode, "wal") == 0;
+    return status;
 }
 
 static hs_status inspect(hs_registry *registry, enum verdict *ret_verdict, struct hs_error *err)
@@ -207,7 +225,7 @@ static hs_status try_open(hs_registry *registry, bool create, enum verdict *ret_
         status = HS_OK;
     }
     if (status != HS_OK || *ret_verdict == VERDICT_DAMAGED)
-        db_close_untouched(registry);
+        db_close(registry);
     return status;
 }
 
@@ -389,16 +407,13 @@ static hs_status open_exclusive(hs_registry *registry, bool damaged, struct hs_e
         report_repair(registry, aside, &found);
     hs_registry_found_free(&found);
     if (status != HS_OK)
-        db_close_untouched(registry);
+        db_close(registry);
     return status;
 }
 
 hs_status hs_registry_reopen(hs_registry *registry, bool damaged, struct hs_error *err)
 {
-    if (damaged)
-        db_close_untouched(registry);
-    else
-        db_close(registry);
+    db_close(registry);
     HS_CLEANUP(hs_closep) int lock = -1;
     hs_status status = lock_open(registry, &lock, err);
     enum verdict verdict = VERDICT_DAMAGED;
@@ -413,10 +428,8 @@ hs_status hs_registry_reopen(hs_registry *registry, bool damaged, struct hs_erro
         if (status == HS_OK)
             status = open_exclusive(registry, damaged, err);
     }
-    /* After a power failure the last changes may be missing, never part of one. The sessions
-     * themselves are synced; the registry only lists them. */
     if (status == HS_OK)
-        status = hs_registry_exec(registry, "PRAGMA synchronous = NORMAL", err);
+        status = hs_registry_exec(registry, SETTINGS, err);
     return status;
 }
 
@@ -424,7 +437,7 @@ hs_status hs_registry_reopen(hs_registry *registry, bool damaged, struct hs_erro
 
 static void registry_free(hs_registry *registry)
 {
-    sqlite3_close(registry->db);
+    db_close(registry);
     pthread_mutex_destroy(&registry->mutex);
     hs_free(registry->file);
     hs_free(registry->lock_file);

@@ -18,7 +18,7 @@
 #include "storage/registry.h"
 
 #define HS_REGISTRY_APPLICATION_ID 0x48537231 /* "HSr1" */
-#define HS_REGISTRY_BUSY_MS 10000
+#define HS_REGISTRY_BUSY_MS 5000
 
 struct hs_registry {
     pthread_mutex_t mutex;
@@ -78,6 +78,10 @@ void hs_registry_finalizep(sqlite3_stmt **statement); /* for HS_CLEANUP */
 typedef hs_status (*hs_registry_work)(hs_registry *registry, void *user, struct hs_error *err);
 HS_CHECKED hs_status hs_registry_run(hs_registry *registry, bool writes, hs_registry_work work,
                                      void *user, struct hs_error *err);
+
+/* Merge the write-ahead log and wait until it is on the disk. Best effort: the change is made
+ * already, and only a power failure could take it back. Takes the mutex. */
+void hs_registry_sync(hs_registry *registry);
 
 /* ---- registry.c ---- */
 

@@ -375,6 +375,8 @@ hs_status hs_registry_model_add(hs_registry *registry, const char *path, const c
         status = hs_error_nomem(err, "row of a model");
     else
         status = hs_registry_run(registry, true, work_add, &add, err);
+    if (status == HS_OK)
+        hs_registry_sync(registry);
     if (status != HS_OK || ret_model == NULL)
         hs_registry_model_free(&model);
     else
