@@ -87,8 +87,8 @@ bench: ## ratios to llama.cpp's own programs, side by side
 	@scripts/bench-tools build
 	@bench/run build
 
-references: ## run the reference implementations (heavy) and write their fixtures
-	@$(BOOTSTRAP) build model
+references: ## run the reference implementations and write their fixtures, tests/data
+	@$(BOOTSTRAP) build model references
 	@scripts/references
 
 install: ## install what `make build` made to PREFIX (/usr/local)
