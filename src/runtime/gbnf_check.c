@@ -388,7 +388,9 @@ static bool is_same(const struct name *a, const struct name *b)
 
 static void check_names(struct check *c, const char *root)
 {
-    qsort(c->names, c->n_names, sizeof(*c->names), compare_names);
+    if (c->n_names > 0) {
+        qsort(c->names, c->n_names, sizeof(*c->names), compare_names);
+    }
     struct name root_name = {root, strlen(root), true};
     bool has_root = false;
     for (size_t i = 0; i < c->n_names; i++) {

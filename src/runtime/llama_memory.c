@@ -20,6 +20,9 @@
 #include "llama_log.h"
 #include "memory_bound.h"
 
+/* What llama.cpp keeps about a cell is allocated even when the cell is not. */
+#define BYTES_ABOUT_A_CELL 128u
+
 struct layout_call {
     const char *path;
     struct llama_model_params model_params;
@@ -90,7 +93,9 @@ hs_status hs_llama_estimate(const char *path, const struct hs_model_params *para
     int32_t n_gpu_layers = hs_memory_gpu_layers(&skim, &memory, params->n_gpu_layers);
     memory.host_bytes = hs_memory_host_share(&skim, &memory, n_gpu_layers);
     bool is_doubtful = skim.has_other_state || memory.host_bytes > memory.host_available_bytes;
-    if (context && is_doubtful) {
+    bool can_lay_out =
+        context && (uint64_t)context->n_ctx * BYTES_ABOUT_A_CELL < memory.host_available_bytes / 8;
+    if (is_doubtful && can_lay_out) {
         measure_layout(path, params, context, devices, n_gpu_layers, &memory);
     }
     *ret_memory = memory;
