@@ -11,7 +11,7 @@ FUZZ_SECONDS ?= 60
 CMAKE_ARGS ?=
 TEST_ARGS ?=
 
-HANDED_ON := $(sort $(filter GGML_% HS_CPU_VARIANTS LLAMA_DIR,$(.VARIABLES)))
+HANDED_ON := $(sort $(filter GGML_% HS_CPU_VARIANTS HS_DEPS_DIR LLAMA_DIR,$(.VARIABLES)))
 OPTIONS = $(foreach v,$(HANDED_ON),'-D$(v)=$($(v))') $(CMAKE_ARGS)
 # With an installed llama.cpp there is no source to fetch.
 BOOTSTRAP = $(if $(findstring LLAMA_DIR=,$(CMAKE_ARGS)),LLAMA_DIR=given) scripts/bootstrap
