@@ -475,26 +475,29 @@ static void test_a_newer_registry_is_refused(void **state)
     assert_sql(*state, "SELECT count(*) FROM sessions", "1");
 }
 
-/* An empty database, as a process leaves it that was killed while it made the registry. */
-static void test_a_half_made_registry_is_finished(void **state)
+/* What a process leaves that was killed while it made the registry. */
+static void test_a_half_made_registry_is_made_anew(void **state)
 {
-    char *path = path_of(*state, "registry.db");
-    write_file(path, "", 0);
+    char *path = path_of(*state, "registry.db.new");
+    write_file(path, "half of a database", 18);
     hs_registry_close(open_registry(*state));
+    assert_false(is_there(path));
     assert_sql(*state, "PRAGMA user_version", "1");
-    assert_int_equal(unlink(path), 0);
-    run_sql(*state, "PRAGMA journal_mode = WAL");
+    assert_int_equal(count_set_aside(*state, ""), 0);
+    hs_free(path);
+}
+
+static void test_a_registry_without_wal(void **state)
+{
     hs_registry *registry = open_registry(*state);
     assert_int_equal(put_session(registry, "s", 1, NULL), HS_OK);
     hs_registry_close(registry);
-    /* a registry that somebody took out of WAL mode */
     run_sql(*state, "PRAGMA journal_mode = DELETE");
     registry = open_registry(*state);
     assert_int_equal(count_sessions(registry), 1);
     hs_registry_close(registry);
     assert_sql(*state, "PRAGMA journal_mode", "wal");
     assert_int_equal(count_set_aside(*state, ""), 0);
-    hs_free(path);
 }
 
 static void test_steps_lead_to_the_version(void **state)
@@ -795,7 +798,8 @@ int main(void)
         TEST(test_list_is_sorted),
         TEST(test_sha256_and_touch),
         TEST(test_a_newer_registry_is_refused),
-        TEST(test_a_half_made_registry_is_finished),
+        TEST(test_a_half_made_registry_is_made_anew),
+        TEST(test_a_registry_without_wal),
         cmocka_unit_test(test_steps_lead_to_the_version),
         TEST(test_threads_share_one),
         TEST(test_processes_share_one),
