@@ -171,6 +171,7 @@ static void heads(void **state)
          BAD,
          "must be a u32 or an array"},
         {{{SET, "llama.rope.dimension_count", 16, NULL}}, BAD, "equal to the head size 32"},
+        {{{SET, "llama.rope.dimension_count", 0, NULL}}, BAD, "rope.dimension_count' is 0"},
         {{{SET, "llama.rope.dimension_count", 33, NULL}}, BAD, "rope.dimension_count"},
         {{{SET, "llama.rope.dimension_count", 64, NULL}}, BAD, "rope.dimension_count"},
         {{{ADD_U32, "llama.attention.key_length", 32, NULL},
@@ -233,6 +234,24 @@ static void floats_and_rope(void **state)
         {{{ADD_U32, "llama.rope.scaling.type", 1, NULL}}, BAD, "rope.scaling.type"},
     };
     RUN(cases, 1);
+}
+
+static void windows(void **state)
+{
+    (void)state;
+    const char *size = "llama.attention.sliding_window";
+    const char *pattern = "llama.attention.sliding_window_pattern";
+    const struct check_case cases[] = {
+        {{{ADD_U32, size, 32, NULL}}, HS_OK, ""},
+        {{{ADD_U32, size, 32, NULL}, {ADD_U32, pattern, 2, NULL}}, HS_OK, ""},
+        {{{ADD_U32, size, 32, NULL}, {ADD_U32, pattern, 1, NULL}}, BAD, "no layer with a window"},
+        {{{ADD_U32, size, 0, NULL}, {ADD_U32, pattern, 1, NULL}}, HS_OK, ""},
+        {{{ADD_U32, size, 32, NULL}, {ADD_ARRAY, pattern, 1, "2"}}, HS_OK, ""},
+        {{{ADD_U32, size, 32, NULL}, {ADD_ARRAY, pattern, 0, "2"}}, BAD, "no layer with a window"},
+        {{{ADD_U32, size, 32, NULL}, {ADD_ARRAY, pattern, 1, "0"}}, BAD, "no layer with a window"},
+        {{{ADD_U32, size, 32, NULL}, {ADD_STR, pattern, 0, "x"}}, BAD, "no layer with a window"},
+    };
+    RUN(cases, 2);
 }
 
 static void experts(void **state)
@@ -426,9 +445,13 @@ static void tensor_types(void **state)
     expect_tensor("x_norm.weight", 1, 30, 512, BAD); /* BF16 */
     expect_tensor("x.weight", 1, 8, 272, BAD);       /* a vector in blocks */
     expect_tensor("x.weight", 2, 8, 544, HS_OK);
-    expect_tensor("x.weight", 2, 15, 584, BAD); /* Q8_K */
-    expect_tensor("x.weight", 2, 24, 512, BAD); /* I8 */
-    expect_tensor("x.weight", 2, 26, 2048, HS_OK);
+    expect_tensor("x.weight", 2, 15, 584, BAD);  /* Q8_K */
+    expect_tensor("x.weight", 2, 24, 512, BAD);  /* I8 */
+    expect_tensor("x.weight", 2, 26, 2048, BAD); /* I32 */
+    expect_tensor("ffn_gate_tid2eid.weight", 2, 26, 2048, HS_OK);
+    expect_tensor("ffn_gate_tid2eid.weight", 2, 0, 2048, BAD);
+    expect_tensor("ssm_a", 2, 1, 1024, BAD); /* F16 */
+    expect_tensor("ssm_a", 2, 0, 2048, HS_OK);
     expect_tensor("x.weight", 2, 28, 4096, BAD); /* F64 */
 }
 
@@ -481,6 +504,7 @@ int main(void)
         cmocka_unit_test(numbers_per_layer),
         cmocka_unit_test(floats_and_rope),
         cmocka_unit_test(experts),
+        cmocka_unit_test(windows),
         cmocka_unit_test(vocabularies),
         cmocka_unit_test(tokens),
         cmocka_unit_test(numbers_of_tokens),
