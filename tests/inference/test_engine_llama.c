@@ -126,15 +126,14 @@ static void history_is_exact_and_reused_exactly(void **state)
 /* ---- many sequences ---- */
 
 /* n requests at once on few cells and sequences; every answer must be its own. */
-static void check_crowd(const struct hs_model_params *model, uint64_t budget, int n_requests,
-                        int32_t max_tokens)
+static void check_crowd_of(const struct tiny_gguf_spec *spec, const struct hs_model_params *model,
+                           uint64_t budget, int n_requests, int32_t max_tokens)
 {
-    struct tiny_gguf_spec spec = history_spec();
     struct hs_engine_params engine_params;
     hs_engine_params_defaults(&engine_params);
     engine_params.park_budget_bytes = budget;
     struct llama_fixture f;
-    llama_start(&f, &spec, &engine_params, model, 0, 0);
+    llama_start(&f, spec, &engine_params, model, 0, 0);
     struct hs_model_info info;
     assert_int_equal(hs_engine_model_info(f.engine, "m", &info, &err), HS_OK);
     struct hs_generate_params params = test_params(max_tokens);
@@ -154,11 +153,18 @@ static void check_crowd(const struct hs_model_params *model, uint64_t budget, in
         assert_int_equal(answer.finish, HS_FINISH_LENGTH);
         size_t n = llama_tokens(f.engine, prompts[i], true, tokens);
         size_t n_out =
-            llama_answer(&spec, tokens, n, (size_t)max_tokens, (size_t)info.n_ctx, expected);
+            llama_answer(spec, tokens, n, (size_t)max_tokens, (size_t)info.n_ctx, expected);
         assert_string_equal(answer.text, expected);
         assert_int_equal(answer.usage.completion_tokens, n_out);
     }
     llama_stop(&f);
+}
+
+static void check_crowd(const struct hs_model_params *model, uint64_t budget, int n_requests,
+                        int32_t max_tokens)
+{
+    struct tiny_gguf_spec spec = history_spec();
+    check_crowd_of(&spec, model, budget, n_requests, max_tokens);
 }
 
 static struct hs_model_params crowd_model(int32_t n_ctx, int32_t n_seq_max)
@@ -211,6 +217,71 @@ static void q8_kv_and_attention_kinds_give_the_same(void **state)
     model.kv_type = HS_KV_F16;
     model.flash_attn = HS_FLASH_ATTN_OFF;
     check_crowd(&model, 64 << 20, 16, 100);
+}
+
+/* ---- memories that cannot be cut ---- */
+
+static struct tiny_gguf_spec arch_spec(enum tiny_gguf_arch arch)
+{
+    struct tiny_gguf_spec spec = history_spec();
+    spec.arch = arch;
+    return spec;
+}
+
+static void a_sliding_window_is_shared_rightly(void **state)
+{
+    (void)state;
+    struct tiny_gguf_spec spec = arch_spec(TINY_GGUF_GEMMA3);
+    struct hs_model_params model = crowd_model(2048, 16);
+    check_crowd_of(&spec, &model, 64 << 20, 24, 100);
+    model = crowd_model(512, 8);
+    check_crowd_of(&spec, &model, 64 << 20, 16, 200);
+    check_crowd_of(&spec, &model, 0, 8, 200);
+}
+
+static void a_recurrent_state_is_shared_rightly(void **state)
+{
+    (void)state;
+    struct tiny_gguf_spec spec = arch_spec(TINY_GGUF_MAMBA);
+    struct hs_model_params model = crowd_model(2048, 16);
+    check_crowd_of(&spec, &model, 64 << 20, 24, 100);
+    model = crowd_model(512, 4);
+    check_crowd_of(&spec, &model, 64 << 20, 16, 200);
+    check_crowd_of(&spec, &model, 0, 8, 200);
+}
+
+/* Prefixes of one text, then other endings: cuts go to checkpoints, answers stay exact. */
+static void check_cuts(enum tiny_gguf_arch arch, int32_t n_seq_max)
+{
+    struct tiny_gguf_spec spec = arch_spec(arch);
+    struct llama_fixture f;
+    llama_start(&f, &spec, NULL, NULL, 1024, n_seq_max);
+    size_t n = llama_tokens(f.engine,
+                            "a text of a length that exceeds the window by far, so that "
+                            "what is cut is gone from it and must be brought back",
+                            true, tokens);
+    int32_t original[LLAMA_TOKENS_MAX];
+    memcpy(original, tokens, n * sizeof(tokens[0]));
+    int32_t n_cached = 0;
+    for (size_t round = 0; round < 20; round++) {
+        memcpy(tokens, original, n * sizeof(tokens[0]));
+        size_t cut = n - 1 - (19 - round) * 3;
+        tokens[cut] = TINY_GGUF_ANSWER0 + (int32_t)(round % 7);
+        run_exact(&f, round % 2 == 0 ? n : cut + 1, 5 + (int32_t)(round % 3) * 30);
+        n_cached += answer.usage.cached_tokens;
+    }
+    assert_true(n_cached > 0);
+    llama_stop(&f);
+}
+
+static void cuts_go_back_to_checkpoints(void **state)
+{
+    (void)state;
+    check_cuts(TINY_GGUF_LLAMA, 4);
+    check_cuts(TINY_GGUF_GEMMA3, 4);
+    check_cuts(TINY_GGUF_GEMMA3, 1);
+    check_cuts(TINY_GGUF_MAMBA, 4);
+    check_cuts(TINY_GGUF_MAMBA, 1);
 }
 
 /* ---- sessions ---- */
@@ -294,14 +365,13 @@ static void sixty_four_sessions_talk_in_turn(void **state)
     llama_stop(&f);
 }
 
-static void a_session_is_restored_with_its_kv(void **state)
+static void check_restore(enum tiny_gguf_arch arch)
 {
-    (void)state;
     char *dir = test_dir_make();
     struct hs_engine_params params;
     hs_engine_params_defaults(&params);
     params.sessions_dir = dir;
-    struct tiny_gguf_spec spec = history_spec();
+    struct tiny_gguf_spec spec = arch_spec(arch);
     struct llama_fixture f;
     char id[HS_ID_MAX];
     llama_start(&f, &spec, &params, NULL, 1024, 4);
@@ -315,6 +385,46 @@ static void a_session_is_restored_with_its_kv(void **state)
     assert_int_equal(answer.usage.cached_tokens, n_in_kv);
     llama_stop(&f);
     test_dir_remove(dir);
+}
+
+static void a_session_is_restored_with_its_kv(void **state)
+{
+    (void)state;
+    check_restore(TINY_GGUF_LLAMA);
+    check_restore(TINY_GGUF_GEMMA3);
+    check_restore(TINY_GGUF_MAMBA);
+}
+
+/* The next turn, the same question again, and another one instead of it. */
+static void check_turns(enum tiny_gguf_arch arch)
+{
+    struct tiny_gguf_spec spec = arch_spec(arch);
+    spec.history_stops = true;
+    struct llama_fixture f;
+    llama_start(&f, &spec, NULL, NULL, 1024, 4);
+    char id[HS_ID_MAX];
+    open_session(f.engine, NULL, HS_OVERFLOW_STOP, id);
+    for (size_t turn = 0; turn < 4; turn++) {
+        ask_exact(&f, id, "a question that takes some tokens to ask?", 15, 0);
+        if (turn > 0) {
+            assert_true(answer.usage.cached_tokens >= answer.usage.prompt_tokens / 3);
+        }
+        assert_int_equal(hs_session_truncate(f.engine, id, 2 * turn + 1, &err), HS_OK);
+        ask_exact(&f, id, NULL, 15, 0);
+        assert_true(answer.usage.cached_tokens >= answer.usage.prompt_tokens - 30);
+        assert_int_equal(hs_session_truncate(f.engine, id, 2 * turn, &err), HS_OK);
+        ask_exact(&f, id, "another question instead of the one above?", 15, 0);
+        assert_true(turn == 0 || answer.usage.cached_tokens >= answer.usage.prompt_tokens / 3);
+    }
+    llama_stop(&f);
+}
+
+static void turns_reuse_what_memories_that_cannot_be_cut_kept(void **state)
+{
+    (void)state;
+    check_turns(TINY_GGUF_LLAMA);
+    check_turns(TINY_GGUF_GEMMA3);
+    check_turns(TINY_GGUF_MAMBA);
 }
 
 static void talk_until_killed(const char *dir, int fd)
@@ -556,6 +666,10 @@ int main(int argc, char **argv)
         cmocka_unit_test(few_sequences_are_shared_in_turn),
         cmocka_unit_test(small_batches_give_the_same),
         cmocka_unit_test(q8_kv_and_attention_kinds_give_the_same),
+        cmocka_unit_test(a_sliding_window_is_shared_rightly),
+        cmocka_unit_test(a_recurrent_state_is_shared_rightly),
+        cmocka_unit_test(cuts_go_back_to_checkpoints),
+        cmocka_unit_test(turns_reuse_what_memories_that_cannot_be_cut_kept),
         cmocka_unit_test(sixty_four_sessions_talk_in_turn),
         cmocka_unit_test(a_session_is_restored_with_its_kv),
         cmocka_unit_test(kill_in_the_middle_of_turns_keeps_the_earlier_ones),
