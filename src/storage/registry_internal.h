@@ -122,6 +122,8 @@ bool hs_registry_is_hollow(const hs_registry *registry);
 HS_CHECKED hs_status hs_registry_model_describe(const char *path, const char *source,
                                                 struct hs_registry_model *ret_model,
                                                 struct hs_error *err);
+/* Which part of a split model a file is by its name, "x-00002-of-00005.gguf"; 0: of none. */
+unsigned long hs_registry_part_number(const char *path);
 /* A name made of the file's stem. NULL without memory. */
 char *hs_registry_default_name(const char *path);
 /* In a transaction: insert or replace the row of this name. */

@@ -213,6 +213,55 @@ static void test_quantization(void **state)
     hs_registry_close(registry);
 }
 
+/* Three parts, of which the last holds most of the weights. */
+static void test_a_split_model_is_one(void **state)
+{
+    static const size_t ROWS[] = {1, 2, 40};
+    char *first = NULL;
+    uint64_t size_bytes = 0;
+    for (uint16_t i = 0; i < 3; i++) {
+        struct gguf_writer writer;
+        struct gguf_bytes bytes;
+        char file[64], tensor[16];
+        gguf_writer_init(&writer);
+        gguf_writer_str(&writer, "general.architecture", "llama");
+        gguf_writer_key(&writer, "split.count", GGUF_W_U16);
+        gguf_bytes_u16(&writer.kv, 3);
+        gguf_writer_key(&writer, "split.no", GGUF_W_U16);
+        gguf_bytes_u16(&writer.kv, i);
+        snprintf(tensor, sizeof tensor, "t%d", i);
+        gguf_writer_tensor(&writer, tensor, 2, (uint64_t[]){32, ROWS[i]}, i == 2 ? 8 : 0, NULL,
+                           ROWS[i] * (i == 2 ? 34 : 128));
+        assert_true(gguf_writer_finish(&writer, &bytes, NULL));
+        snprintf(file, sizeof file, "Big-%05d-of-00003.gguf", i + 1);
+        char *path = path_of(*state, file);
+        write_file(path, bytes.data, bytes.len);
+        size_bytes += bytes.len;
+        if (i == 0)
+            first = path;
+        else
+            hs_free(path);
+        gguf_bytes_free(&bytes);
+        gguf_writer_free(&writer);
+    }
+    hs_registry *registry = open_registry(*state);
+    struct hs_registry_model model = {0};
+    struct hs_error err = {0};
+    if (add(registry, first, NULL, &model, &err) != HS_OK)
+        fail_msg("%s", err.message);
+    assert_string_equal(model.name, "big");
+    assert_string_equal(model.quantization, "Q8_0");
+    assert_int_equal(model.size_bytes, size_bytes);
+    assert_int_equal(model.n_params, 32 * (1 + 2 + 40));
+    hs_registry_model_free(&model);
+    char *second = path_of(*state, "Big-00002-of-00003.gguf");
+    assert_int_equal(unlink(second), 0);
+    assert_int_equal(add(registry, first, NULL, NULL, &err), HS_NOT_FOUND);
+    hs_registry_close(registry);
+    hs_free(second);
+    hs_free(first);
+}
+
 static void test_default_names(void **state)
 {
     (void)state;
@@ -229,6 +278,10 @@ static void test_default_names(void **state)
         {"--a--.gguf", "a"},
         {"a:b_c.gguf", "a:b_c"},
         {"a.gguf.gguf", "a.gguf"},
+        {"Big-00001-of-00005.gguf", "big"},
+        {"/x/-00001-of-00005.gguf", "model"},
+        {"big-00001-of-0005.gguf", "big-00001-of-0005"},
+        {"big-00001-of-00005", "big-00001-of-00005"},
         {"", "model"},
     };
     for (size_t i = 0; i < COUNT_OF(CASES); i++) {
@@ -705,6 +758,9 @@ static hs_status whole_life(const struct hs_paths *paths, const char *model_path
     hs_status status = hs_registry_open(paths, &registry, NULL);
     if (status == HS_OK)
         status = add(registry, model_path, NULL, &model, NULL);
+    if (status == HS_OK) /* nothing is left out for want of memory */
+        assert_true(strcmp(model.architecture, "llama") == 0 && strlen(model.fingerprint) == 64 &&
+                    model.quantization[0] != 0 && model.n_ctx_train == 4096);
     hs_registry_model_free(&model);
     if (status == HS_OK)
         status = hs_registry_model_get(registry, "m", &model, NULL);
@@ -789,6 +845,7 @@ int main(void)
         TEST(test_opening_is_quick),
         TEST(test_a_row_says_what_the_file_is),
         TEST(test_quantization),
+        TEST(test_a_split_model_is_one),
         cmocka_unit_test(test_default_names),
         TEST(test_names_given),
         TEST(test_the_same_file_again),

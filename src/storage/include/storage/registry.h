@@ -24,13 +24,13 @@ typedef struct hs_registry hs_registry;
 
 struct hs_registry_model {
     char *name; /* unique */
-    char *path; /* absolute, of the GGUF file */
+    char *path; /* absolute, of the GGUF file, the first part when split */
     char *architecture;
     char *quantization; /* "Q4_1": the type most weights have */
     char *fingerprint;  /* hs_gguf_fingerprint */
     char *sha256;       /* of the whole file; "" until somebody asked (verify) */
     char *source;       /* "added", "demo", "found" (by a rebuild), later "hf:..." */
-    uint64_t n_params;
+    uint64_t n_params;  /* of all parts, as is size_bytes */
     uint64_t size_bytes;
     int64_t mtime_ns;
     int64_t n_ctx_train;
