@@ -198,12 +198,17 @@ static hs_status check_parts(const hs_gguf *gguf, const char *path, struct hs_er
     return HS_OK;
 }
 
-static hs_status check_weights(const hs_gguf *gguf, struct hs_error *err)
+static hs_status check_has_weights(const hs_gguf *gguf, struct hs_error *err)
 {
     if (gguf->n_tensors == 0 && hs_gguf_split_count(gguf) == 1) {
         hs_error_set(err, HS_UNSUPPORTED_MODEL, "the file has no weights, only metadata");
         return unsupported(err);
     }
+    return HS_OK;
+}
+
+static hs_status check_weights(const hs_gguf *gguf, struct hs_error *err)
+{
     if (gguf->alignment < MIN_ALIGNMENT) {
         hs_error_set(err, HS_BAD_FORMAT, "general.alignment %" PRIu32 " is below %u",
                      gguf->alignment, MIN_ALIGNMENT);
@@ -221,6 +226,9 @@ hs_status hs_gguf_check_model(const hs_gguf *gguf, const char *path, struct hs_e
     }
     if (status == HS_OK) {
         status = check_architecture(gguf, arch, err);
+    }
+    if (status == HS_OK) {
+        status = check_has_weights(gguf, err);
     }
     if (status == HS_OK) {
         status = check_parts(gguf, path, err);

@@ -464,6 +464,11 @@ static void weights_must_be_there_and_aligned(void **state)
     expect_tokens(edited_model(align, 1), HS_OK, "");
     gguf_writer_init(&w);
     gguf_writer_str(&w, "general.architecture", "gpt2");
+    assert_true(gguf_writer_finish(&w, &bytes, NULL));
+    expect_tokens(bytes, NO, "no weights");
+    gguf_writer_free(&w);
+    gguf_writer_init(&w);
+    gguf_writer_str(&w, "general.architecture", "gpt2");
     gguf_writer_u32(&w, "gpt2.block_count", 1);
     gguf_writer_u32(&w, "gpt2.context_length", 64);
     gguf_writer_u32(&w, "gpt2.embedding_length", 64);
