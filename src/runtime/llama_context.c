@@ -332,9 +332,26 @@ static bool is_seq(const hs_rt_context *context, int32_t seq)
     return seq >= 0 && seq < context->params.n_seq_max;
 }
 
+/*
+ * Whether the token after a cut at p0 would still see its whole window. llama.cpp drops cells that
+ * left the window of the last token, and cuts without asking for them.
+ */
+static bool has_window(const hs_rt_context *context, int32_t seq, int32_t p0, int32_t p1)
+{
+    int32_t n_swa = context->model->info.n_swa;
+    int32_t last = llama_memory_seq_pos_max(context->memory, seq);
+    bool is_tail = p1 < 0 || p1 > last;
+    if (n_swa <= 0 || p0 <= 0 || p0 > last || !is_tail) {
+        return true;
+    }
+    int32_t needed = p0 > n_swa ? p0 - n_swa : 0;
+    return llama_memory_seq_pos_min(context->memory, seq) <= needed;
+}
+
 bool hs_llama_kv_remove(hs_rt_context *context, int32_t seq, int32_t p0, int32_t p1)
 {
-    return is_seq(context, seq) && llama_memory_seq_rm(context->memory, seq, p0, p1);
+    return is_seq(context, seq) && has_window(context, seq, p0, p1) &&
+           llama_memory_seq_rm(context->memory, seq, p0, p1);
 }
 
 void hs_llama_kv_copy(hs_rt_context *context, int32_t seq_from, int32_t seq_to, int32_t p0,
