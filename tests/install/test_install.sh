@@ -62,7 +62,12 @@ export HYPRSTREAM_HOME
 version=$(sed -n 's/^HS_VERSION=//p' "$source/pins.env")
 expect "$version" "$prefix/bin/hyprstream" version
 expect '.TH' cat "$prefix/share/man/man1/hyprstream.1"
-bash -n "$prefix/share/bash-completion/completions/hyprstream" || fail 'bash rejects its completion'
+for shell in bash zsh fish; do
+    if command -v "$shell" >/dev/null 2>&1; then
+        find "$prefix/share" -path "*$shell*" -name '*hyprstream*' -exec "$shell" -n {} + ||
+            fail "$shell rejects its completion"
+    fi
+done
 
 # The API alone: through pkg-config, run from where the tree lies now.
 PKG_CONFIG_PATH=$prefix/$libdir/pkgconfig
