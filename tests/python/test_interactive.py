@@ -146,7 +146,7 @@ def test_pasted_escape_codes_are_dropped(hs, say):
 
 def test_editing_utf8(hs, say):
     chat = Chat(hs, "-m", say, "--session", "s")
-    # a wide character, one of two bytes and one outside the BMP; left twice, delete one, type another
+    # a wide character, one of two bytes, one outside the BMP; left twice, delete one, type another
     chat.say("日ä😀z\x1b[D\x1b[D\x7fö")
     chat.leave()
     assert messages(hs, "s")[0][1] == "日ö😀z"
