@@ -107,6 +107,9 @@ hs_status hs_model_resolve(const struct hs_paths *paths, const char *ref, hs_reg
 {
     if (strchr(ref, '/')) {
         HS_CLEANUP(hs_freep) char *path = expand_home(ref);
+        for (size_t len = path ? strlen(path) : 0; len > 1 && path[len - 1] == '/'; len--) {
+            path[len - 1] = '\0'; /* whoever opens it says that it is a folder */
+        }
         return path ? choice_set(path, NULL, ret_choice, err) : hs_error_nomem(err, "model path");
     }
     hs_status status = hs_registry_need(paths, registry, err);

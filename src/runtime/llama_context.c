@@ -86,6 +86,20 @@ static hs_status check_params(const struct hs_rt_context_params *params, struct 
     return HS_OK;
 }
 
+static hs_status no_generator(const hs_rt_model *model, struct hs_error *err)
+{
+    hs_error_set(err, HS_UNSUPPORTED_MODEL, "'%s' models do not generate text here",
+                 model->info.architecture);
+    hs_error_hint(err, "use a decoder-only language model");
+    return HS_UNSUPPORTED_MODEL;
+}
+
+/* A decoder behind an encoder would be run without the encoder's output. */
+static hs_status check_kind(const hs_rt_model *model, struct hs_error *err)
+{
+    return model->info.has_encoder || !model->info.has_decoder ? no_generator(model, err) : HS_OK;
+}
+
 static hs_status context_error(const struct hs_rt_context_params *params,
                                const struct hs_llama_capture *log, struct hs_error *err)
 {
@@ -136,6 +150,12 @@ hs_status hs_llama_context_new(hs_rt_model *model, const struct hs_rt_context_pa
                                hs_rt_context **ret_context, struct hs_error *err)
 {
     hs_status status = check_params(params, err);
+    if (status == HS_OK) {
+        status = check_kind(model, err);
+    }
+    if (status == HS_OK) {
+        status = hs_llama_check_room(model, params, err);
+    }
     if (status != HS_OK) {
         return status;
     }
@@ -154,8 +174,7 @@ hs_status hs_llama_context_new(hs_rt_model *model, const struct hs_rt_context_pa
     context->n_batch = (int32_t)llama_n_batch(context->llama);
     if (!context->memory) {
         hs_llama_context_free(context);
-        return hs_error_set(err, HS_UNSUPPORTED_MODEL, "'%s' models do not generate text",
-                            model->info.architecture);
+        return no_generator(model, err);
     }
     context->batch = llama_batch_init(context->n_batch, 0, 1);
     context->has_logits = hs_calloc((size_t)context->n_batch, sizeof(*context->has_logits));

@@ -158,6 +158,15 @@ static void init_grammar(void *arg)
     call->sampler = llama_sampler_init_grammar(call->vocab, call->grammar, call->root);
 }
 
+/* Exactly one token, as llama.cpp's parser demands. */
+static bool is_token(const char *text, size_t len, void *user)
+{
+    const hs_rt_model *model = user;
+    HS_CLEANUP(hs_buf_free) struct hs_buf tokens = HS_BUF_INIT(2 * sizeof(llama_token));
+    return hs_llama_tokenize(model, text, len, false, true, &tokens, NULL) == HS_OK &&
+           tokens.len == sizeof(llama_token);
+}
+
 static hs_status make_grammar(hs_rt_sampler *sampler, const struct hs_sampling *s,
                               struct hs_error *err)
 {
@@ -165,7 +174,7 @@ static hs_status make_grammar(hs_rt_sampler *sampler, const struct hs_sampling *
         return HS_OK;
     }
     const char *root = s->grammar_root ? s->grammar_root : "root";
-    hs_status status = hs_gbnf_check(s->grammar, root, err);
+    hs_status status = hs_gbnf_check(s->grammar, root, is_token, (void *)sampler->model, err);
     if (status != HS_OK) {
         return status;
     }

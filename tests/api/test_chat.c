@@ -59,6 +59,22 @@ static void a_system_message_goes_first(void **state)
     assert_string_equal(fake_engine.asked[0].stop[0], "END");
 }
 
+static void long_file_names_are_clipped(void **state)
+{
+    struct api_test *test = *state;
+    char path[300] = "/";
+    memset(path + 1, 'x', 125);
+    strcpy(path + 126, "\xC3\xA4\xC3\xA4.gguf"); /* bytes 126 and 127 are one character */
+    api_flag(test, HS_CFG_MODEL, path);
+    assert_int_equal(api_run(test, hs_cmd_chat, "Hi", NULL), HS_OK);
+    assert_int_equal(strlen(fake_engine.loaded_id), 127);
+    assert_string_equal(fake_engine.loaded_id + 125, "\xC3\xA4");
+    path[125] = '\0'; /* without the suffix, and one character less than an id can be */
+    api_flag(test, HS_CFG_MODEL, path);
+    assert_int_equal(api_run(test, hs_cmd_chat, "Hi", NULL), HS_OK);
+    assert_string_equal(fake_engine.loaded_id, path + 1);
+}
+
 static void json_is_one_object(void **state)
 {
     struct api_test *test = *state;
@@ -73,7 +89,7 @@ static void json_is_one_object(void **state)
     assert_string_equal(json_string_value(json_object_get(object, "answer")), "4\033");
     assert_string_equal(json_string_value(json_object_get(object, "reasoning")), "hm");
     assert_string_equal(json_string_value(json_object_get(object, "finish_reason")), "length");
-    assert_string_equal(json_string_value(json_object_get(object, "model")), "m.gguf");
+    assert_string_equal(json_string_value(json_object_get(object, "model")), "m");
     assert_true(json_is_null(json_object_get(object, "session")));
     const json_t *usage = json_object_get(object, "usage");
     assert_int_equal(json_integer_value(json_object_get(usage, "prompt_tokens")), 12);
@@ -168,7 +184,7 @@ static void the_load_is_told_to_people(void **state)
     struct api_test *test = *state;
     test->io.err_is_terminal = true;
     assert_int_equal(api_run(test, hs_cmd_chat, "Hi", NULL), HS_OK);
-    assert_string_equal(test->err_out.data, "model m.gguf (fake 1B Q4), 4 threads, 0 GPU layers on "
+    assert_string_equal(test->err_out.data, "model m (fake 1B Q4), 4 threads, 0 GPU layers on "
                                             "CPU, context 2048 of 8192\n");
     assert_int_equal(fake_engine.load_params.n_seq_max, 1);
 }
@@ -282,6 +298,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_argument_is_answered, setup, api_teardown),
         cmocka_unit_test_setup_teardown(standard_input_is_answered, setup, api_teardown),
         cmocka_unit_test_setup_teardown(a_system_message_goes_first, setup, api_teardown),
+        cmocka_unit_test_setup_teardown(long_file_names_are_clipped, setup, api_teardown),
         cmocka_unit_test_setup_teardown(json_is_one_object, setup, api_teardown),
         cmocka_unit_test_setup_teardown(json_stream_is_one_event_a_line, setup, api_teardown),
         cmocka_unit_test_setup_teardown(ctrl_c_gives_the_text_so_far, setup, api_teardown),

@@ -232,9 +232,9 @@ static void save_makes_a_session(void **state)
 static void session_switches(void **state)
 {
     struct api_test *test = *state;
-    assert_int_equal(
-        TALK(test, "/session a", "in a", "/session b", "in b", "/session a", "more", "/session a"),
-        HS_OK);
+    assert_int_equal(TALK(test, "/session a", "in a", "/session \t b \n", "in b", "/session a ",
+                          "more", "/session a"),
+                     HS_OK);
     assert_int_equal(asked(1)->n_messages, 1);
     assert_int_equal(asked(2)->n_messages, 3);
     assert_string_equal(asked(2)->messages[0].content, "in a");

@@ -1,6 +1,7 @@
 /* Estimates against what llama.cpp then really allocates, on the demo model and a tiny one. */
 #include <unistd.h>
 
+#include "base/machine.h"
 #include "runtime_test.h"
 
 static hs_rt_model *demo;
@@ -79,6 +80,25 @@ static void test_more_than_the_machine_has(void **state)
     assert_true(memory.kv_bytes > (uint64_t)10 << 40);
 }
 
+/* Refused before anything is allocated: twice what is left, a thousand times, the largest number.
+ */
+static void test_contexts_that_do_not_fit(void **state)
+{
+    (void)state;
+    struct hs_error err = {0};
+    uint64_t available = hs_machine_memory_available();
+    uint64_t cells = 2 * available / (30 * 3 * 64 * 2 * 2);
+    const uint64_t sizes[] = {cells, 1000 * cells, INT32_MAX - 256};
+    for (size_t i = 0; i < 3; i++) {
+        uint64_t n_ctx = sizes[i] < INT32_MAX - 256 ? sizes[i] : INT32_MAX - 256;
+        struct hs_rt_context_params context_p = context_params((int32_t)n_ctx, 1);
+        hs_rt_context *context = NULL;
+        EXPECT(HS_MODEL_TOO_LARGE, rt->context_new(demo, &context_p, &context, &err));
+        assert_null(context);
+        assert_non_null(strstr(err.hint, "ctx-size"));
+    }
+}
+
 static void test_bad_files(void **state)
 {
     (void)state;
@@ -99,6 +119,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_estimate_bounds_what_is_allocated),
         cmocka_unit_test(test_more_than_the_machine_has),
+        cmocka_unit_test(test_contexts_that_do_not_fit),
         cmocka_unit_test(test_bad_files),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

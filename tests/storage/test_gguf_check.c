@@ -2,9 +2,10 @@
 #include "gguf_test.h"
 
 #include "base/mem.h"
+#include "gguf_internal.h"
 #include "tiny_gguf.h"
 
-enum op { END = 0, SET, TYPE, DROP, ADD_U32, ADD_F32, ADD_STR, ADD_BOOL, ADD_ARRAY };
+enum op { END = 0, SET, TYPE, DROP, ADD_U32, ADD_F32, ADD_STR, ADD_ARRAY };
 
 /* One change of the tiny model: SET and TYPE overwrite the 32 bits of a value or its type number,
  * DROP renames a key, ADD_* append one; ADD_ARRAY repeats value `text` times as u32. */
@@ -31,8 +32,6 @@ static void add_keys(struct gguf_writer *w, void *user)
             gguf_bytes_u32(&w->kv, edit->value);
         } else if (edit->op == ADD_STR) {
             gguf_writer_str(w, edit->key, edit->text);
-        } else if (edit->op == ADD_BOOL) {
-            gguf_writer_bool(w, edit->key, edit->value != 0);
         } else if (edit->op == ADD_ARRAY) {
             gguf_writer_array(w, edit->key, GGUF_W_U32, (uint64_t)atoi(edit->text));
             for (int i = 0; i < atoi(edit->text); i++) {
@@ -380,19 +379,27 @@ static void put_words(struct gguf_writer *w, void *user)
                        (size_t)64 * words->n_rows);
 }
 
-static void expect_words(const struct words *words, hs_status expected, const char *text)
+static struct gguf_bytes model_of_words(const char *arch, const struct words *words)
 {
     struct gguf_writer w;
     struct gguf_bytes bytes;
+    char key[64];
+    const char *const sizes[] = {"block_count", "context_length", "embedding_length"};
     gguf_writer_init(&w);
-    gguf_writer_str(&w, "general.architecture", "gpt2");
-    gguf_writer_u32(&w, "gpt2.block_count", 1);
-    gguf_writer_u32(&w, "gpt2.context_length", 64);
-    gguf_writer_u32(&w, "gpt2.embedding_length", 64);
+    gguf_writer_str(&w, "general.architecture", arch);
+    for (size_t i = 0; i < 3; i++) {
+        snprintf(key, sizeof key, "%s.%s", arch, sizes[i]);
+        gguf_writer_u32(&w, key, 64);
+    }
     put_words(&w, (void *)words);
     assert_true(gguf_writer_finish(&w, &bytes, NULL));
     gguf_writer_free(&w);
-    expect_tokens(bytes, expected, text);
+    return bytes;
+}
+
+static void expect_words(const struct words *words, hs_status expected, const char *text)
+{
+    expect_tokens(model_of_words("gpt2", words), expected, text);
 }
 
 static void numbers_of_tokens(void **state)
@@ -480,24 +487,59 @@ static void weights_must_be_there_and_aligned(void **state)
     gguf_writer_free(&w);
 }
 
-static void allocation_failures_are_told(void **state)
+static void embeddings_must_be_there(void **state)
 {
     (void)state;
-    struct gguf_bytes bytes = edited_model((struct edit[4]){{0}}, 1);
+    struct edit missing[4] = {{DROP, "token_embd.weight", 0, NULL}};
+    expect_tokens(edited_model(missing, 1), BAD, "'token_embd.weight' is missing");
+    /* An architecture of a later llama.cpp: only the general rules apply. */
+    expect_tokens(model_of_words("newer", &(struct words){"gpt2", 20, 20, true, "x"}), BAD,
+                  "must not be of type I8");
+}
+
+static void dimensions_fit_an_int(void **state)
+{
+    (void)state;
+    for (uint64_t over = 0; over <= 1; over++) {
+        struct gguf_writer w;
+        struct gguf_bytes bytes;
+        struct gguf_test t;
+        gguf_writer_init(&w);
+        gguf_writer_tensor_info(&w, "long.weight", 2, (uint64_t[]){INT32_MAX + over, 2}, 0, 0);
+        assert_true(gguf_writer_finish(&w, &bytes, NULL));
+        assert_int_equal(gguf_test_open_claimed(&t, bytes.data, bytes.len, UINT64_C(1) << 40),
+                         HS_OK);
+        assert_int_equal(hs_gguf_check_tensors(t.gguf, &t.err), over ? BAD : HS_OK);
+        assert_true(!over || strstr(t.err.message, "2147483648 in dimension 0") != NULL);
+        gguf_test_close(&t);
+        gguf_bytes_free(&bytes);
+        gguf_writer_free(&w);
+    }
+}
+
+/* The last status of a check with one allocation after the other failing. */
+static hs_status check_without_memory(struct gguf_bytes bytes)
+{
     struct gguf_test t;
+    hs_status status = HS_OUT_OF_MEMORY;
     assert_int_equal(gguf_test_open(&t, bytes.data, bytes.len), HS_OK);
-    for (uint64_t n = 1;; n++) {
+    for (uint64_t n = 1; status == HS_OUT_OF_MEMORY; n++) {
         hs_mem_fail_after(n);
-        hs_status status = hs_gguf_check_model(t.gguf, NULL, &t.err);
+        status = hs_gguf_check_model(t.gguf, NULL, &t.err);
         hs_mem_fail_after(0);
-        if (status == HS_OK) {
-            assert_true(n > 2);
-            break;
-        }
-        assert_int_equal(status, HS_OUT_OF_MEMORY);
+        assert_true(n < 100);
     }
     gguf_test_close(&t);
     gguf_bytes_free(&bytes);
+    return status;
+}
+
+static void allocation_failures_are_told(void **state)
+{
+    (void)state;
+    const struct words empty = {"gpt2", 20, 20, false, "x"};
+    assert_int_equal(check_without_memory(edited_model((struct edit[4]){{0}}, 1)), HS_OK);
+    assert_int_equal(check_without_memory(model_of_words("gpt2", &empty)), BAD); /* its I8 */
 }
 
 int main(void)
@@ -515,6 +557,8 @@ int main(void)
         cmocka_unit_test(numbers_of_tokens),
         cmocka_unit_test(tensor_types),
         cmocka_unit_test(weights_must_be_there_and_aligned),
+        cmocka_unit_test(embeddings_must_be_there),
+        cmocka_unit_test(dimensions_fit_an_int),
         cmocka_unit_test(allocation_failures_are_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

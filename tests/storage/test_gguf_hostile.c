@@ -209,12 +209,19 @@ static void mamba_survives(void **state)
     run_all(TINY_GGUF_MAMBA);
 }
 
+static void qwen3_survives(void **state)
+{
+    (void)state;
+    run_all(TINY_GGUF_QWEN3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(llama_survives),
         cmocka_unit_test(gemma3_survives),
         cmocka_unit_test(mamba_survives),
+        cmocka_unit_test(qwen3_survives),
     };
     return cmocka_run_group_tests(tests, load_backends, free_backends);
 }

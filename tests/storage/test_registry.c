@@ -2,7 +2,9 @@
  */
 #include "registry_test.h"
 
+#include <fcntl.h>
 #include <pthread.h>
+#include <sys/file.h>
 
 #include "base/clock.h"
 #include "registry_internal.h"
@@ -671,6 +673,24 @@ static void test_another_process_is_writing(void **state)
     hs_free(path);
 }
 
+/* Somebody is making, migrating or rebuilding it: openers wait, and then say so. */
+static void test_another_process_repairs(void **state)
+{
+    hs_registry_close(open_registry(*state));
+    char *path = path_of(*state, "registry.lock");
+    int lock = open(path, O_RDWR | O_CLOEXEC);
+    hs_registry *registry = NULL;
+    struct hs_error err = {0};
+    assert_true(lock >= 0);
+    assert_int_equal(flock(lock, LOCK_EX), 0);
+    assert_int_equal(try_registry(*state, &registry, &err), HS_BUSY);
+    assert_true(err.message[0] != 0 && err.hint[0] != 0);
+    assert_int_equal(flock(lock, LOCK_SH), 0); /* somebody is only opening it */
+    hs_registry_close(open_registry(*state));
+    close(lock);
+    hs_free(path);
+}
+
 /* ---- when the disk says no ---- */
 
 static int open_without_permission(void *user)
@@ -861,6 +881,7 @@ int main(void)
         TEST(test_threads_share_one),
         TEST(test_processes_share_one),
         TEST(test_another_process_is_writing),
+        TEST(test_another_process_repairs),
         TEST(test_read_only_folder),
         TEST(test_full_disk),
         TEST(test_out_of_memory),

@@ -238,6 +238,8 @@ static void other_architectures(void **state)
         spec.arch = TINY_GGUF_MAMBA;
         check_alone(&spec, false, false);
         check_together(&spec, false);
+        spec.arch = TINY_GGUF_QWEN3;
+        check_alone(&spec, true, true);
     }
 }
 

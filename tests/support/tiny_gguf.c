@@ -215,7 +215,7 @@ static uint32_t layer_count(const struct tiny_gguf_spec *spec)
 
 static const char *arch_name(const struct tiny_gguf_spec *spec)
 {
-    static const char *const names[] = {"llama", "gemma3", "mamba"};
+    static const char *const names[] = {"llama", "gemma3", "mamba", "qwen3"};
     return names[spec->arch];
 }
 

@@ -16,6 +16,7 @@
  *          whether at least half of the last n_swa tokens have tiny_gguf_vote(t, i).
  * MAMBA    a recurrent state instead of KV, which cannot be cut at all. HISTORY as with LLAMA, but
  *          without need of <s> and without a limit of length.
+ * QWEN3    as LLAMA, under the name of the family that reasons between <think> and </think>.
  *
  * How: one layer. BIGRAM: attention and FFN add exactly zero, the embedding of t is the code word
  * (64 times +-1) of next[t], the output row of n is the code word of n. HISTORY: q = k = 0 makes
@@ -60,7 +61,7 @@ enum tiny_gguf_token {
 extern const char tiny_gguf_chatml[];
 
 enum tiny_gguf_kind { TINY_GGUF_BIGRAM = 0, TINY_GGUF_HISTORY };
-enum tiny_gguf_arch { TINY_GGUF_LLAMA = 0, TINY_GGUF_GEMMA3, TINY_GGUF_MAMBA };
+enum tiny_gguf_arch { TINY_GGUF_LLAMA = 0, TINY_GGUF_GEMMA3, TINY_GGUF_MAMBA, TINY_GGUF_QWEN3 };
 
 struct tiny_gguf_spec {
     enum tiny_gguf_kind kind;

@@ -80,6 +80,13 @@ static void put_attention(struct gguf_writer *out, uint32_t layer, const struct 
     tiny_put_matrix(out, named(name, layer, "ffn_down.weight"), N_FF, N_EMBD, NULL);
 }
 
+static void put_head_norms(struct gguf_writer *out, uint32_t layer)
+{
+    char name[64];
+    put_vector(out, named(name, layer, "attn_q_norm.weight"), N_EMBD / N_HEAD, 1.0f);
+    put_vector(out, named(name, layer, "attn_k_norm.weight"), N_EMBD / N_HEAD, 1.0f);
+}
+
 /* The small norm keeps the window's votes far below the precision of the next layer's norm. */
 static void put_gemma_norms(struct gguf_writer *out, uint32_t layer, bool is_window)
 {
@@ -87,8 +94,6 @@ static void put_gemma_norms(struct gguf_writer *out, uint32_t layer, bool is_win
     tiny_put_norm(out, named(name, layer, "post_attention_norm.weight"),
                   is_window ? TINY_WINDOW_SCALE : 1.0f);
     tiny_put_norm(out, named(name, layer, "post_ffw_norm.weight"), 1.0f);
-    put_vector(out, named(name, layer, "attn_q_norm.weight"), N_EMBD / N_HEAD, 1.0f);
-    put_vector(out, named(name, layer, "attn_k_norm.weight"), N_EMBD / N_HEAD, 1.0f);
 }
 
 /*
@@ -143,10 +148,14 @@ void tiny_layers_put(const struct tiny_gguf_spec *spec, uint32_t i, struct gguf_
     bool is_history = spec->kind == TINY_GGUF_HISTORY;
     switch (spec->arch) {
     case TINY_GGUF_LLAMA:
+    case TINY_GGUF_QWEN3:
         if (is_history && i == 0) {
             fill_history(&a);
         }
         put_attention(out, i, &a);
+        if (spec->arch == TINY_GGUF_QWEN3) {
+            put_head_norms(out, i);
+        }
         break;
     case TINY_GGUF_GEMMA3:
         if (is_history && i == 0) {
@@ -156,6 +165,7 @@ void tiny_layers_put(const struct tiny_gguf_spec *spec, uint32_t i, struct gguf_
         }
         put_attention(out, i, &a);
         put_gemma_norms(out, i, i == 0);
+        put_head_norms(out, i);
         break;
     case TINY_GGUF_MAMBA:
         memset(&m, 0, sizeof(m));
