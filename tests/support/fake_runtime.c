@@ -93,7 +93,7 @@ void fake_runtime_resume(void)
 
 void fake_runtime_wait_held(void)
 {
-    for (int i = 0; i < 5000 && !atomic_load(&gate.is_held); i++) {
+    for (int i = 0; i < 50000 && !atomic_load(&gate.is_held); i++) {
         nap(200);
     }
 }
@@ -101,7 +101,7 @@ void fake_runtime_wait_held(void)
 void fake_runtime_step(int32_t n)
 {
     atomic_fetch_add(&gate.credits, n);
-    for (int i = 0; i < 5000; i++) {
+    for (int i = 0; i < 50000; i++) {
         if (atomic_load(&gate.credits) == 0 && atomic_load(&gate.is_held)) {
             return;
         }

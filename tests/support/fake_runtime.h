@@ -67,7 +67,7 @@ void fake_runtime_counters(struct fake_counters *ret_counters);
 
 /*
  * Hold decode calls: each waits for a credit. fake_runtime_step gives n credits and returns when
- * they are used up and the next call waits (or nothing is left to decode, after a second).
+ * they are used up and the next call waits (or, after ten seconds, nothing is left to decode).
  */
 void fake_runtime_pause(void);
 void fake_runtime_step(int32_t n);
