@@ -18,7 +18,7 @@
 #include "runtime_test.h"
 #include "storage/gguf.h"
 
-#define DEFAULT_ROUNDS 400
+#define DEFAULT_ROUNDS 200 /* for each architecture */
 #define CHILD_CPU_SECONDS 20
 #define CHILD_SECONDS 300 /* a busy machine may be slow, a deadlock is for ever */
 
@@ -134,19 +134,24 @@ static int run_child(void)
     return WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status);
 }
 
-static void test_one_changed_byte(void **state)
+static size_t wanted_rounds(size_t all)
 {
-    (void)state;
+    const char *wanted = getenv("HYPRSTREAM_HOSTILE_ROUNDS");
+    size_t n = wanted ? strtoul(wanted, NULL, 10) : DEFAULT_ROUNDS;
+    return n == 0 || n > all ? all : n;
+}
+
+static void change_bytes(enum tiny_gguf_arch arch)
+{
     struct tiny_gguf_spec spec;
     tiny_gguf_defaults(&spec);
+    spec.arch = arch;
     spec.chat_template = tiny_gguf_chatml;
     struct gguf_bytes bytes = {0};
     size_t header_len = 0;
     assert_true(tiny_gguf_build(&spec, &bytes, &header_len));
-    const char *wanted = getenv("HYPRSTREAM_HOSTILE_ROUNDS");
-    size_t n_rounds = wanted ? strtoul(wanted, NULL, 10) : DEFAULT_ROUNDS;
     size_t all = header_len * 8;
-    n_rounds = n_rounds == 0 || n_rounds > all ? all : n_rounds;
+    size_t n_rounds = wanted_rounds(all);
     size_t n_loaded = 0;
     size_t n_crashed = 0;
     for (size_t round = 0; round < n_rounds; round++) {
@@ -158,8 +163,8 @@ static void test_one_changed_byte(void **state)
             int crash = run_child();
             if (crash != 0) {
                 n_crashed++;
-                print_error("byte %zu, bit %zu: the process ended with %d\n", bit / 8, bit % 8,
-                            crash);
+                print_error("architecture %d, byte %zu, bit %zu: the process ended with %d\n",
+                            (int)arch, bit / 8, bit % 8, crash);
             }
         }
         bytes.data[bit / 8] ^= (uint8_t)(1u << (bit % 8));
@@ -169,10 +174,30 @@ static void test_one_changed_byte(void **state)
     gguf_bytes_free(&bytes);
 }
 
+static void test_plain_attention(void **state)
+{
+    (void)state;
+    change_bytes(TINY_GGUF_LLAMA);
+}
+
+static void test_sliding_window(void **state)
+{
+    (void)state;
+    change_bytes(TINY_GGUF_GEMMA3);
+}
+
+static void test_recurrent(void **state)
+{
+    (void)state;
+    change_bytes(TINY_GGUF_MAMBA);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_one_changed_byte),
+        cmocka_unit_test(test_plain_attention),
+        cmocka_unit_test(test_sliding_window),
+        cmocka_unit_test(test_recurrent),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
