@@ -368,17 +368,21 @@ static void a_deadline_ends_a_queued_request(void **state)
     (void)state;
     fake_runtime_reset(NULL);
     hs_engine *engine = test_engine(NULL, 4096, 1);
-    struct hs_generate_params params = test_params(2000);
-    params.stream_capacity = 65536;
+    struct hs_generate_params params = test_params(20);
+    fake_runtime_pause();
     hs_stream *running = test_complete(engine, "abc", &params);
-    params.deadline_ms = 1;
-    test_wait_for(engine, 1, 0);
+    fake_runtime_wait_held();
+    params.deadline_ms = 10;
     hs_stream *late = test_complete(engine, "late", &params);
+    test_sleep_ms(15);
+    fake_runtime_step(1);
     test_collect(late, &answer);
     assert_int_equal(answer.finish, HS_FINISH_ERROR);
     assert_int_equal(answer.error.status, HS_TIMEOUT);
+    assert_int_equal(answer.usage.completion_tokens, 0);
+    fake_runtime_resume();
     test_collect(running, &answer);
-    assert_int_equal(answer.usage.completion_tokens, 2000);
+    test_expect(&answer, "abc", 20, 4096);
     hs_engine_free(engine);
     test_check_clean();
 }
