@@ -85,7 +85,9 @@ void hs_engine_free(hs_engine *engine)
     }
     /* Requests end first, then sessions take their KV from workers that still live. */
     for (size_t i = 0; i < engine->n_models; i++) {
-        hs_worker_close(engine->models[i]->worker);
+        if (engine->models[i]->worker != NULL) {
+            hs_worker_close(engine->models[i]->worker);
+        }
     }
     hs_session_manager_free(engine->sessions);
     for (size_t i = 0; i < engine->n_models; i++) {

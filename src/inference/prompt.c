@@ -134,8 +134,13 @@ hs_status hs_prompt_check_length(const struct hs_model *model, size_t n_tokens,
     hs_error_set(err, HS_CONTEXT_FULL,
                  "the prompt has %zu tokens; the context of %zu leaves room for %zu", n_tokens,
                  n_ctx, n_ctx - 1);
-    hs_error_hint(err, "shorten the prompt, or load the model with --ctx-size %zu or more",
-                  n_tokens + n_tokens / 4 + 64);
+    int32_t n_ctx_train = model->info.n_ctx_train;
+    if (n_ctx_train > 0 && n_tokens >= (size_t)n_ctx_train) {
+        hs_error_hint(err, "shorten the prompt; the model itself takes %d tokens", n_ctx_train);
+    } else {
+        hs_error_hint(err, "shorten the prompt, or load the model with --ctx-size %zu or more",
+                      n_tokens + n_tokens / 4 + 64);
+    }
     return HS_CONTEXT_FULL;
 }
 
