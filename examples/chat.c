@@ -2,7 +2,7 @@
  * chat.c - a whole program on hyprstream's embedding API: asks a model one question and prints the
  * answer as it comes. It needs nothing but hyprstream.h:
  *
- *     cc chat.c $(pkg-config --cflags --libs hyprstream) -o chat
+ *     cc chat.c $(pkg-config --cflags --libs hyprstream) -o chat     (README.md: "From C")
  *     ./chat SmolLM2-135M-Instruct.Q4_1.gguf "Why is the sky blue?"
  */
 #include <hyprstream.h>
