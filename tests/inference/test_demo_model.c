@@ -9,9 +9,10 @@
  * logits of the two candidates must lie within epsilon. Epsilon is measured, not chosen: twice the
  * largest change of the lead of the best token over the next seven when the loop evaluates the same
  * prompts in pieces and several of them in one batch.
- * Such cases are counted and printed. They are llama.cpp's own: a plain loop that evaluates the
- * same 20 prompts in one batch parts from the one-by-one loop as often (12 of 20 either way when
- * this was written, Q4_1 on a CPU with flash attention).
+ * Such cases are llama.cpp's own: a plain loop that evaluates the same 20 prompts in one batch
+ * parts from the one-by-one loop too. How often it does is counted in the same run; side by side
+ * the engine may part as often and SLACK times more, as its batches are laid out differently again.
+ * Reuse only cuts a prompt in two, one request at a time: half as often, and SLACK.
  */
 #include "engine_test.h"
 
@@ -26,6 +27,7 @@
 #define N_OUT 24
 #define N_CTX 4096
 #define N_BESIDE 5 /* prompts in one batch when noise is measured */
+#define SLACK 4    /* as many answers may part beyond those of the plain loop in one batch */
 
 static const char *const questions[N_PROMPTS] = {
     "Hello",
@@ -66,6 +68,7 @@ static struct llama_context *context;
 static int32_t n_vocab;
 static struct reference references[N_PROMPTS];
 static float epsilon;
+static int n_plain_ties; /* answers of the plain loop that part when it takes all at once */
 static struct hs_error err;
 
 /* ---- the plain loop ---- */
@@ -148,6 +151,17 @@ static void measure_in_pieces(const struct reference *reference, size_t piece)
     widen_epsilon(reference, llama_get_logits_ith(context, -1));
 }
 
+static void batch_add(struct llama_batch *batch, int32_t token, size_t pos, int32_t seq,
+                      bool is_last)
+{
+    int32_t k = batch->n_tokens++;
+    batch->token[k] = token;
+    batch->pos[k] = (int32_t)pos;
+    batch->n_seq_id[k] = 1;
+    batch->seq_id[k][0] = seq;
+    batch->logits[k] = is_last;
+}
+
 /* Prompts first, first + stride ... in one batch, a sequence each. */
 static void measure_side_by_side(int first, int stride)
 {
@@ -157,14 +171,9 @@ static void measure_side_by_side(int first, int stride)
     for (int s = 0; s < N_BESIDE; s++) {
         const struct reference *reference = &references[(first + s * stride) % N_PROMPTS];
         for (size_t i = 0; i < reference->n_prompt; i++) {
-            int32_t k = batch.n_tokens++;
-            batch.token[k] = reference->prompt[i];
-            batch.pos[k] = (int32_t)i;
-            batch.n_seq_id[k] = 1;
-            batch.seq_id[k][0] = s;
-            batch.logits[k] = i == reference->n_prompt - 1;
-            last[s] = k;
+            batch_add(&batch, reference->prompt[i], i, s, i == reference->n_prompt - 1);
         }
+        last[s] = batch.n_tokens - 1;
     }
     assert_int_equal(llama_decode(context, batch), 0);
     for (int s = 0; s < N_BESIDE; s++) {
@@ -172,6 +181,41 @@ static void measure_side_by_side(int first, int stride)
                       llama_get_logits_ith(context, last[s]));
     }
     llama_batch_free(batch);
+}
+
+/* All prompts at once, greedily, as long as each keeps to its own answer. */
+static int count_plain_ties(void)
+{
+    int n_ties = 0;
+    int32_t place[N_PROMPTS]; /* in the batch, of the logits wanted; -1: done */
+    llama_memory_clear(llama_get_memory(context), true);
+    struct llama_batch batch = llama_batch_init(N_CTX, 0, 1);
+    for (int s = 0; s < N_PROMPTS; s++) {
+        for (size_t i = 0; i < references[s].n_prompt; i++) {
+            batch_add(&batch, references[s].prompt[i], i, s, i == references[s].n_prompt - 1);
+        }
+        place[s] = batch.n_tokens - 1;
+    }
+    for (size_t k = 0; batch.n_tokens > 0; k++) {
+        assert_int_equal(llama_decode(context, batch), 0);
+        batch.n_tokens = 0;
+        for (int s = 0; s < N_PROMPTS; s++) {
+            const struct reference *reference = &references[s];
+            if (place[s] < 0) {
+                continue;
+            }
+            int32_t token = best_but(llama_get_logits_ith(context, place[s]), NULL, 0);
+            bool is_tie = token != reference->out[k];
+            n_ties += is_tie;
+            place[s] = -1;
+            if (!is_tie && k + 1 < reference->n_out) {
+                place[s] = batch.n_tokens;
+                batch_add(&batch, token, reference->n_prompt + k, s, true);
+            }
+        }
+    }
+    llama_batch_free(batch);
+    return n_ties;
 }
 
 static void make_prompt(struct reference *reference, const char *question)
@@ -212,7 +256,7 @@ static int setup(void **state)
     context_params.n_ctx = N_CTX;
     context_params.n_batch = 2048;
     context_params.n_ubatch = 512;
-    context_params.n_seq_max = N_BESIDE;
+    context_params.n_seq_max = N_PROMPTS;
     context_params.kv_unified = true;
     context_params.n_threads = 1;
     context_params.n_threads_batch = 1;
@@ -229,9 +273,10 @@ static int setup(void **state)
     for (int i = 0; i < N_PROMPTS; i += N_BESIDE) {
         measure_side_by_side(i, 1);
         measure_side_by_side(i / N_BESIDE, N_PROMPTS / N_BESIDE);
-        measure_side_by_side(i, N_PROMPTS - 1);
     }
-    print_message("epsilon measured: %g\n", (double)epsilon);
+    n_plain_ties = count_plain_ties();
+    print_message("epsilon measured: %g; the plain loop parts %d times of %d\n", (double)epsilon,
+                  n_plain_ties, N_PROMPTS);
     return 0;
 }
 
@@ -276,7 +321,7 @@ static void read_result(hs_stream *stream, struct result *result)
     struct hs_event event;
     size_t len = 0;
     for (;;) {
-        assert_int_equal(hs_stream_next(stream, 60000, &event, &err), HS_OK);
+        assert_int_equal(hs_stream_next(stream, 300000, &event, &err), HS_OK);
         if (event.type == HS_EVENT_DONE) {
             break;
         }
@@ -344,6 +389,7 @@ static void reuse_changes_nothing_but_near_ties(void **state)
     }
     print_message("with reuse: %d of %d part at a near-tie\n", n_ties, N_PROMPTS);
     assert_int_equal(n_cached, N_PROMPTS - 1);
+    assert_in_range(n_ties, 0, n_plain_ties / 2 + SLACK);
 }
 
 static void side_by_side_changes_nothing_but_near_ties(void **state)
@@ -361,6 +407,7 @@ static void side_by_side_changes_nothing_but_near_ties(void **state)
         n_ties += !compare(&references[i], &result, i);
     }
     print_message("side by side: %d of %d part at a near-tie\n", n_ties, N_PROMPTS);
+    assert_in_range(n_ties, 0, n_plain_ties + SLACK);
 }
 
 int main(void)
