@@ -24,6 +24,7 @@
 #include "base/mem.h"
 #include "llama_cxx.h"
 #include "llama_internal.h"
+#include "template_scan.h"
 
 #define CACHE_SIZE 4
 #define TEMPLATE_MAX ((size_t)1 << 20)
@@ -95,8 +96,11 @@ static hs_status parse(const hs_rt_model *model, const char *source, struct cach
         return hs_error_nomem(err, "chat template");
     }
     hs_cxx_template *parsed = NULL;
-    status = hs_cxx_template_new(source, bos.data ? bos.data : "", eos.data ? eos.data : "",
-                                 &parsed, err);
+    status = hs_template_scan(source, err);
+    if (status == HS_OK) {
+        status = hs_cxx_template_new(source, bos.data ? bos.data : "", eos.data ? eos.data : "",
+                                     &parsed, err);
+    }
     if (status != HS_OK) {
         hs_free(copy);
         return status;

@@ -4,6 +4,7 @@
  * throw.
  *
  * Nothing but translation happens behind it; every C++ exception becomes a status with its text.
+ * The exception is what a template may cost: it can be counted only where C++ allocates.
  *
  * Threads: hs_cxx_init once before the others; a template by one thread at a time; the rest any.
  */
@@ -32,12 +33,14 @@ bool hs_cxx_has_templates(void);
 
 /*
  * Parse a Jinja template.
- * Errors: HS_INVALID_ARGUMENT with the parser's complaint, HS_NOT_SUPPORTED without llama-common.
+ * Errors: HS_INVALID_ARGUMENT with the parser's complaint, HS_LIMIT (steps, memory, stack; the
+ * caller has bounded the nesting, hs_template_scan), HS_NOT_SUPPORTED without llama-common.
  */
 HS_CHECKED hs_status hs_cxx_template_new(const char *source, const char *bos, const char *eos,
                                          hs_cxx_template **ret_template, struct hs_error *err);
 void hs_cxx_template_free(hs_cxx_template *tmpl);
-/* Render, appending to `text`. Errors: HS_INVALID_ARGUMENT with the template's own complaint. */
+/* Render, appending to `text`. Errors: HS_INVALID_ARGUMENT with the template's own complaint,
+ * HS_LIMIT as above. */
 HS_CHECKED hs_status hs_cxx_template_apply(const hs_cxx_template *tmpl,
                                            const struct hs_rt_template_params *params,
                                            struct hs_buf *text,

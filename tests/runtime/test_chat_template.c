@@ -267,8 +267,6 @@ static void test_plain_template(void **state)
     text = render(model, &params, &reasoning);
     assert_string_equal(text.data, "");
     hs_buf_free(&text);
-    /* What the stop string promises: it begins the next turn. */
-    assert_string_equal(HS_RT_PLAIN_STOP, "\nUser:");
     struct hs_error err = {0};
     struct hs_message odd = {"narrator", "x", NULL};
     params.messages = &odd;
@@ -277,6 +275,33 @@ static void test_plain_template(void **state)
     EXPECT(HS_INVALID_ARGUMENT, rt->render(model, &params, &none, &reasoning, &err));
     assert_non_null(strstr(err.message, "narrator"));
     assert_int_equal(none.len, 0);
+}
+
+/* HS_RT_PLAIN_STOP is what follows an answer: a model that goes on with the pattern of the prompt
+ * writes it before it speaks for the user, and before nothing else. */
+static void test_plain_stop_begins_the_next_turn(void **state)
+{
+    (void)state;
+    const struct hs_message messages[] = {{"system", "Be brief.", NULL},
+                                          {"user", "2 + 2?", NULL},
+                                          {"assistant", "4", NULL},
+                                          {"user", "And 3 + 3?", NULL}};
+    struct hs_rt_template_params params = {
+        .messages = messages, .n_messages = 2, .add_generation_prompt = true};
+    struct hs_rt_reasoning reasoning;
+    struct hs_buf asked = render(model, &params, &reasoning);
+    params.n_messages = 4;
+    struct hs_buf whole = render(model, &params, &reasoning);
+    assert_null(strstr(asked.data, HS_RT_PLAIN_STOP));
+    assert_memory_equal(whole.data, asked.data, asked.len);
+    const char *rest = whole.data + asked.len;
+    const char *stop = strstr(rest, HS_RT_PLAIN_STOP);
+    assert_non_null(stop);
+    assert_int_equal(stop - rest, strlen(" 4"));
+    assert_memory_equal(rest, " 4", 2);
+    assert_null(strstr(stop + 1, HS_RT_PLAIN_STOP));
+    hs_buf_free(&asked);
+    hs_buf_free(&whole);
 }
 
 static void test_complaints(void **state)
@@ -410,6 +435,7 @@ int main(void)
         cmocka_unit_test(test_reasoning_tags_of_known_models),
         cmocka_unit_test(test_the_models_own_template),
         cmocka_unit_test(test_plain_template),
+        cmocka_unit_test(test_plain_stop_begins_the_next_turn),
         cmocka_unit_test(test_complaints),
         cmocka_unit_test(test_more_templates_than_are_kept),
         cmocka_unit_test(test_threads),

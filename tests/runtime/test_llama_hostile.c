@@ -3,7 +3,8 @@
  * refuses, computes or refuses.
  *
  * Each round changes one byte of a tiny model's header. What hs_gguf_open and hs_gguf_check_model
- * accept is loaded, and run for a few tokens, in a child process that must end by itself.
+ * accept is loaded, and run for a few tokens, in a child process that must end by itself. So are
+ * chat templates that nest without end or never finish.
  * HYPRSTREAM_HOSTILE_ROUNDS raises the number of rounds (0: every byte, all eight bits).
  */
 #include <errno.h>
@@ -60,7 +61,7 @@ static bool reader_accepts(const struct gguf_bytes *bytes)
 }
 
 /* Use the model as the engine does; every refusal is fine. */
-static void use_model(void)
+static int use_model(void)
 {
     struct hs_error err = {0};
     struct hs_model_params params = model_params();
@@ -81,7 +82,7 @@ static void use_model(void)
     if (rt->estimate(path, &params, &context_p, &memory, &n_ctx_train, &n_gpu_layers, &err) !=
             HS_OK ||
         rt->model_load(path, &params, &model, &err) != HS_OK) {
-        return;
+        return 0;
     }
     if (rt->render(model, &render, &text, &reasoning, &err) == HS_OK &&
         rt->tokenize(model, text.data, text.len, true, true, &tokens, &err) == HS_OK &&
@@ -109,10 +110,32 @@ static void use_model(void)
     rt->sampler_free(sampler);
     rt->context_free(context);
     rt->model_free(model);
+    return 0;
 }
 
-/* 0, or the signal that ended the child. */
-static int run_child(void)
+/* Render twice with the file's template; the status. */
+static int render_model(void)
+{
+    struct hs_error err = {0};
+    struct hs_model_params params = model_params();
+    hs_rt_model *model = NULL;
+    OK(rt->model_load(path, &params, &model, &err));
+    struct hs_message messages[] = {{"user", "Hello", NULL}, {"assistant", "Hi", NULL}};
+    struct hs_rt_template_params render = {.messages = messages, .n_messages = 2};
+    struct hs_rt_reasoning reasoning;
+    HS_CLEANUP(hs_buf_free) struct hs_buf text = HS_BUF_INIT(1 << 20);
+    hs_status first = rt->render(model, &render, &text, &reasoning, &err);
+    hs_status second = rt->render(model, &render, &text, &reasoning, &err);
+    /* The next one is none the worse for it. */
+    render.chat_template = "{{ messages[0].content }}";
+    OK(rt->render(model, &render, &text, &reasoning, &err));
+    assert_non_null(strstr(text.data, "Hello"));
+    rt->model_free(model);
+    return first == second ? (int)first : HS_INTERNAL;
+}
+
+/* 0 or what `use` said, or the signal that ended the child. */
+static int run_child(int (*use)(void))
 {
     fflush(NULL);
     pid_t child = fork();
@@ -126,8 +149,7 @@ static int run_child(void)
         setrlimit(RLIMIT_CPU, &(struct rlimit){CHILD_CPU_SECONDS, CHILD_CPU_SECONDS});
         setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
         alarm(CHILD_SECONDS);
-        use_model();
-        _exit(0);
+        _exit(use());
     }
     int status = 0;
     while (waitpid(child, &status, 0) < 0) {
@@ -162,7 +184,7 @@ static void change_bytes(enum tiny_gguf_arch arch)
         bytes.data[bit / 8] ^= (uint8_t)(1u << (bit % 8));
         if (reader_accepts(&bytes)) {
             n_loaded++;
-            int crash = run_child();
+            int crash = run_child(use_model);
             if (crash != 0) {
                 n_crashed++;
                 print_error("architecture %d, byte %zu, bit %zu: the process ended with %d\n",
@@ -183,7 +205,7 @@ static bool try_number(struct gguf_bytes *bytes, size_t offset, const void *valu
     memcpy(kept, bytes->data + offset, size);
     memcpy(bytes->data + offset, value, size);
     bool is_accepted = reader_accepts(bytes);
-    int crash = is_accepted ? run_child() : 0;
+    int crash = is_accepted ? run_child(use_model) : 0;
     n_let_through += is_accepted;
     memcpy(bytes->data + offset, kept, size);
     return crash == 0;
@@ -249,6 +271,116 @@ static void test_extreme_numbers(void **state)
     assert_true(n_let_through > 50);
 }
 
+/* head, n times unit, then n times the end of it. */
+static char *nested(const char *head, const char *unit, size_t n, const char *end)
+{
+    size_t size = strlen(head) + n * (strlen(unit) + strlen(end)) + 1;
+    char *source = malloc(size);
+    assert_non_null(source);
+    char *at = stpcpy(source, head);
+    for (size_t i = 0; i < n; i++) {
+        at = stpcpy(at, unit);
+    }
+    for (size_t i = 0; i < n; i++) {
+        at = stpcpy(at, end);
+    }
+    return source;
+}
+
+static void expect_from_template(const char *source, hs_status wanted)
+{
+    struct tiny_gguf_spec spec;
+    tiny_gguf_defaults(&spec);
+    spec.chat_template = source;
+    assert_true(tiny_gguf_write(&spec, path));
+    int got = run_child(render_model);
+    if (got != (int)wanted) {
+        fail_msg("%d instead of %d with the template '%.70s'", got, (int)wanted, source);
+    }
+}
+
+/* Nesting that would overflow the stack of a recursive parser, interpreter or destructor. */
+static void test_nested_templates(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *head, *unit, *end;
+    } rows[] = {
+        {"{{ ", "(", ")"},
+        {"{{ ", "[", "]"},
+        {"{{ x", "[x", "]"},
+        {"{{ ", "{'a':", "}"},
+        {"{{ ", "- ", ""},
+        {"{{ x is ", "not ", ""},
+        {"{{ ", "not ", ""},
+        {"{{ f", "()", ""},
+        {"{{ 1", "+1", ""},
+        {"{{ x", ".x", ""},
+        {"{{ x", "|trim", ""},
+        {"{{ ", "x if x else ", ""},
+        {"", "{% if x %}", "{% endif %}"},
+        {"{% if x %}", "{% elif x %}", ""},
+        {"", "{% for x in messages %}", "{% endfor %}"},
+        {"", "{% macro x() %}", "{% endmacro %}"},
+        {"", "{% set x %}", "{% endset %}"},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        char *source = nested(rows[i].head, rows[i].unit, 20000, rows[i].end);
+        expect_from_template(source, HS_LIMIT);
+        free(source);
+    }
+}
+
+/* What the scan lets through at its limits neither the parser nor the interpreter dies of. */
+static void test_nested_templates_at_the_limit(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *head, *unit, *middle, *end;
+        size_t n;
+    } rows[] = {
+        {"{{ ", "(", "1", ")", 200},
+        {"{{ ", "[", "1", "]", 200},
+        {"{{ 1", "+1", "", "", 990},
+        {"{{ ", "not ", "x", "", 1990},
+        {"", "{% if true %}", "x", "{% endif %}", 200},
+        {"", "{% set x %}", "x", "{% endset %}", 200},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        char *half = nested(rows[i].head, rows[i].unit, rows[i].n, "");
+        char *other = nested(rows[i].middle, rows[i].end, rows[i].n, "");
+        char *head = malloc(strlen(half) + strlen(other) + 8);
+        assert_non_null(head);
+        stpcpy(stpcpy(stpcpy(head, half), other), half[1] == '{' ? " }}" : "");
+        expect_from_template(head, HS_OK);
+        free(half);
+        free(other);
+        free(head);
+    }
+}
+
+/* Programs that would run, grow or call themselves for ever. */
+static void test_endless_templates(void **state)
+{
+    (void)state;
+    static const char *const sources[] = {
+        "{% for i in range(100000000) %}{% endfor %}",
+        "{% set n = 100000000 %}{% for i in range(n) %}x{% endfor %}",
+        "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}",
+        "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}",
+        "{% macro f(x) %}{{ g(x) }}{% endmacro %}{% macro g(x) %}{{ f(x) }}{% endmacro %}{{ g(1) "
+        "}}",
+        "{% macro f(n) %}{% for i in range(9) %}{{ f(n) if n > 0 }}{% endfor %}{% endmacro %}"
+        "{{ f(9) }}",
+        "{% set ns = namespace(s='x') %}{% for i in range(60) %}{% set ns.s = ns.s + ns.s %}"
+        "{% endfor %}",
+        "{{ 'xxxxxxxxxxxxxxxx' * 1000000000 }}",
+    };
+    for (size_t i = 0; i < sizeof(sources) / sizeof(sources[0]); i++) {
+        expect_from_template(sources[i], HS_LIMIT);
+    }
+}
+
 static void test_plain_attention(void **state)
 {
     (void)state;
@@ -270,6 +402,9 @@ static void test_recurrent(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_nested_templates),
+        cmocka_unit_test(test_nested_templates_at_the_limit),
+        cmocka_unit_test(test_endless_templates),
         cmocka_unit_test(test_extreme_numbers),
         cmocka_unit_test(test_plain_attention),
         cmocka_unit_test(test_sliding_window),

@@ -129,7 +129,8 @@ struct hs_runtime {
 
     /*
      * Render messages to prompt text (to be tokenized with parse_special, without add_special).
-     * Errors: HS_INVALID_ARGUMENT with the template's own complaint.
+     * Errors: HS_INVALID_ARGUMENT with the template's own complaint, HS_LIMIT for a template that
+     * nests too deeply or takes too many steps.
      */
     hs_status (*render)(const hs_rt_model *model, const struct hs_rt_template_params *params,
                         struct hs_buf *text, struct hs_rt_reasoning *ret_reasoning,
@@ -160,11 +161,12 @@ struct hs_runtime {
     bool (*kv_remove)(hs_rt_context *context, int32_t seq, int32_t p0, int32_t p1);
     void (*kv_copy)(hs_rt_context *context, int32_t seq_from, int32_t seq_to, int32_t p0,
                     int32_t p1);
-    /* Move positions [p0, p1) by delta. false when the memory cannot shift. */
+    /* Move positions [p0, p1) by delta. false when the memory cannot shift. The engine drops old
+     * turns and evaluates again instead; kept for callers that give up exactness for speed. */
     bool (*kv_shift)(hs_rt_context *context, int32_t seq, int32_t p0, int32_t p1, int32_t delta);
     int32_t (*kv_pos_min)(const hs_rt_context *context, int32_t seq); /* -1: empty */
     int32_t (*kv_pos_max)(const hs_rt_context *context, int32_t seq); /* -1: empty */
-    void (*kv_clear)(hs_rt_context *context);
+    void (*kv_clear)(hs_rt_context *context);                         /* all sequences */
 
     /* State of one sequence as bytes. flags: HS_RT_STATE_*. */
     size_t (*state_size)(hs_rt_context *context, int32_t seq, uint32_t flags);
