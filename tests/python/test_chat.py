@@ -196,8 +196,9 @@ def test_ctrl_c_gives_the_text_so_far(hs, demo):
     assert err == b""
 
 
-def test_ctrl_c_with_json(hs, demo):
-    process = hs.start("chat", "-m", demo, "--json", "--stream", "Tell me a very long story")
+def test_ctrl_c_with_json(hs, cycle):
+    # it writes on and on and waits for us: the pipe is full long before the context is
+    process = hs.start("chat", "-m", cycle, "--json", "--stream", "--overflow", "shift", "Hi")
     first = process.stdout.readline()
     interrupt(process)
     out, _ = process.communicate(timeout=TIMEOUT)
@@ -206,8 +207,8 @@ def test_ctrl_c_with_json(hs, demo):
     assert json.loads(out.splitlines()[-1])["finish_reason"] == "cancelled"
 
 
-def test_sigterm(hs, demo):
-    process = hs.start("chat", "-m", demo, "Tell me a very long story about a fox")
+def test_sigterm(hs, cycle):
+    process = hs.start("chat", "-m", cycle, "--overflow", "shift", "Hi")
     wait_for_bytes(process)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=TIMEOUT)
@@ -272,6 +273,8 @@ def test_broken_file(hs, say, tmp_path, how):
     commands = [("chat", "-m", path, "Hi"), ("model", "add", path)]
     if how == "architecture":  # which ones there are only llama.cpp knows
         commands.pop()
+        added = hs.ok("model", "add", path)
+        assert "'llamx' is not in the table" in added.err
     for command in commands:
         result = hs.run(*command)
         assert result.code == BROKEN.get(how, result.code), result.err
@@ -416,6 +419,21 @@ def test_a_session_knows_its_model(hs, say, cycle):
     hs.ok("chat", "-m", say, "--session", "work", "Hi")
     hs.ok("chat", "-m", "b", "-n", 1, "Hi")  # used later than the session's
     assert hs.ok("chat", "--session", "work", "again").out == ANSWER + "\n"
+
+
+def test_a_session_resumes_its_settings(hs, say):
+    def ask(*args):
+        answer = hs.ok("chat", "--session", "work", "--json", *args, "Hi").json
+        saved = json.loads((hs.home / "sessions" / "work" / "session.json").read_text())
+        params = saved["params"]
+        assert answer["usage"]["seed"] == params["seed"]
+        return params["seed"], round(params["temp"], 6), saved["overflow"]
+
+    given = ("--temp", 0.1, "--seed", 5, "--overflow", "shift")
+    assert ask("-m", say, *given) == (5, 0.1, "shift")
+    assert ask() == (5, 0.1, "shift")
+    assert ask("--temp", 0.5) == (5, 0.5, "shift")  # what is given now wins
+    assert ask("--overflow", "stop") == (5, 0.5, "stop")
 
 
 def test_system_message_in_a_session(hs, say):
