@@ -256,7 +256,7 @@ static bool is_body_hopeless(const hs_http_request *request)
 {
     const char *length = hs_http_request_header(request, "Content-Length");
     size_t most = request->server->config.limits.body_bytes + DRAIN_EXTRA;
-    return hs_http_request_header(request, "Expect") != NULL ||
+    return request->is_close || hs_http_request_header(request, "Expect") != NULL ||
            (length != NULL && strtoull(length, NULL, 10) > most);
 }
 

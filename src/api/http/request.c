@@ -222,8 +222,8 @@ void hs_http_request_work(hs_http_request *request)
     }
     pthread_mutex_lock(&request->lock);
     bool is_over = request->is_released;
-    request->work = HS_HTTP_AT_REST;
-    if (!is_over) {
+    if (!is_over) { /* else it stays at work, so that a late wake does not queue it again */
+        request->work = HS_HTTP_AT_REST;
         hs_http_request_poke(request);
     }
     pthread_mutex_unlock(&request->lock);
