@@ -11,7 +11,7 @@ FUZZ_SECONDS ?= 60
 CMAKE_ARGS ?=
 TEST_ARGS ?=
 
-HANDED_ON := $(sort $(filter GGML_% HS_CPU_VARIANTS LLAMA_DIR,$(.VARIABLES)))
+HANDED_ON := $(sort $(filter GGML_% HS_CPU_VARIANTS HS_DEPS_DIR LLAMA_DIR,$(.VARIABLES)))
 OPTIONS = $(foreach v,$(HANDED_ON),'-D$(v)=$($(v))') $(CMAKE_ARGS)
 # With an installed llama.cpp there is no source to fetch.
 BOOTSTRAP = $(if $(findstring LLAMA_DIR=,$(CMAKE_ARGS)),LLAMA_DIR=given) scripts/bootstrap
@@ -87,8 +87,8 @@ bench: ## ratios to llama.cpp's own programs, side by side
 	@scripts/bench-tools build
 	@bench/run build
 
-references: ## run the reference implementations (heavy) and write their fixtures
-	@$(BOOTSTRAP) build model
+references: ## run the reference implementations and write their fixtures, tests/data
+	@$(BOOTSTRAP) build model references
 	@scripts/references
 
 install: ## install what `make build` made to PREFIX (/usr/local)

@@ -1,7 +1,7 @@
 /*
  * bench_engine.c - measures the engine through include/hyprstream.h alone, counting tokens as
  * llama-bench does: `prefill` is one prompt of N tokens, `decode` is N calls for one token each
- * that begin with an empty context, `concurrent` is the same for K sequences at once.
+ * that begin with an empty context, `concurrent` is N/4 such calls for K sequences at once.
  *
  * Unlike llama-bench, the figures include sampling (greedy), text and the way through the stream.
  * Prints one JSON object; bench/run starts it and compares.
@@ -135,14 +135,14 @@ static bool run_once(struct bench *bench, int32_t n_sequences, int32_t n_prompt,
     return is_ok;
 }
 
-/* One warm-up, then n_repeat times; prints "name": [tokens per second...]. */
-static bool measure(struct bench *bench, const char *name, int32_t n_sequences, int32_t n_prompt,
-                    int32_t n_gen)
+/* A warm-up unless it is warm, then n_repeat times; prints "name": [tokens per second...]. */
+static bool measure(struct bench *bench, const char *name, bool is_warm, int32_t n_sequences,
+                    int32_t n_prompt, int32_t n_gen)
 {
     double seconds = 0;
     /* A prompt of one token and n_gen generated ones are n_gen calls of one token. */
     double n_tokens = (double)n_sequences * (n_prompt == 1 ? n_gen : n_prompt);
-    if (!run_once(bench, n_sequences, n_prompt, n_gen, &seconds)) {
+    if (!is_warm && !run_once(bench, n_sequences, n_prompt, n_gen, &seconds)) {
         return false;
     }
     printf(",\n \"%s\": [", name);
@@ -164,10 +164,10 @@ static bool run(struct bench *bench)
     }
     printf("{\"threads\": %d,\n \"n_ctx\": %d,\n \"load_ms\": %.3f", bench->info.n_threads,
            bench->info.n_ctx, load_s * 1e3);
-    if (!measure(bench, "prefill", 1, bench->n_prompt, 1) ||
-        !measure(bench, "decode", 1, 1, bench->n_gen) ||
+    if (!measure(bench, "prefill", false, 1, bench->n_prompt, 1) ||
+        !measure(bench, "decode", false, 1, 1, bench->n_gen) ||
         (bench->n_sequences > 1 &&
-         !measure(bench, "concurrent", bench->n_sequences, 1, bench->n_gen))) {
+         !measure(bench, "concurrent", true, bench->n_sequences, 1, (bench->n_gen + 3) / 4))) {
         return false;
     }
     struct rusage usage;

@@ -384,13 +384,19 @@ static hs_status complete(const char *line, size_t len, size_t *ret_start, struc
 
 static hs_status run_command(struct loop *loop, const char *line, struct hs_error *err)
 {
-    size_t name_len = strcspn(line + 1, " \t\n");
-    const char *rest = line + 1 + name_len;
-    rest += strspn(rest, " \t\n");
-    HS_CLEANUP(hs_freep) char *name = hs_strndup(line + 1, name_len);
+    static const char blanks[] = " \t\n";
+    size_t len = strlen(line);
+    while (strchr(blanks, line[len - 1])) {
+        len--; /* completion leaves a blank behind a word */
+    }
+    HS_CLEANUP(hs_freep) char *name = hs_strndup(line + 1, len - 1);
     if (!name) {
         return hs_error_nomem(err, "command");
     }
+    char *rest = name + strcspn(name, blanks);
+    char *words = rest + strspn(rest, blanks);
+    *rest = '\0';
+    rest = words;
     struct hs_nearest nearest = {.name = name};
     for (size_t i = 0; i < N_CHAT_COMMANDS; i++) {
         if (strcmp(chat_commands[i].name, name) == 0) {

@@ -66,7 +66,8 @@ static int append_bytes(const char *text, size_t len, void *user)
 
 hs_status hs_json_dump(const json_t *json, bool compact, struct hs_buf *text)
 {
-    size_t flags = JSON_ENCODE_ANY | (compact ? (size_t)JSON_COMPACT : (size_t)JSON_INDENT(2));
+    size_t flags = JSON_ENCODE_ANY | JSON_REAL_PRECISION(6) |
+                   (compact ? (size_t)JSON_COMPACT : (size_t)JSON_INDENT(2));
     if (!json || json_dump_callback(json, append_bytes, text, flags) != 0) {
         return HS_OUT_OF_MEMORY;
     }

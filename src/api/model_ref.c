@@ -107,6 +107,9 @@ hs_status hs_model_resolve(const struct hs_paths *paths, const char *ref, hs_reg
 {
     if (strchr(ref, '/')) {
         HS_CLEANUP(hs_freep) char *path = expand_home(ref);
+        for (size_t len = path ? strlen(path) : 0; len > 1 && path[len - 1] == '/'; len--) {
+            path[len - 1] = '\0'; /* whoever opens it says that it is a folder */
+        }
         return path ? choice_set(path, NULL, ret_choice, err) : hs_error_nomem(err, "model path");
     }
     hs_status status = hs_registry_need(paths, registry, err);
@@ -135,13 +138,9 @@ static hs_status no_model(struct hs_error *err)
     return status;
 }
 
-static hs_status choose_demo(const struct hs_paths *paths, hs_registry *registry,
+static hs_status choose_demo(const char *path, hs_registry *registry,
                              struct hs_model_choice *ret_choice, struct hs_error *err)
 {
-    HS_CLEANUP(hs_freep) char *path = hs_fs_join(paths->models_dir, HS_DEMO_FILE);
-    if (!path) {
-        return hs_error_nomem(err, "model path");
-    }
     if (!is_file(path)) {
         return no_model(err);
     }
@@ -157,6 +156,13 @@ static hs_status choose_demo(const struct hs_paths *paths, hs_registry *registry
     }
     hs_registry_model_free(&row);
     return status;
+}
+
+/* A new registry has found the demo model in its folder, without knowing what it is. */
+static bool is_unmarked_demo(const struct hs_registry_model *row)
+{
+    const char *slash = strrchr(row->path, '/');
+    return slash && strcmp(slash + 1, HS_DEMO_FILE) == 0 && strcmp(row->source, "found") == 0;
 }
 
 static hs_status choose_default(const struct hs_paths *paths, hs_registry *registry,
@@ -181,8 +187,10 @@ static hs_status choose_default(const struct hs_paths *paths, hs_registry *regis
              (row->used_unix_ms == best->used_unix_ms && row->added_unix_ms > best->added_unix_ms));
         best = !best || later ? row : best;
     }
-    if (!best) {
-        return choose_demo(paths, registry, ret_choice, err);
+    if (!best || (n_present == 1 && is_unmarked_demo(best))) {
+        HS_CLEANUP(hs_freep) char *path = hs_fs_join(paths->models_dir, HS_DEMO_FILE);
+        return path ? choose_demo(best ? best->path : path, registry, ret_choice, err)
+                    : hs_error_nomem(err, "model path");
     }
     status = choice_set(best->path, best->name, ret_choice, err);
     if (!status && n_present > 1) {

@@ -13,6 +13,7 @@
 static atomic_int n_interrupts;
 static atomic_int end_signal;
 static atomic_bool was_resized;
+static atomic_bool was_told_to_stop;
 static atomic_bool is_installed;
 static int wake_pipe[2] = {-1, -1};
 
@@ -21,6 +22,8 @@ static void on_signal(int number)
     int saved_errno = errno;
     if (number == SIGWINCH) {
         atomic_store(&was_resized, true);
+    } else if (number == SIGTSTP) {
+        atomic_store(&was_told_to_stop, true);
     } else if (number == SIGINT) {
         if (atomic_fetch_add(&n_interrupts, 1) + 1 >= PATIENCE) {
             signal(SIGINT, SIG_DFL);
@@ -36,6 +39,16 @@ static void on_signal(int number)
     errno = saved_errno;
 }
 
+/* A signal that is ignored stays so: nohup, and jobs of a shell without job control. */
+static void handle(int number, void (*handler)(int number))
+{
+    struct sigaction old, action = {.sa_handler = handler};
+    sigemptyset(&action.sa_mask);
+    if (sigaction(number, NULL, &old) == 0 && old.sa_handler != SIG_IGN) {
+        sigaction(number, &action, NULL);
+    }
+}
+
 void hs_interrupt_install(void)
 {
     if (atomic_exchange(&is_installed, true)) {
@@ -44,16 +57,20 @@ void hs_interrupt_install(void)
     if (pipe2(wake_pipe, O_CLOEXEC | O_NONBLOCK) != 0) {
         wake_pipe[0] = wake_pipe[1] = -1; /* waits then end by EINTR alone */
     }
-    struct sigaction action = {.sa_handler = on_signal};
-    sigemptyset(&action.sa_mask);
     const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGWINCH};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
-        struct sigaction old;
-        bool is_ignored = sigaction(numbers[i], NULL, &old) == 0 && old.sa_handler == SIG_IGN;
-        if (!is_ignored) { /* nohup, and jobs of a shell without job control */
-            sigaction(numbers[i], &action, NULL);
-        }
+        handle(numbers[i], on_signal);
     }
+}
+
+void hs_interrupt_hold_stop(bool on)
+{
+    handle(SIGTSTP, on ? on_signal : SIG_DFL);
+}
+
+bool hs_interrupt_take_stop(void)
+{
+    return atomic_exchange(&was_told_to_stop, false);
 }
 
 bool hs_interrupt_take(void)

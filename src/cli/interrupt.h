@@ -23,6 +23,10 @@ bool hs_interrupt_is_pending(void);
 int hs_interrupt_end_signal(void);
 /* Whether the terminal's size changed since the last call. */
 bool hs_interrupt_take_resize(void);
+/* While `on`, Ctrl-Z (SIGTSTP) is only remembered, so that the terminal can be given back first. */
+void hs_interrupt_hold_stop(bool on);
+/* Whether it came since the last call. */
+bool hs_interrupt_take_stop(void);
 /* For poll; hs_interrupt_drain empties it. -1: there is none. */
 int hs_interrupt_fd(void);
 void hs_interrupt_drain(void);

@@ -59,15 +59,25 @@ static void set_paste_marks(hs_line_edit *editor, bool on)
 
 /* ---- input ---- */
 
+/* Draw prompt and text again, from the beginning of the line. */
+static void redraw(hs_line_edit *editor)
+{
+    fputs(editor->is_plain ? "\r" : "\r\033[J", editor->screen);
+    fflush(editor->screen);
+    el_set(editor->el, EL_REFRESH);
+}
+
 /* Ctrl-Z: give the terminal back, stop, and take it again when the shell lets us go on. */
 static void suspend(hs_line_edit *editor)
 {
     set_paste_marks(editor, false);
     el_set(editor->el, EL_PREP_TERM, 0);
-    raise(SIGSTOP);
+    hs_interrupt_hold_stop(false);
+    raise(SIGTSTP);
+    hs_interrupt_hold_stop(true);
     el_set(editor->el, EL_PREP_TERM, 1);
     set_paste_marks(editor, true);
-    el_set(editor->el, EL_REFRESH);
+    redraw(editor);
 }
 
 /* Wait until there is input. false: a signal asks to stop. */
@@ -80,7 +90,10 @@ static bool wait_for_input(hs_line_edit *editor)
         }
         if (hs_interrupt_take_resize()) {
             el_resize(editor->el);
-            el_set(editor->el, EL_REFRESH);
+            redraw(editor);
+        }
+        if (hs_interrupt_take_stop()) {
+            suspend(editor);
         }
         struct pollfd fds[2] = {{.fd = STDIN_FILENO, .events = POLLIN},
                                 {.fd = hs_interrupt_fd(), .events = POLLIN}};
@@ -130,13 +143,6 @@ static int read_char(EditLine *el, wchar_t *ret_char)
 }
 
 /* ---- keys ---- */
-
-static unsigned char on_suspend(EditLine *el, int key)
-{
-    (void)key;
-    suspend(editor_of(el));
-    return CC_REDISPLAY;
-}
 
 static bool ends_paste(const wchar_t *text, size_t n)
 {
@@ -282,23 +288,16 @@ static void remember(hs_line_edit *editor, const char *message)
 static void bind_keys(EditLine *el)
 {
     static const char *const keys[][2] = {
-        {"\\e[200~", "hs-paste"},
-        {"\t", "hs-complete"},
-        {"^Z", "hs-suspend"},
-        {"^R", "em-inc-search-prev"},
-        {"\\e[A", "ed-prev-history"},
-        {"\\e[B", "ed-next-history"},
-        {"\\e[3~", "ed-delete-next-char"},
-        {"\\e[H", "ed-move-to-beg"},
-        {"\\e[F", "ed-move-to-end"},
-        {"\\e[1~", "ed-move-to-beg"},
-        {"\\e[4~", "ed-move-to-end"},
-        {"\\e[1;5C", "em-next-word"},
-        {"\\e[1;5D", "ed-prev-word"},
+        {"\\e[200~", "hs-paste"},     {"\t", "hs-complete"},
+
+        {"^R", "em-inc-search-prev"}, {"\\e[A", "ed-prev-history"},
+        {"\\e[B", "ed-next-history"}, {"\\e[3~", "ed-delete-next-char"},
+        {"\\e[H", "ed-move-to-beg"},  {"\\e[F", "ed-move-to-end"},
+        {"\\e[1~", "ed-move-to-beg"}, {"\\e[4~", "ed-move-to-end"},
+        {"\\e[1;5C", "em-next-word"}, {"\\e[1;5D", "ed-prev-word"},
     };
     el_set(el, EL_ADDFN, "hs-paste", "insert pasted text", on_paste);
     el_set(el, EL_ADDFN, "hs-complete", "complete a command", on_tab);
-    el_set(el, EL_ADDFN, "hs-suspend", "stop the program", on_suspend);
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         el_set(el, EL_BIND, keys[i][0], keys[i][1], NULL);
     }
@@ -333,8 +332,6 @@ static hs_status start(hs_line_edit *editor, struct hs_error *err)
     el_set(editor->el, EL_EDITOR, "emacs");
     el_set(editor->el, EL_SIGNAL, 0);
     el_set(editor->el, EL_HIST, history, editor->history);
-    /* Ctrl-Z as a key of ours: the terminal must be given back before the program stops */
-    el_set(editor->el, EL_SETTY, "-d", "susp=", NULL);
     bind_keys(editor->el);
     el_source(editor->el, NULL);
     load_history(editor);
@@ -388,9 +385,13 @@ static hs_status read_one(hs_line_edit *editor, const char *prompt, char **ret_l
     int n = 0;
     editor->prompt = prompt;
     editor->was_interrupted = false;
+    hs_interrupt_hold_stop(true);
     set_paste_marks(editor, true);
+    /* before the prompt, so that nobody answers it while the terminal still echoes by itself */
+    el_set(editor->el, EL_PREP_TERM, 1);
     const char *line = el_gets(editor->el, &n);
     set_paste_marks(editor, false);
+    hs_interrupt_hold_stop(false);
     if (editor->was_interrupted) {
         fputc('\n', editor->screen);
         fflush(editor->screen);

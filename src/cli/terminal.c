@@ -201,8 +201,8 @@ static int terminal_columns(void)
         return size.ws_col;
     }
     const char *columns = getenv("COLUMNS");
-    int n = columns ? atoi(columns) : 0;
-    return n > 0 && n < 10000 ? n : 80;
+    long n = columns ? strtol(columns, NULL, 10) : 0;
+    return n > 0 && n < 10000 ? (int)n : 80;
 }
 
 static bool wants_color(void)

@@ -217,6 +217,9 @@ bool hs_kv_park(hs_kv_cache *cache, const struct hs_kv_slot *slot)
 bool hs_kv_slot_load(hs_kv_cache *cache, struct hs_kv_slot *slot, const struct hs_kv_state *state)
 {
     size_t n = state->content.n_tokens;
+    if (n > (size_t)cache->n_cells) {
+        return false;
+    }
     while ((size_t)cache->n_free < n) {
         if (!hs_kv_cache_evict_idle(cache)) {
             return false;

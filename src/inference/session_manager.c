@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 
 /* ---- the manager ---- */
 
@@ -165,6 +166,9 @@ static hs_status replace_system(hs_session *session, const char *system, struct 
     struct hs_conversation *conversation = &session->conversation;
     bool had_system = is_system(session);
     struct hs_message message = {.role = "system", .content = system == NULL ? "" : system};
+    if (!hs_utf8_valid(message.content, strlen(message.content))) {
+        return hs_error_set(err, HS_INVALID_ARGUMENT, "the system message is not valid UTF-8");
+    }
     /* Appending first: nothing has changed when memory runs out. */
     if (system != NULL && hs_conversation_append(conversation, &message) != HS_OK) {
         return hs_error_nomem(err, "system message");

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "worker.h"
 
 /* KV up to this size is written after every turn; larger only when the session is closed. */
@@ -154,6 +155,9 @@ static hs_status begin_locked(hs_session *session, const char *prompt, struct hs
          strcmp(conversation->messages[conversation->n - 1].role, "assistant") == 0)) {
         return hs_error_set(err, HS_INVALID_ARGUMENT, "session '%s' has no question to answer",
                             session->id);
+    }
+    if (prompt != NULL && !hs_utf8_valid(prompt, strlen(prompt))) {
+        return hs_error_set(err, HS_INVALID_ARGUMENT, "the prompt is not valid UTF-8");
     }
     if (prompt != NULL) {
         hs_status status = append_message(session, "user", prompt, NULL, err);

@@ -339,7 +339,7 @@ static struct hs_request *next_admissible(hs_worker *worker)
 
 static void worker_admit(hs_worker *worker)
 {
-    if (!worker->should_admit) {
+    if (!worker->should_admit || worker->is_holding) {
         return;
     }
     worker->should_admit = false;
@@ -356,6 +356,7 @@ static void worker_admit(hs_worker *worker)
             hs_worker_end(worker, request);
         }
     }
+    hs_worker_publish(worker, 0);
 }
 
 void hs_worker_preempt(hs_worker *worker, size_t index)

@@ -44,6 +44,7 @@ struct hs_worker {
     double next_deadline_ms; /* 0: none */
     bool has_work;           /* the last step found something to compute */
     bool should_admit;       /* something changed that may let a waiting request in */
+    bool is_holding;         /* nobody is admitted: the context had less room than it seems */
     struct hs_batch batch;
     size_t *owners;          /* [n_seq_max] running requests that may compute */
     int32_t *wants, *quotas; /* beside owners */
@@ -55,6 +56,8 @@ struct hs_worker {
 
 /* One step; false: nobody could compute anything. */
 bool hs_worker_step(hs_worker *worker);
+/* Show the figures to others; n_done requests are gone. */
+void hs_worker_publish(hs_worker *worker, int32_t n_done);
 /* End requests: mark one as done, then take the marked ones away. */
 void hs_worker_mark(hs_worker *worker, struct hs_request *request, enum hs_finish finish);
 void hs_worker_reap(hs_worker *worker);

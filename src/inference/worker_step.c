@@ -27,7 +27,7 @@ static void fill_usage(struct hs_request *request)
     request->usage.decode_ms = request->first_token_at_ms > 0 ? now_ms - first : 0;
 }
 
-static void publish(hs_worker *worker, int32_t n_done)
+void hs_worker_publish(hs_worker *worker, int32_t n_done)
 {
     struct hs_model_stats *figures = &worker->figures;
     figures->n_running = (int32_t)worker->n_running;
@@ -71,7 +71,7 @@ void hs_worker_end(hs_worker *worker, struct hs_request *request)
         hs_kv_cache_release(worker->cache, request->slot, request->cache_prompt);
         request->slot = NULL;
     }
-    publish(worker, 1);
+    hs_worker_publish(worker, 1);
     if (request->on_done != NULL) {
         request->on_done(request, request->on_done_user);
     } else {
@@ -92,6 +92,7 @@ void hs_worker_reap(hs_worker *worker)
                 (worker->n_running - i - 1) * sizeof(worker->running[0]));
         worker->n_running--;
         worker->should_admit = true;
+        worker->is_holding = false;
         hs_worker_end(worker, request);
     }
 }
@@ -119,7 +120,10 @@ static int32_t collect(hs_worker *worker)
     int32_t n = 0;
     for (size_t i = 0; i < worker->n_running; i++) {
         struct hs_request *request = worker->running[i];
+        bool was_lagging = request->is_lagging;
         request->is_lagging = !hs_stream_has_room(request->stream, HS_STREAM_CAPACITY_MIN);
+        /* What it holds may now be taken by those who wait. */
+        worker->should_admit |= request->is_lagging && !was_lagging;
         if (!request->is_lagging) {
             worker->owners[n] = i;
             worker->wants[n] = next_want(worker, request);
@@ -323,6 +327,7 @@ static void find_room(hs_worker *worker)
         worker->batch_limit = batch->n_items / 2;
     } else if ((victim = hs_worker_victim(worker, oldest)) >= 0) {
         hs_worker_preempt(worker, (size_t)victim);
+        worker->is_holding = true;
     } else {
         hs_worker_mark(worker, worker->running[oldest], HS_FINISH_LENGTH);
         hs_worker_reap(worker);
@@ -369,8 +374,10 @@ bool hs_worker_step(hs_worker *worker)
     worker->turn++;
     int32_t n = collect(worker);
     if (n == 0) {
-        publish(worker, 0);
-        return false;
+        worker->should_admit |= worker->is_holding;
+        worker->is_holding = false;
+        hs_worker_publish(worker, 0);
+        return worker->should_admit && worker->waiting != NULL;
     }
     if (plan_with_room(worker, n) == 0) {
         return true;
@@ -380,6 +387,6 @@ bool hs_worker_step(hs_worker *worker)
     } else {
         hs_worker_reap(worker);
     }
-    publish(worker, 0);
+    hs_worker_publish(worker, 0);
     return true;
 }

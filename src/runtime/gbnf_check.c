@@ -15,6 +15,8 @@ struct name {
 
 struct check {
     const char *start, *p;
+    hs_gbnf_is_token_fn is_token;
+    void *user;
     struct hs_error *err;
     hs_status status; /* the first failure */
     int depth;
@@ -183,7 +185,7 @@ static bool parse_range(struct check *c, struct symbol *symbol)
     return count(c, 0, symbol->n_elements);
 }
 
-/* <text> or <[number]>; whether the vocabulary has it only llama.cpp can tell. */
+/* <text> or <[number]>. */
 static bool parse_token(struct check *c, struct symbol *symbol)
 {
     const char *at = c->p;
@@ -199,11 +201,15 @@ static bool parse_token(struct check *c, struct symbol *symbol)
         }
         c->p += n + 3;
     } else {
+        const char *text = c->p - 1;
         c->p += strcspn(c->p, ">");
         if (*c->p != '>') {
             return fail(c, at, "the token has no '>'");
         }
         c->p++;
+        if (c->is_token && !c->is_token(text, (size_t)(c->p - text), c->user)) {
+            return fail(c, at, "the vocabulary does not have this token");
+        }
     }
     symbol->is_there = true;
     symbol->n_elements = 1;
@@ -388,7 +394,9 @@ static bool is_same(const struct name *a, const struct name *b)
 
 static void check_names(struct check *c, const char *root)
 {
-    qsort(c->names, c->n_names, sizeof(*c->names), compare_names);
+    if (c->n_names > 0) {
+        qsort(c->names, c->n_names, sizeof(*c->names), compare_names);
+    }
     struct name root_name = {root, strlen(root), true};
     bool has_root = false;
     for (size_t i = 0; i < c->n_names; i++) {
@@ -405,7 +413,8 @@ static void check_names(struct check *c, const char *root)
     }
 }
 
-hs_status hs_gbnf_check(const char *grammar, const char *root, struct hs_error *err)
+hs_status hs_gbnf_check(const char *grammar, const char *root, hs_gbnf_is_token_fn is_token,
+                        void *user, struct hs_error *err)
 {
     size_t len = strlen(grammar);
     if (len > HS_GBNF_MAX_BYTES) {
@@ -415,7 +424,12 @@ hs_status hs_gbnf_check(const char *grammar, const char *root, struct hs_error *
     if (!hs_utf8_valid(grammar, len)) {
         return hs_error_set(err, HS_INVALID_ARGUMENT, "the grammar is not valid UTF-8");
     }
-    struct check c = {.start = grammar, .p = grammar, .err = err, .status = HS_OK};
+    struct check c = {.start = grammar,
+                      .p = grammar,
+                      .is_token = is_token,
+                      .user = user,
+                      .err = err,
+                      .status = HS_OK};
     skip_space(&c, true);
     bool ok = true;
     while (ok && *c.p) {

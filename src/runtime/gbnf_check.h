@@ -4,7 +4,7 @@
  *
  * The same syntax as llama.cpp's grammars/README.md, read without building anything: quoted text,
  * [ranges], rule names, (groups), <tokens>, '.', '|' and the repetitions * + ? {m} {m,} {m,n}. What
- * is checked beyond the syntax: every rule used is defined, the root too, {m,n} has m <= n
+ * is checked beyond the syntax: every rule and token used is known, the root too, {m,n} has m <= n
  * (llama.cpp would loop), and how large the grammar becomes when groups and repetitions are
  * unfolded.
  *
@@ -23,6 +23,11 @@
 #define HS_GBNF_MAX_ELEMENTS 1000000
 #define HS_GBNF_MAX_REPEAT 2000 /* llama.cpp's MAX_REPETITION_THRESHOLD */
 
-HS_CHECKED hs_status hs_gbnf_check(const char *grammar, const char *root, struct hs_error *err);
+/* Whether the vocabulary has exactly this text, "<|im_end|>", as one token. */
+typedef bool (*hs_gbnf_is_token_fn)(const char *text, size_t len, void *user);
+
+/* is_token NULL: any token is taken for known. */
+HS_CHECKED hs_status hs_gbnf_check(const char *grammar, const char *root,
+                                   hs_gbnf_is_token_fn is_token, void *user, struct hs_error *err);
 
 #endif

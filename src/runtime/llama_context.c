@@ -86,6 +86,20 @@ static hs_status check_params(const struct hs_rt_context_params *params, struct 
     return HS_OK;
 }
 
+static hs_status no_generator(const hs_rt_model *model, struct hs_error *err)
+{
+    hs_error_set(err, HS_UNSUPPORTED_MODEL, "'%s' models do not generate text here",
+                 model->info.architecture);
+    hs_error_hint(err, "use a decoder-only language model");
+    return HS_UNSUPPORTED_MODEL;
+}
+
+/* A decoder behind an encoder would be run without the encoder's output. */
+static hs_status check_kind(const hs_rt_model *model, struct hs_error *err)
+{
+    return model->info.has_encoder || !model->info.has_decoder ? no_generator(model, err) : HS_OK;
+}
+
 static hs_status context_error(const struct hs_rt_context_params *params,
                                const struct hs_llama_capture *log, struct hs_error *err)
 {
@@ -136,6 +150,12 @@ hs_status hs_llama_context_new(hs_rt_model *model, const struct hs_rt_context_pa
                                hs_rt_context **ret_context, struct hs_error *err)
 {
     hs_status status = check_params(params, err);
+    if (status == HS_OK) {
+        status = check_kind(model, err);
+    }
+    if (status == HS_OK) {
+        status = hs_llama_check_room(model, params, err);
+    }
     if (status != HS_OK) {
         return status;
     }
@@ -154,8 +174,7 @@ hs_status hs_llama_context_new(hs_rt_model *model, const struct hs_rt_context_pa
     context->n_batch = (int32_t)llama_n_batch(context->llama);
     if (!context->memory) {
         hs_llama_context_free(context);
-        return hs_error_set(err, HS_UNSUPPORTED_MODEL, "'%s' models do not generate text",
-                            model->info.architecture);
+        return no_generator(model, err);
     }
     context->batch = llama_batch_init(context->n_batch, 0, 1);
     context->has_logits = hs_calloc((size_t)context->n_batch, sizeof(*context->has_logits));
@@ -332,9 +351,26 @@ static bool is_seq(const hs_rt_context *context, int32_t seq)
     return seq >= 0 && seq < context->params.n_seq_max;
 }
 
+/*
+ * Whether the token after a cut at p0 would still see its whole window. llama.cpp drops cells that
+ * left the window of the last token, and cuts without asking for them.
+ */
+static bool has_window(const hs_rt_context *context, int32_t seq, int32_t p0, int32_t p1)
+{
+    int32_t n_swa = context->model->info.n_swa;
+    int32_t last = llama_memory_seq_pos_max(context->memory, seq);
+    bool is_tail = p1 < 0 || p1 > last;
+    if (n_swa <= 0 || p0 <= 0 || p0 > last || !is_tail) {
+        return true;
+    }
+    int32_t needed = p0 > n_swa ? p0 - n_swa : 0;
+    return llama_memory_seq_pos_min(context->memory, seq) <= needed;
+}
+
 bool hs_llama_kv_remove(hs_rt_context *context, int32_t seq, int32_t p0, int32_t p1)
 {
-    return is_seq(context, seq) && llama_memory_seq_rm(context->memory, seq, p0, p1);
+    return is_seq(context, seq) && has_window(context, seq, p0, p1) &&
+           llama_memory_seq_rm(context->memory, seq, p0, p1);
 }
 
 void hs_llama_kv_copy(hs_rt_context *context, int32_t seq_from, int32_t seq_to, int32_t p0,

@@ -23,6 +23,7 @@ struct hs_rt_model {
     struct hs_rt_model_info info;
     struct hs_chat_templates *templates; /* parsed ones; has a lock of its own */
     char *chat_template;                 /* override given at load; NULL: none */
+    char *path;
 };
 
 struct hs_rt_context {
@@ -119,6 +120,9 @@ hs_status hs_llama_estimate(const char *path, const struct hs_model_params *para
                             const struct hs_rt_context_params *context,
                             struct hs_rt_memory *ret_memory, int32_t *ret_n_ctx_train,
                             int32_t *ret_n_gpu_layers, struct hs_error *err);
+/* HS_MODEL_TOO_LARGE when a context would not fit what the machine has left. */
+hs_status hs_llama_check_room(const hs_rt_model *model, const struct hs_rt_context_params *params,
+                              struct hs_error *err);
 void hs_llama_context_memory(const hs_rt_context *context, struct hs_rt_memory *ret_memory);
 
 #endif

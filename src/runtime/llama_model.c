@@ -189,11 +189,10 @@ static hs_status load_model(const char *path, const struct hs_model_params *para
         return status;
     }
     model->n_vocab = llama_vocab_n_tokens(model->vocab);
-    if (params->chat_template) {
-        model->chat_template = hs_strdup(params->chat_template);
-        if (!model->chat_template) {
-            return hs_error_nomem(err, "chat template");
-        }
+    model->path = hs_strdup(path);
+    model->chat_template = hs_strdup(params->chat_template);
+    if (!model->path || (params->chat_template && !model->chat_template)) {
+        return hs_error_nomem(err, "model");
     }
     fill_info(model, devices, n_gpu_layers);
     return hs_chat_templates_new(&model->templates, err);
@@ -227,6 +226,7 @@ void hs_llama_model_free(hs_rt_model *model)
     hs_chat_templates_free(model->templates);
     llama_model_free(model->llama);
     hs_free(model->chat_template);
+    hs_free(model->path);
     hs_free(model);
 }
 

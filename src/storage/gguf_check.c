@@ -30,10 +30,12 @@ static const struct refused refused[] = {
 #define HS_GGUF_ARCH(name, equal, whole)
 #define HS_GGUF_ARCH_REFUSED(name, what) {name, what},
 #define HS_GGUF_ARCH_UNGROUPED(name)
+#define HS_GGUF_ARCH_UNROTATED(name)
 #include "gguf_arch.def"
 #undef HS_GGUF_ARCH
 #undef HS_GGUF_ARCH_REFUSED
 #undef HS_GGUF_ARCH_UNGROUPED
+#undef HS_GGUF_ARCH_UNROTATED
 };
 
 static bool is_plain(const char *text, size_t len)
@@ -100,25 +102,43 @@ static bool ends_with(const char *text, const char *end)
     return len >= end_len && strcmp(text + len - end_len, end) == 0;
 }
 
-/* Types that ggml knows only as intermediate results, or not as operands of a product. */
+enum need { ANY_WEIGHT, ONLY_F32, ONLY_I32 };
+
+/* llama.cpp adds and multiplies these as F32 and looks the last kind up as I32; with other types it
+ * ends the process. */
+static enum need needed_type(const struct hs_gguf_tensor *tensor)
+{
+    static const char *const f32[] = {".bias", "norm.weight", "ssm_a", "ssm_conv1d.weight"};
+    if (strstr(tensor->name, "tid2eid") != NULL) {
+        return ONLY_I32;
+    }
+    for (size_t i = 0; i < sizeof f32 / sizeof f32[0]; i++) {
+        if (ends_with(tensor->name, f32[i])) {
+            return ONLY_F32;
+        }
+    }
+    bool is_vector = tensor->dims[1] == 1 && tensor->dims[2] == 1 && tensor->dims[3] == 1;
+    return is_vector ? ONLY_F32 : ANY_WEIGHT;
+}
+
+/* Not the types that ggml knows only as intermediate results or indices. */
 static bool is_weight_type(uint32_t type)
 {
-    static const uint8_t others[] = {9, 15, 24, 25, 27, 28}; /* Q8_1 Q8_K I8 I16 I64 F64 */
+    static const uint8_t others[] = {9, 15, 24, 25, 26, 27, 28}; /* Q8_1 Q8_K I8 .. I64 F64 */
     return memchr(others, (int)type, sizeof others) == NULL;
 }
 
-/* llama.cpp computes with one-dimensional tensors as F32 only, and ends the process otherwise. */
 hs_status hs_gguf_check_tensors(const hs_gguf *gguf, struct hs_error *err)
 {
+    static const char *const only[] = {"", ", only F32", ", only I32"};
     for (size_t i = 0; i < gguf->n_tensors; i++) {
         const struct hs_gguf_tensor *tensor = &gguf->tensors[i];
-        bool is_vector = tensor->dims[1] * tensor->dims[2] * tensor->dims[3] == 1;
-        bool is_added = ends_with(tensor->name, ".bias") || ends_with(tensor->name, "norm.weight");
-        const char *name = hs_gguf_tensor_type(tensor->type)->name;
-        if ((is_added && tensor->type != 0) || !is_weight_type(tensor->type) ||
-            (is_vector && hs_gguf_tensor_type(tensor->type)->block_size > 1)) {
+        enum need need = needed_type(tensor);
+        bool is_ok = need == ANY_WEIGHT ? is_weight_type(tensor->type)
+                                        : tensor->type == (need == ONLY_F32 ? 0 : 26);
+        if (!is_ok) {
             hs_error_set(err, HS_BAD_FORMAT, "tensor '%s' must not be of type %s%s", tensor->name,
-                         name, is_added ? ", only F32" : "");
+                         hs_gguf_tensor_type(tensor->type)->name, only[need]);
             return bad(err);
         }
         for (uint32_t d = 0; d < HS_GGUF_MAX_DIMS; d++) {
@@ -178,12 +198,17 @@ static hs_status check_parts(const hs_gguf *gguf, const char *path, struct hs_er
     return HS_OK;
 }
 
-static hs_status check_weights(const hs_gguf *gguf, struct hs_error *err)
+static hs_status check_has_weights(const hs_gguf *gguf, struct hs_error *err)
 {
     if (gguf->n_tensors == 0 && hs_gguf_split_count(gguf) == 1) {
         hs_error_set(err, HS_UNSUPPORTED_MODEL, "the file has no weights, only metadata");
         return unsupported(err);
     }
+    return HS_OK;
+}
+
+static hs_status check_weights(const hs_gguf *gguf, struct hs_error *err)
+{
     if (gguf->alignment < MIN_ALIGNMENT) {
         hs_error_set(err, HS_BAD_FORMAT, "general.alignment %" PRIu32 " is below %u",
                      gguf->alignment, MIN_ALIGNMENT);
@@ -201,6 +226,9 @@ hs_status hs_gguf_check_model(const hs_gguf *gguf, const char *path, struct hs_e
     }
     if (status == HS_OK) {
         status = check_architecture(gguf, arch, err);
+    }
+    if (status == HS_OK) {
+        status = check_has_weights(gguf, err);
     }
     if (status == HS_OK) {
         status = check_parts(gguf, path, err);

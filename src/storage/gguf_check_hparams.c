@@ -27,35 +27,29 @@ struct model {
 struct arch_rule {
     const char *arch;
     bool equal_heads, whole_rope;
+    bool may_be_ungrouped, may_be_unrotated;
 };
 
 static const struct arch_rule arch_rules[] = {
-#define HS_GGUF_ARCH(name, equal, whole) {name, equal, whole},
+#define HS_GGUF_ARCH(name, equal, whole) {name, equal, whole, false, false},
 #define HS_GGUF_ARCH_REFUSED(name, what)
-#define HS_GGUF_ARCH_UNGROUPED(name)
+#define HS_GGUF_ARCH_UNGROUPED(name) {name, false, false, true, false},
+#define HS_GGUF_ARCH_UNROTATED(name) {name, false, false, false, true},
 #include "gguf_arch.def"
 #undef HS_GGUF_ARCH
 #undef HS_GGUF_ARCH_REFUSED
 #undef HS_GGUF_ARCH_UNGROUPED
+#undef HS_GGUF_ARCH_UNROTATED
 };
 
-static bool may_be_ungrouped(const char *arch)
+static struct arch_rule find_rule(const char *arch)
 {
-    static const char *const names[] = {
-#define HS_GGUF_ARCH(name, equal, whole)
-#define HS_GGUF_ARCH_REFUSED(name, what)
-#define HS_GGUF_ARCH_UNGROUPED(name) name,
-#include "gguf_arch.def"
-#undef HS_GGUF_ARCH
-#undef HS_GGUF_ARCH_REFUSED
-#undef HS_GGUF_ARCH_UNGROUPED
-    };
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        if (strcmp(arch, names[i]) == 0) {
-            return true;
+    for (size_t i = 0; i < sizeof arch_rules / sizeof arch_rules[0]; i++) {
+        if (strcmp(arch, arch_rules[i].arch) == 0) {
+            return arch_rules[i];
         }
     }
-    return false;
+    return (struct arch_rule){.arch = arch};
 }
 
 static hs_status bad(const struct model *model)
@@ -249,10 +243,12 @@ static hs_status check_head_counts(const struct model *model)
 static hs_status check_rope(const struct model *model, const char *suffix, uint32_t n_rot,
                             uint32_t head, bool is_whole)
 {
-    if (n_rot % 2 != 0 || n_rot > head || (is_whole && n_rot != head)) {
+    bool is_none = n_rot == 0 && find(model, suffix) != NULL;
+    if (n_rot % 2 != 0 || n_rot > head || (is_whole && n_rot != head) ||
+        (is_none && !find_rule(model->arch).may_be_unrotated)) {
         hs_error_set(model->err, HS_BAD_FORMAT,
                      "'%s.%s' is %" PRIu32 ", not an even number %s the head size %" PRIu32,
-                     model->arch, suffix, n_rot, is_whole ? "equal to" : "up to", head);
+                     model->arch, suffix, n_rot, is_whole ? "equal to" : "from 2 to", head);
         return bad(model);
     }
     return HS_OK;
@@ -260,12 +256,7 @@ static hs_status check_rope(const struct model *model, const char *suffix, uint3
 
 static hs_status check_heads(const struct model *model)
 {
-    struct arch_rule rule = {NULL, false, false};
-    for (size_t i = 0; i < sizeof arch_rules / sizeof arch_rules[0]; i++) {
-        if (strcmp(model->arch, arch_rules[i].arch) == 0) {
-            rule = arch_rules[i];
-        }
-    }
+    struct arch_rule rule = find_rule(model->arch);
     uint32_t n_embd = value_of(model, "embedding_length", 0);
     uint32_t n_head = layer_value(model, "attention.head_count", 0, 0);
     if (n_head == 0) {
@@ -329,6 +320,27 @@ static hs_status check_experts(const struct model *model)
     return HS_OK;
 }
 
+/* llama.cpp asserts that a model with a window has a layer that uses it. */
+static hs_status check_window(const struct model *model)
+{
+    const struct hs_gguf_kv *kv = find(model, "attention.sliding_window_pattern");
+    if (kv == NULL || value_of(model, "attention.sliding_window", 0) == 0) {
+        return HS_OK;
+    }
+    bool is_used = kv->type == HS_GGUF_UINT32 && hs_gguf_le32(kv->value) != 1;
+    size_t item_bytes = hs_gguf_type_bytes(kv->item_type);
+    for (size_t i = 0; kv->type == HS_GGUF_ARRAY && i < kv->n_items * item_bytes; i++) {
+        is_used = is_used || (i / item_bytes < model->n_layer && kv->value[i] != 0);
+    }
+    if (!is_used) {
+        hs_error_set(model->err, HS_BAD_FORMAT,
+                     "'%s.attention.sliding_window_pattern' leaves no layer with a window",
+                     model->arch);
+        return bad(model);
+    }
+    return HS_OK;
+}
+
 static hs_status check_rope_scaling(const struct model *model)
 {
     static const char *const names[] = {"none", "linear", "yarn", "longrope"};
@@ -354,7 +366,7 @@ static hs_status check_recurrent(const struct model *model)
     uint32_t inner = value_of(model, "ssm.inner_size", 0);
     uint32_t rank = value_of(model, "ssm.time_step_rank", 1);
     uint32_t n_groups = value_of(model, "ssm.group_count", 1);
-    bool is_grouped = n_groups > 0 || !may_be_ungrouped(model->arch);
+    bool is_grouped = n_groups > 0 || !find_rule(model->arch).may_be_ungrouped;
     if (n_embd % head != 0) {
         hs_error_set(model->err, HS_BAD_FORMAT,
                      "the embedding length %" PRIu32 " is not a multiple of wkv.head_size %" PRIu32,
@@ -376,8 +388,8 @@ hs_status hs_gguf_check_hparams(const hs_gguf *gguf, const char *arch, struct hs
 {
     struct model model = {gguf, arch, err, 0};
     hs_status (*const checks[])(const struct model *) = {
-        check_floats,  check_head_counts,  check_heads,
-        check_experts, check_rope_scaling, check_recurrent,
+        check_floats,       check_head_counts, check_heads,  check_experts,
+        check_rope_scaling, check_recurrent,   check_window,
     };
     for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++) {
         hs_status status = check_range(&model, &ranges[i]);

@@ -104,12 +104,11 @@ static hs_status check_tokens(struct vocab *vocab)
 
 static hs_status check_unique(struct vocab *vocab)
 {
-    for (size_t i = 0; i < vocab->n; i++) {
-        size_t other = hs_gguf_index_add(&vocab->index, i, token_text, vocab);
-        if (other != HS_GGUF_INDEX_NONE) {
-            hs_error_set(vocab->err, HS_BAD_FORMAT, "tokens %zu and %zu are the same", other, i);
-            return bad(vocab);
-        }
+    size_t pair[2];
+    if (!hs_gguf_index_add_all(&vocab->index, vocab->n, token_text, vocab, pair)) {
+        hs_error_set(vocab->err, HS_BAD_FORMAT, "tokens %zu and %zu are the same", pair[0],
+                     pair[1]);
+        return bad(vocab);
     }
     return HS_OK;
 }

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 
 #define NUMBER_MASK 0xFFFFFFFFu
+#define AHEAD 32u /* slots on their way from memory while a vocabulary is added */
 
 static uint64_t fold(uint64_t a, uint64_t b)
 {
@@ -15,21 +16,37 @@ static uint64_t fold(uint64_t a, uint64_t b)
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
+static uint64_t load(const char *data, size_t len)
+{
+    uint64_t word = 0;
+    memcpy(&word, data, len);
+    return word;
+}
+
+/* The last bytes of a text, overlapping what was read before, so that no length needs a loop. */
+static uint64_t load_tail(struct hs_gguf_text text)
+{
+    const char *end = text.data + text.len;
+    if (text.len >= 8) {
+        return load(end - 8, 8);
+    }
+    if (text.len >= 4) {
+        return load(text.data, 4) << 32 | load(end - 4, 4);
+    }
+    if (text.len == 0) {
+        return 0;
+    }
+    return load(text.data, 1) << 16 | load(text.data + text.len / 2, 1) << 8 | load(end - 1, 1);
+}
+
 static uint64_t hash_text(uint64_t seed, struct hs_gguf_text text)
 {
     const uint64_t odd = 0x9E3779B97F4A7C15u;
     uint64_t h = seed ^ text.len;
-    size_t at = 0;
-    for (; text.len - at >= sizeof(uint64_t); at += sizeof(uint64_t)) {
-        uint64_t word;
-        memcpy(&word, text.data + at, sizeof word);
-        h = fold(h ^ word, seed | 1) + odd;
+    for (size_t at = 0; text.len - at > sizeof(uint64_t); at += sizeof(uint64_t)) {
+        h = fold(h ^ load(text.data + at, sizeof(uint64_t)), seed | 1) + odd;
     }
-    uint64_t rest = 0;
-    if (at < text.len) {
-        memcpy(&rest, text.data + at, text.len - at);
-    }
-    return fold(h ^ rest, odd) ^ seed;
+    return fold(h ^ load_tail(text), odd) ^ seed;
 }
 
 bool hs_gguf_index_init(struct hs_gguf_index *index, size_t n)
@@ -72,17 +89,43 @@ static size_t find_slot(const struct hs_gguf_index *index, uint64_t hash,
     return at;
 }
 
-size_t hs_gguf_index_add(struct hs_gguf_index *index, size_t i, hs_gguf_text_fn text,
+static size_t add_hashed(struct hs_gguf_index *index, uint64_t hash, size_t i, hs_gguf_text_fn text,
                          const void *owner)
 {
-    struct hs_gguf_text own = text(owner, i);
-    uint64_t hash = hash_text(index->seed, own);
-    size_t at = find_slot(index, hash, own, text, owner);
+    size_t at = find_slot(index, hash, text(owner, i), text, owner);
     if (index->slots[at] != 0) {
         return (size_t)(index->slots[at] & NUMBER_MASK) - 1;
     }
     index->slots[at] = (hash & ~(uint64_t)NUMBER_MASK) | (uint64_t)(i + 1);
     return HS_GGUF_INDEX_NONE;
+}
+
+size_t hs_gguf_index_add(struct hs_gguf_index *index, size_t i, hs_gguf_text_fn text,
+                         const void *owner)
+{
+    return add_hashed(index, hash_text(index->seed, text(owner, i)), i, text, owner);
+}
+
+bool hs_gguf_index_add_all(struct hs_gguf_index *index, size_t n, hs_gguf_text_fn text,
+                           const void *owner, size_t ret_pair[2])
+{
+    uint64_t hashes[AHEAD];
+    for (size_t first = 0; first < n; first += AHEAD) {
+        size_t n_here = n - first < AHEAD ? n - first : AHEAD;
+        for (size_t i = 0; i < n_here; i++) {
+            hashes[i] = hash_text(index->seed, text(owner, first + i));
+            __builtin_prefetch(&index->slots[hashes[i] & index->mask], 1);
+        }
+        for (size_t i = 0; i < n_here; i++) {
+            size_t other = add_hashed(index, hashes[i], first + i, text, owner);
+            if (other != HS_GGUF_INDEX_NONE) {
+                ret_pair[0] = other;
+                ret_pair[1] = first + i;
+                return false;
+            }
+        }
+    }
+    return true;
 }
 
 size_t hs_gguf_index_find(const struct hs_gguf_index *index, struct hs_gguf_text wanted,

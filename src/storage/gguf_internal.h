@@ -38,6 +38,9 @@ void hs_gguf_index_free(struct hs_gguf_index *index);
 /* Add text i; the number of an equal text that is there already, else HS_GGUF_INDEX_NONE. */
 size_t hs_gguf_index_add(struct hs_gguf_index *index, size_t i, hs_gguf_text_fn text,
                          const void *owner);
+/* Add texts 0..n-1; false at the first that is there already, with the numbers of both. */
+bool hs_gguf_index_add_all(struct hs_gguf_index *index, size_t n, hs_gguf_text_fn text,
+                           const void *owner, size_t ret_pair[2]);
 size_t hs_gguf_index_find(const struct hs_gguf_index *index, struct hs_gguf_text wanted,
                           hs_gguf_text_fn text, const void *owner);
 

@@ -2,9 +2,9 @@
  * registry_internal.h - what the registry's own files share: the database handle, transactions,
  * prepared statements and the schema.
  *
- * registry.c opens, repairs and closes; registry_schema.c holds the schema's versions;
- * registry_sql.c runs statements and transactions; registry_models.c and registry_sessions.c hold
- * the rows; registry_scan.c rebuilds rows from disk.
+ * registry.c opens and closes; registry_repair.c makes, migrates and rebuilds; registry_schema.c
+ * holds the schema's versions; registry_sql.c runs statements and transactions; registry_models.c
+ * and registry_sessions.c hold the rows; registry_scan.c rebuilds rows from disk.
  *
  * Threads: everything that takes an hs_registry and is not public runs with its mutex held.
  */
@@ -18,7 +18,7 @@
 #include "storage/registry.h"
 
 #define HS_REGISTRY_APPLICATION_ID 0x48537231 /* "HSr1" */
-#define HS_REGISTRY_BUSY_MS 10000
+#define HS_REGISTRY_BUSY_MS 5000
 
 struct hs_registry {
     pthread_mutex_t mutex;
@@ -79,12 +79,42 @@ typedef hs_status (*hs_registry_work)(hs_registry *registry, void *user, struct 
 HS_CHECKED hs_status hs_registry_run(hs_registry *registry, bool writes, hs_registry_work work,
                                      void *user, struct hs_error *err);
 
+/* Merge the write-ahead log and wait until it is on the disk. Best effort: the change is made
+ * already, and only a power failure could take it back. Takes the mutex. */
+void hs_registry_sync(hs_registry *registry);
+
 /* ---- registry.c ---- */
 
+enum hs_registry_verdict {
+    HS_REGISTRY_READY,
+    HS_REGISTRY_OUTDATED, /* an older version, or not in WAL mode */
+    HS_REGISTRY_DAMAGED,
+    HS_REGISTRY_MISSING
+};
+
+/* Open `file` and look at it, changing nothing; it stays open when it is READY or OUTDATED. */
+HS_CHECKED hs_status hs_registry_try_open(hs_registry *registry,
+                                          enum hs_registry_verdict *ret_verdict,
+                                          struct hs_error *err);
+HS_CHECKED hs_status hs_registry_db_open(hs_registry *registry, const char *path, bool create,
+                                         struct hs_error *err);
+void hs_registry_db_close(hs_registry *registry);
+HS_CHECKED hs_status hs_registry_is_wal(hs_registry *registry, bool *ret_is_wal,
+                                        struct hs_error *err);
 /* Open the database again; `damaged`: the file that is open now was found corrupt. */
 HS_CHECKED hs_status hs_registry_reopen(hs_registry *registry, bool damaged, struct hs_error *err);
 /* Whether `file` is another file than the one that is open. */
 bool hs_registry_has_moved(const hs_registry *registry);
+
+/* ---- registry_repair.c: with registry.lock held exclusively ---- */
+
+/* Open what is there, or bring it up to date, or rebuild it. `damaged` as for reopen. */
+HS_CHECKED hs_status hs_registry_open_exclusive(hs_registry *registry, bool damaged,
+                                                struct hs_error *err);
+/* Whether the database is empty, or companions lie there without it: what a power failure, or a
+ * kill during a repair, leaves. SQLite would take it for new and drop a log that may still matter.
+ * Needs no lock. */
+bool hs_registry_is_hollow(const hs_registry *registry);
 
 /* ---- registry_models.c, registry_sessions.c ---- */
 
@@ -92,6 +122,8 @@ bool hs_registry_has_moved(const hs_registry *registry);
 HS_CHECKED hs_status hs_registry_model_describe(const char *path, const char *source,
                                                 struct hs_registry_model *ret_model,
                                                 struct hs_error *err);
+/* Which part of a split model a file is by its name, "x-00002-of-00005.gguf"; 0: of none. */
+unsigned long hs_registry_part_number(const char *path);
 /* A name made of the file's stem. NULL without memory. */
 char *hs_registry_default_name(const char *path);
 /* In a transaction: insert or replace the row of this name. */

@@ -2,7 +2,7 @@
 #include "registry_internal.h"
 
 #include <errno.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
@@ -11,7 +11,7 @@
 #include "base/error.h"
 #include "base/fs.h"
 #include "base/mem.h"
-#include "storage/gguf.h"
+#include "gguf_internal.h"
 
 #define NAME_MAX_BYTES 96u
 
@@ -62,12 +62,29 @@ static char lower(char c)
     return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
 }
 
+static const char PART_SUFFIX[] = "-#####-of-#####";
+
+unsigned long hs_registry_part_number(const char *path)
+{
+    size_t len = strlen(path), n = sizeof PART_SUFFIX - 1;
+    if (len < n + 5 || strcasecmp(path + len - 5, ".gguf") != 0)
+        return 0;
+    const char *suffix = path + len - 5 - n;
+    for (size_t i = 0; i < n; i++)
+        if (PART_SUFFIX[i] == '#' ? suffix[i] < '0' || suffix[i] > '9'
+                                  : suffix[i] != PART_SUFFIX[i])
+            return 0;
+    return strtoul(suffix + 1, NULL, 10);
+}
+
 char *hs_registry_default_name(const char *path)
 {
     const char *stem = base_name(path);
     size_t stem_len = strlen(stem);
     if (stem_len > 5 && strcasecmp(stem + stem_len - 5, ".gguf") == 0)
         stem_len -= 5;
+    if (hs_registry_part_number(stem) > 0)
+        stem_len -= sizeof PART_SUFFIX - 1;
     char name[NAME_MAX_BYTES + 1];
     size_t len = 0;
     for (size_t i = 0; i < stem_len && len < NAME_MAX_BYTES; i++) {
@@ -110,22 +127,77 @@ static hs_status absolute_path(const char *path, char **ret_path, struct hs_erro
 
 /* ---- what the file says ---- */
 
-/* The type that holds most bytes among the tensors with at least two dimensions. */
-static char *main_type(const hs_gguf *gguf)
+enum { N_TYPES = 256 };
+
+/* Sums over all files of a model. */
+struct totals {
+    uint64_t bytes[N_TYPES]; /* by tensor type, of tensors with at least two dimensions */
+    uint64_t n_params;
+    uint64_t size_bytes;
+};
+
+static void add_totals(const hs_gguf *gguf, struct totals *totals)
 {
-    enum { N_TYPES = 256 };
-    uint64_t bytes[N_TYPES] = {0};
-    uint32_t best = N_TYPES;
+    totals->n_params += hs_gguf_n_params(gguf);
+    totals->size_bytes += hs_gguf_file_size(gguf);
     for (size_t i = 0; i < hs_gguf_n_tensors(gguf); i++) {
         const struct hs_gguf_tensor *tensor = hs_gguf_tensor_at(gguf, i);
         if (tensor->n_dims >= 2 && tensor->type < N_TYPES)
-            bytes[tensor->type] += tensor->size_bytes;
+            totals->bytes[tensor->type] += tensor->size_bytes;
     }
-    for (uint32_t i = 0; i < N_TYPES; i++)
-        if (bytes[i] > 0 && (best == N_TYPES || bytes[i] > bytes[best]))
+}
+
+static hs_status add_parts(const hs_gguf *gguf, const char *path, struct totals *totals,
+                           struct hs_error *err)
+{
+    uint32_t n = hs_gguf_split_count(gguf);
+    for (uint32_t i = 1; i < n; i++) {
+        hs_gguf *part = NULL;
+        hs_status status = hs_gguf_split_open(path, i, n, &part, err);
+        if (status != HS_OK)
+            return status;
+        add_totals(part, totals);
+        hs_gguf_free(part);
+    }
+    return HS_OK;
+}
+
+/* The type that holds most bytes. */
+static const char *main_type(const struct totals *totals)
+{
+    uint32_t best = 0;
+    for (uint32_t i = 1; i < N_TYPES; i++)
+        if (totals->bytes[i] > totals->bytes[best])
             best = i;
     const struct hs_gguf_tensor_type *type = hs_gguf_tensor_type(best);
-    return hs_strdup(type == NULL ? "" : type->name);
+    return totals->bytes[best] == 0 || type == NULL ? "" : type->name;
+}
+
+static hs_status read_header(const hs_gguf *gguf, const char *path, struct hs_registry_model *model,
+                             struct hs_error *err)
+{
+    struct totals totals = {0};
+    add_totals(gguf, &totals);
+    hs_status status = add_parts(gguf, path, &totals, err);
+    char fingerprint[65] = "";
+    if (status == HS_OK)
+        status = hs_gguf_fingerprint(gguf, path, fingerprint, err);
+    if (status != HS_OK)
+        return status;
+    uint64_t n_ctx_train = 0;
+    if (hs_gguf_arch_u64(gguf, "context_length", &n_ctx_train) && n_ctx_train <= INT64_MAX)
+        model->n_ctx_train = (int64_t)n_ctx_train;
+    model->n_params = totals.n_params;
+    model->size_bytes = totals.size_bytes;
+    const struct hs_gguf_kv *architecture = hs_gguf_find(gguf, "general.architecture");
+    model->architecture = architecture != NULL && architecture->type == HS_GGUF_STRING
+                              ? hs_gguf_strdup(gguf, "general.architecture")
+                              : hs_strdup("");
+    model->quantization = hs_strdup(main_type(&totals));
+    model->fingerprint = hs_strdup(fingerprint);
+    if (model->architecture == NULL || model->quantization == NULL || model->fingerprint == NULL)
+        return hs_error_nomem(err, "row of a model");
+    return HS_OK;
 }
 
 static hs_status read_gguf(const char *path, struct hs_registry_model *model, struct hs_error *err)
@@ -134,21 +206,8 @@ static hs_status read_gguf(const char *path, struct hs_registry_model *model, st
     hs_status status = hs_gguf_open(path, &gguf, err);
     if (status != HS_OK)
         return status;
-    uint64_t n_ctx_train = 0;
-    char fingerprint[65] = "";
-    model->architecture = hs_gguf_strdup(gguf, "general.architecture");
-    if (model->architecture == NULL)
-        model->architecture = hs_strdup("");
-    model->quantization = main_type(gguf);
-    model->n_params = hs_gguf_n_params(gguf);
-    if (hs_gguf_arch_u64(gguf, "context_length", &n_ctx_train) && n_ctx_train <= INT64_MAX)
-        model->n_ctx_train = (int64_t)n_ctx_train;
-    status = hs_gguf_fingerprint(gguf, path, fingerprint, err);
+    status = read_header(gguf, path, model, err);
     hs_gguf_free(gguf);
-    model->fingerprint = hs_strdup(fingerprint);
-    if (status == HS_OK &&
-        (model->architecture == NULL || model->quantization == NULL || model->fingerprint == NULL))
-        status = hs_error_nomem(err, "row of a model");
     return status;
 }
 
@@ -161,7 +220,6 @@ static hs_status describe(const char *path, const char *source, struct hs_regist
     struct stat info;
     if (stat(model->path, &info) != 0)
         return hs_error_errno(err, errno, "find", path);
-    model->size_bytes = (uint64_t)info.st_size;
     model->mtime_ns = (int64_t)info.st_mtim.tv_sec * 1000000000 + info.st_mtim.tv_nsec;
     model->added_unix_ms = hs_clock_unix_ms();
     model->source = hs_strdup(source == NULL ? "" : source);
@@ -375,6 +433,8 @@ hs_status hs_registry_model_add(hs_registry *registry, const char *path, const c
         status = hs_error_nomem(err, "row of a model");
     else
         status = hs_registry_run(registry, true, work_add, &add, err);
+    if (status == HS_OK)
+        hs_registry_sync(registry);
     if (status != HS_OK || ret_model == NULL)
         hs_registry_model_free(&model);
     else

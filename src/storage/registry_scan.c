@@ -31,21 +31,6 @@ static bool is_gguf_name(const char *name)
     return len > 5 && strcasecmp(name + len - 5, ".gguf") == 0;
 }
 
-/* "x-00002-of-00005.gguf" is loaded through its first part and is no model of its own. */
-static bool is_later_part(const char *name)
-{
-    static const char PATTERN[] = "-#####-of-#####.gguf";
-    size_t len = strlen(name), n = sizeof PATTERN - 1;
-    if (len <= n)
-        return false;
-    const char *tail = name + len - n;
-    for (size_t i = 0; i < n; i++)
-        if (PATTERN[i] == '#' ? tail[i] < '0' || tail[i] > '9'
-                              : strncasecmp(&tail[i], &PATTERN[i], 1) != 0)
-            return false;
-    return strncmp(tail + 1, "00001", 5) != 0;
-}
-
 static bool is_name_used(const struct hs_registry_found *found, const char *name)
 {
     for (size_t i = 0; i < found->n_models; i++)
@@ -121,7 +106,8 @@ static hs_status scan_entry(const char *folder, const struct dirent *entry, int 
     struct stat info;
     if (lstat(path, &info) == 0 && S_ISDIR(info.st_mode))
         return depth < DEPTH_MAX ? scan_folder(path, depth + 1, found, err) : HS_OK;
-    if (!is_gguf_name(entry->d_name) || is_later_part(entry->d_name))
+    /* "x-00002-of-00005.gguf" is loaded through its first part and is no model of its own. */
+    if (!is_gguf_name(entry->d_name) || hs_registry_part_number(entry->d_name) > 1)
         return HS_OK;
     return add_model(path, found, err);
 }

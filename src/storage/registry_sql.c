@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "base/mem.h"
 
 #define MAX_RUNS 3
@@ -212,4 +213,15 @@ hs_status hs_registry_run(hs_registry *registry, bool writes, hs_registry_work w
     if (status == HS_OK)
         hs_error_clear(err);
     return status;
+}
+
+void hs_registry_sync(hs_registry *registry)
+{
+    pthread_mutex_lock(&registry->mutex);
+    int rc = SQLITE_OK;
+    if (registry->db != NULL)
+        rc = sqlite3_wal_checkpoint_v2(registry->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+    if (rc != SQLITE_OK)
+        hs_log(HS_LOG_DEBUG, "storage", "cannot sync the registry now: %s", sqlite3_errstr(rc));
+    pthread_mutex_unlock(&registry->mutex);
 }

@@ -87,7 +87,8 @@ def seeds():
         entry("olmoe.expert_group_count", U32, 2), entry("olmoe.expert_group_used_count", U32, 1)])
     yield "rope", model("llama", letters, [
         entry("llama.rope.dimension_count", U32, 16), entry("llama.rope.freq_base", F32, 1e4),
-        entry("llama.rope.scaling.type", STRING, "yarn"), entry("llama.attention.key_length", U32, 16),
+        entry("llama.rope.scaling.type", STRING, "yarn"),
+        entry("llama.attention.key_length", U32, 16),
         entry("llama.attention.value_length", U32, 16),
         entry("llama.attention.layer_norm_rms_epsilon", F32, 1e-5)])
     yield "ssm", model("mamba2", letters, [

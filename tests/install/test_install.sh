@@ -1,7 +1,7 @@
 #!/bin/sh
-# test_install.sh BUILD SOURCE CC MODEL - installs BUILD into a folder, looks at what is there, moves
-# the folder, and uses it: the program, the manual, the completions, and a program of its own that
-# knows the library only through pkg-config.
+# test_install.sh BUILD SOURCE CC MODEL - installs BUILD into a folder, looks at what is there,
+# moves the folder, and uses it: the program, the manual, the completions, and a program of its own
+# that knows the library only through pkg-config.
 set -eu
 
 build=$1 source=$2 cc=$3 model=$4
@@ -46,13 +46,15 @@ for file in "$prefix/bin/hyprstream" "$prefix/$libdir"/*.so "$prefix/$libdir"/hy
 done
 
 # Only the embedding API is visible, all of it.
-LC_ALL=C nm -D --defined-only --without-symbol-versions "$prefix/$libdir/libhyprstream.so" | sed -n 's/.* T //p' |
+library=$prefix/$libdir/libhyprstream.so
+LC_ALL=C nm -D --defined-only --without-symbol-versions "$library" | sed -n 's/.* T //p' |
     sort >"$tmp/exported"
-printf '#include <hyprstream.h>\n' | "$cc" -E -P -I "$prefix/include" - | tr '\n' ' ' | tr ';' '\n' |
+printf '#include <hyprstream.h>\n' | "$cc" -E -P -I "$prefix/include" - |
+    tr '\n' ' ' | tr ';' '\n' |
     sed -n 's/.*visibility("default").*[ *]\(hs_[a-z0-9_]*\)(.*/\1/p' | sort -u >"$tmp/declared"
 cmp -s "$tmp/exported" "$tmp/declared" ||
     fail "exported and declared names differ: $(diff "$tmp/exported" "$tmp/declared")"
-LC_ALL=C nm -D --defined-only "$prefix/$libdir/libhyprstream.so" | grep -v ' T \| A ' &&
+LC_ALL=C nm -D --defined-only "$library" | grep -v ' T \| A ' &&
     fail 'more than functions is exported'
 
 HYPRSTREAM_HOME=$tmp/home
@@ -60,7 +62,12 @@ export HYPRSTREAM_HOME
 version=$(sed -n 's/^HS_VERSION=//p' "$source/pins.env")
 expect "$version" "$prefix/bin/hyprstream" version
 expect '.TH' cat "$prefix/share/man/man1/hyprstream.1"
-bash -n "$prefix/share/bash-completion/completions/hyprstream" || fail 'bash rejects its completion'
+for shell in bash zsh fish; do
+    if command -v "$shell" >/dev/null 2>&1; then
+        find "$prefix/share" -path "*$shell*" -name '*hyprstream*' -exec "$shell" -n {} + ||
+            fail "$shell rejects its completion"
+    fi
+done
 
 # The API alone: through pkg-config, run from where the tree lies now.
 PKG_CONFIG_PATH=$prefix/$libdir/pkgconfig

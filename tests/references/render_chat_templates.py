@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes ../data/chat_templates.json: what Jinja2 makes of chat templates, for test_chat_template.c.
+"""Writes ../data/chat_templates.json, for test_chat_template.c: what Jinja2 makes of templates.
 
 The environment is the one of Hugging Face transformers' apply_chat_template (5.x,
 utils/chat_template_utils.py): sandboxed, trim_blocks, lstrip_blocks, loop controls, and the
@@ -32,7 +32,10 @@ CONVERSATIONS = {
         {"role": "assistant", "content": "4"},
         {"role": "user", "content": "And 3 + 3?"},
     ],
-    "unicode": [{"role": "user", "content": "Gr\u00fc\u00dfe \u4f60\u597d \U0001f600 \"quoted\" <b>&amp;</b>"}],
+    "unicode": [{
+        "role": "user",
+        "content": "Gr\u00fc\u00dfe \u4f60\u597d \U0001f600 \"quoted\" <b>&amp;</b>",
+    }],
     "spaces": [{"role": "user", "content": "  two\n\nlines \t "}],
     "empty": [{"role": "user", "content": ""}],
     "long": [
@@ -85,7 +88,8 @@ def main():
             messages = CONVERSATIONS[name]
             for thinking in (True, False):
                 for prompt in (True, False):
-                    if not prompt and (thinking is False or name not in ("turns", "assistant-last")):
+                    if not prompt and (
+                            thinking is False or name not in ("turns", "assistant-last")):
                         continue
                     cases.append({
                         "template": file,

@@ -5,6 +5,7 @@
 #include "runtime_test.h"
 
 #include <jansson.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -333,6 +334,49 @@ static void test_more_templates_than_are_kept(void **state)
     }
 }
 
+static void *render_often(void *arg)
+{
+    const char *word = arg;
+    struct hs_message message = {"user", word, NULL};
+    for (int i = 0; i < 100; i++) {
+        char source[64];
+        char wanted[64];
+        snprintf(source, sizeof(source), "%d+{{ messages[0].content }}", i % 6);
+        snprintf(wanted, sizeof(wanted), "%d+%s", i % 6, word);
+        struct hs_rt_template_params params = {
+            .messages = &message, .n_messages = 1, .chat_template = source};
+        struct hs_rt_reasoning reasoning;
+        struct hs_error err = {0};
+        struct hs_buf text = HS_BUF_INIT(1000);
+        struct hs_buf tokens = HS_BUF_INIT(1000);
+        bool ok = rt->render(model, &params, &text, &reasoning, &err) == HS_OK &&
+                  strcmp(text.data, wanted) == 0 &&
+                  rt->tokenize(model, text.data, text.len, true, true, &tokens, &err) == HS_OK;
+        hs_buf_free(&text);
+        hs_buf_free(&tokens);
+        if (!ok) {
+            return arg;
+        }
+    }
+    return NULL;
+}
+
+/* A model's functions are called from any thread. */
+static void test_threads(void **state)
+{
+    (void)state;
+    static char words[4][8] = {"one", "two", "three", "four"};
+    pthread_t threads[4];
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, render_often, words[i]), 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        void *failed = NULL;
+        pthread_join(threads[i], &failed);
+        assert_null(failed);
+    }
+}
+
 static void test_allocation_failures(void **state)
 {
     (void)state;
@@ -368,6 +412,7 @@ int main(void)
         cmocka_unit_test(test_plain_template),
         cmocka_unit_test(test_complaints),
         cmocka_unit_test(test_more_templates_than_are_kept),
+        cmocka_unit_test(test_threads),
         cmocka_unit_test(test_allocation_failures),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

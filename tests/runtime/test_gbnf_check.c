@@ -79,7 +79,7 @@ static void test_good_grammars(void **state)
     struct hs_error err = {0};
     for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
         bool theirs = llama_accepts(good[i]);
-        hs_status ours = hs_gbnf_check(good[i], "root", &err);
+        hs_status ours = hs_gbnf_check(good[i], "root", NULL, NULL, &err);
         if (!theirs || ours != HS_OK) {
             print_error("theirs %d, ours %s: %s\n%s\n", theirs, hs_status_name(ours), err.message,
                         good[i]);
@@ -120,7 +120,7 @@ static void test_bad_grammars(void **state)
     };
     struct hs_error err = {0};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-        EXPECT(HS_INVALID_ARGUMENT, hs_gbnf_check(bad[i].text, "root", &err));
+        EXPECT(HS_INVALID_ARGUMENT, hs_gbnf_check(bad[i].text, "root", NULL, NULL, &err));
         if (!strstr(err.message, bad[i].where)) {
             print_error("'%s' does not say '%s'\n%s\n", err.message, bad[i].where, bad[i].text);
             fail();
@@ -131,9 +131,27 @@ static void test_bad_grammars(void **state)
         }
     }
     /* llama.cpp would loop for ever, or read past the end of a quote. */
-    EXPECT(HS_INVALID_ARGUMENT, hs_gbnf_check("root ::= \"a\"{3,2}", "root", &err));
-    EXPECT(HS_INVALID_ARGUMENT, hs_gbnf_check("root ::= \"\xC3\"", "root", &err));
-    EXPECT(HS_INVALID_ARGUMENT, hs_gbnf_check("root ::= \"\\", "root", &err));
+    EXPECT(HS_INVALID_ARGUMENT, hs_gbnf_check("root ::= \"a\"{3,2}", "root", NULL, NULL, &err));
+    EXPECT(HS_INVALID_ARGUMENT, hs_gbnf_check("root ::= \"\xC3\"", "root", NULL, NULL, &err));
+    EXPECT(HS_INVALID_ARGUMENT, hs_gbnf_check("root ::= \"\\", "root", NULL, NULL, &err));
+}
+
+static bool is_known(const char *text, size_t len, void *user)
+{
+    *(int *)user += 1;
+    return len == 7 && memcmp(text, "<known>", 7) == 0;
+}
+
+static void test_tokens(void **state)
+{
+    (void)state;
+    struct hs_error err = {0};
+    int n_asked = 0;
+    OK(hs_gbnf_check("root ::= <known> !<known> <[3]>", "root", is_known, &n_asked, &err));
+    assert_int_equal(n_asked, 2);
+    EXPECT(HS_INVALID_ARGUMENT,
+           hs_gbnf_check("root ::= <known> | <other>", "root", is_known, &n_asked, &err));
+    assert_non_null(strstr(err.message, "column 20"));
 }
 
 static void fill(char *to, const char *piece, int n)
@@ -157,28 +175,28 @@ static void test_limits(void **state)
         fill(text, "(", HS_GBNF_MAX_DEPTH + extra);
         strcat(text, "\"a\"");
         fill(text, ")", HS_GBNF_MAX_DEPTH + extra);
-        EXPECT(extra ? HS_LIMIT : HS_OK, hs_gbnf_check(text, "root", &err));
+        EXPECT(extra ? HS_LIMIT : HS_OK, hs_gbnf_check(text, "root", NULL, NULL, &err));
     }
     /* Rules: the root and n - 1 groups. */
     for (int extra = 0; extra < 2; extra++) {
         strcpy(text, "root ::= ");
         fill(text, "(\"a\")", HS_GBNF_MAX_RULES - 1 + extra);
-        EXPECT(extra ? HS_LIMIT : HS_OK, hs_gbnf_check(text, "root", &err));
+        EXPECT(extra ? HS_LIMIT : HS_OK, hs_gbnf_check(text, "root", NULL, NULL, &err));
     }
     /* Bytes. */
     memset(text, ' ', size);
     memcpy(text, "root ::= \"a\"", 12);
     text[HS_GBNF_MAX_BYTES] = '\0';
-    OK(hs_gbnf_check(text, "root", &err));
+    OK(hs_gbnf_check(text, "root", NULL, NULL, &err));
     text[HS_GBNF_MAX_BYTES] = ' ';
     text[HS_GBNF_MAX_BYTES + 1] = '\0';
-    EXPECT(HS_LIMIT, hs_gbnf_check(text, "root", &err));
+    EXPECT(HS_LIMIT, hs_gbnf_check(text, "root", NULL, NULL, &err));
     /* A long literal repeated: unfolded it would take gigabytes. */
     memset(text, 0, size);
     strcpy(text, "root ::= \"");
     memset(text + strlen(text), 'a', 10000);
     strcat(text, "\"{2000}");
-    EXPECT(HS_LIMIT, hs_gbnf_check(text, "root", &err));
+    EXPECT(HS_LIMIT, hs_gbnf_check(text, "root", NULL, NULL, &err));
     free(text);
 }
 
@@ -197,7 +215,7 @@ static void test_random_bytes(void **state)
         }
         text[len] = '\0';
         struct hs_error err = {0};
-        if (hs_gbnf_check(text, "root", &err) == HS_OK) {
+        if (hs_gbnf_check(text, "root", NULL, NULL, &err) == HS_OK) {
             llama_accepts(text);
         } else {
             assert_string_not_equal(err.message, "");
@@ -210,7 +228,7 @@ static void test_allocation_failure(void **state)
     (void)state;
     struct hs_error err = {0};
     hs_mem_fail_after(1);
-    hs_status status = hs_gbnf_check("root ::= \"a\"", "root", &err);
+    hs_status status = hs_gbnf_check("root ::= \"a\"", "root", NULL, NULL, &err);
     hs_mem_fail_after(0);
     assert_int_equal(status, HS_OUT_OF_MEMORY);
 }
@@ -218,11 +236,9 @@ static void test_allocation_failure(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good_grammars),
-        cmocka_unit_test(test_bad_grammars),
-        cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_random_bytes),
-        cmocka_unit_test(test_allocation_failure),
+        cmocka_unit_test(test_good_grammars), cmocka_unit_test(test_bad_grammars),
+        cmocka_unit_test(test_tokens),        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_random_bytes),  cmocka_unit_test(test_allocation_failure),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

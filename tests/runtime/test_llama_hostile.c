@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,7 +19,8 @@
 #include "storage/gguf.h"
 
 #define DEFAULT_ROUNDS 400
-#define CHILD_SECONDS 20
+#define CHILD_CPU_SECONDS 20
+#define CHILD_SECONDS 300 /* a busy machine may be slow, a deadlock is for ever */
 
 static char *path;
 
@@ -119,6 +121,8 @@ static int run_child(void)
         for (int s = 1; s < NSIG; s++) {
             signal(s, SIG_DFL); /* cmocka catches some */
         }
+        setrlimit(RLIMIT_CPU, &(struct rlimit){CHILD_CPU_SECONDS, CHILD_CPU_SECONDS});
+        setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
         alarm(CHILD_SECONDS);
         use_model();
         _exit(0);

@@ -244,7 +244,7 @@ static void files_that_cannot_be_opened(void **state)
     assert_int_equal(hs_gguf_open(path, &gguf, &err), HS_BAD_FORMAT); /* and does not wait */
     assert_true(strlen(err.hint) > 8);
     unlink(path);
-    write_file(path, NULL, 0);
+    write_file(path, (const uint8_t *)"", 0);
     assert_int_equal(hs_gguf_open(path, &gguf, &err), HS_TRUNCATED);
     assert_non_null(strstr(err.message, path));
     assert_int_equal(hs_gguf_open(path, &gguf, NULL), HS_TRUNCATED);

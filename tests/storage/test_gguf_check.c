@@ -2,9 +2,10 @@
 #include "gguf_test.h"
 
 #include "base/mem.h"
+#include "gguf_internal.h"
 #include "tiny_gguf.h"
 
-enum op { END = 0, SET, TYPE, DROP, ADD_U32, ADD_F32, ADD_STR, ADD_BOOL, ADD_ARRAY };
+enum op { END = 0, SET, TYPE, DROP, ADD_U32, ADD_F32, ADD_STR, ADD_ARRAY };
 
 /* One change of the tiny model: SET and TYPE overwrite the 32 bits of a value or its type number,
  * DROP renames a key, ADD_* append one; ADD_ARRAY repeats value `text` times as u32. */
@@ -31,8 +32,6 @@ static void add_keys(struct gguf_writer *w, void *user)
             gguf_bytes_u32(&w->kv, edit->value);
         } else if (edit->op == ADD_STR) {
             gguf_writer_str(w, edit->key, edit->text);
-        } else if (edit->op == ADD_BOOL) {
-            gguf_writer_bool(w, edit->key, edit->value != 0);
         } else if (edit->op == ADD_ARRAY) {
             gguf_writer_array(w, edit->key, GGUF_W_U32, (uint64_t)atoi(edit->text));
             for (int i = 0; i < atoi(edit->text); i++) {
@@ -155,11 +154,13 @@ static void heads(void **state)
           {SET, "llama.attention.head_count_kv", 3, NULL}},
          BAD,
          "64 does not divide into 3 heads"},
-        {{{SET, "llama.attention.head_count", 2, NULL},
-          {SET, "llama.rope.dimension_count", 32, NULL}},
+        {{{SET, "llama.attention.head_count", 1, NULL},
+          {SET, "llama.attention.head_count_kv", 1, NULL},
+          {SET, "llama.rope.dimension_count", 64, NULL}},
          HS_OK,
          ""},
-        {{{SET, "llama.attention.head_count_kv", 2, NULL}}, BAD, "1 heads cannot share 2"},
+        {{{SET, "llama.attention.head_count_kv", 1, NULL}}, HS_OK, ""},
+        {{{SET, "llama.attention.head_count_kv", 4, NULL}}, BAD, "2 heads cannot share 4"},
         {{{SET, "llama.attention.head_count", 4, NULL},
           {SET, "llama.attention.head_count_kv", 3, NULL}},
          BAD,
@@ -168,13 +169,14 @@ static void heads(void **state)
         {{{TYPE, "llama.attention.head_count", GGUF_W_F32, NULL}},
          BAD,
          "must be a u32 or an array"},
-        {{{SET, "llama.rope.dimension_count", 32, NULL}}, BAD, "equal to the head size 64"},
-        {{{SET, "llama.rope.dimension_count", 65, NULL}}, BAD, "rope.dimension_count"},
-        {{{SET, "llama.rope.dimension_count", 128, NULL}}, BAD, "rope.dimension_count"},
-        {{{ADD_U32, "llama.attention.key_length", 64, NULL},
-          {ADD_U32, "llama.attention.value_length", 32, NULL}},
+        {{{SET, "llama.rope.dimension_count", 16, NULL}}, BAD, "equal to the head size 32"},
+        {{{SET, "llama.rope.dimension_count", 0, NULL}}, BAD, "rope.dimension_count' is 0"},
+        {{{SET, "llama.rope.dimension_count", 33, NULL}}, BAD, "rope.dimension_count"},
+        {{{SET, "llama.rope.dimension_count", 64, NULL}}, BAD, "rope.dimension_count"},
+        {{{ADD_U32, "llama.attention.key_length", 32, NULL},
+          {ADD_U32, "llama.attention.value_length", 16, NULL}},
          BAD,
-         "equal size, not 64 and 32"},
+         "equal size, not 32 and 16"},
         {{{ADD_U32, "llama.attention.key_length", 0, NULL}}, BAD, "key_length' is 0"},
         {{{DROP, "llama.attention.head_count", 0, NULL},
           {DROP, "llama.attention.head_count_kv", 0, NULL}},
@@ -189,15 +191,15 @@ static void numbers_per_layer(void **state)
     (void)state;
     const struct check_case cases[] = {
         {{{DROP, "llama.attention.head_count", 0, NULL},
-          {ADD_ARRAY, "llama.attention.head_count", 1, "3"}},
+          {ADD_ARRAY, "llama.attention.head_count", 2, "3"}},
          HS_OK,
          ""},
         {{{DROP, "llama.attention.head_count", 0, NULL},
-          {ADD_ARRAY, "llama.attention.head_count", 1, "2"}},
+          {ADD_ARRAY, "llama.attention.head_count", 2, "2"}},
          BAD,
          "an array of 3"},
         {{{DROP, "llama.attention.head_count", 0, NULL},
-          {ADD_ARRAY, "llama.attention.head_count", 1, "4"}},
+          {ADD_ARRAY, "llama.attention.head_count", 2, "4"}},
          BAD,
          "an array of 3"},
         {{{DROP, "llama.attention.head_count_kv", 0, NULL},
@@ -231,6 +233,24 @@ static void floats_and_rope(void **state)
         {{{ADD_U32, "llama.rope.scaling.type", 1, NULL}}, BAD, "rope.scaling.type"},
     };
     RUN(cases, 1);
+}
+
+static void windows(void **state)
+{
+    (void)state;
+    const char *size = "llama.attention.sliding_window";
+    const char *pattern = "llama.attention.sliding_window_pattern";
+    const struct check_case cases[] = {
+        {{{ADD_U32, size, 32, NULL}}, HS_OK, ""},
+        {{{ADD_U32, size, 32, NULL}, {ADD_U32, pattern, 2, NULL}}, HS_OK, ""},
+        {{{ADD_U32, size, 32, NULL}, {ADD_U32, pattern, 1, NULL}}, BAD, "no layer with a window"},
+        {{{ADD_U32, size, 0, NULL}, {ADD_U32, pattern, 1, NULL}}, HS_OK, ""},
+        {{{ADD_U32, size, 32, NULL}, {ADD_ARRAY, pattern, 1, "2"}}, HS_OK, ""},
+        {{{ADD_U32, size, 32, NULL}, {ADD_ARRAY, pattern, 0, "2"}}, BAD, "no layer with a window"},
+        {{{ADD_U32, size, 32, NULL}, {ADD_ARRAY, pattern, 1, "0"}}, BAD, "no layer with a window"},
+        {{{ADD_U32, size, 32, NULL}, {ADD_STR, pattern, 0, "x"}}, BAD, "no layer with a window"},
+    };
+    RUN(cases, 2);
 }
 
 static void experts(void **state)
@@ -359,19 +379,27 @@ static void put_words(struct gguf_writer *w, void *user)
                        (size_t)64 * words->n_rows);
 }
 
-static void expect_words(const struct words *words, hs_status expected, const char *text)
+static struct gguf_bytes model_of_words(const char *arch, const struct words *words)
 {
     struct gguf_writer w;
     struct gguf_bytes bytes;
+    char key[64];
+    const char *const sizes[] = {"block_count", "context_length", "embedding_length"};
     gguf_writer_init(&w);
-    gguf_writer_str(&w, "general.architecture", "gpt2");
-    gguf_writer_u32(&w, "gpt2.block_count", 1);
-    gguf_writer_u32(&w, "gpt2.context_length", 64);
-    gguf_writer_u32(&w, "gpt2.embedding_length", 64);
+    gguf_writer_str(&w, "general.architecture", arch);
+    for (size_t i = 0; i < 3; i++) {
+        snprintf(key, sizeof key, "%s.%s", arch, sizes[i]);
+        gguf_writer_u32(&w, key, 64);
+    }
     put_words(&w, (void *)words);
     assert_true(gguf_writer_finish(&w, &bytes, NULL));
     gguf_writer_free(&w);
-    expect_tokens(bytes, expected, text);
+    return bytes;
+}
+
+static void expect_words(const struct words *words, hs_status expected, const char *text)
+{
+    expect_tokens(model_of_words("gpt2", words), expected, text);
 }
 
 static void numbers_of_tokens(void **state)
@@ -424,9 +452,13 @@ static void tensor_types(void **state)
     expect_tensor("x_norm.weight", 1, 30, 512, BAD); /* BF16 */
     expect_tensor("x.weight", 1, 8, 272, BAD);       /* a vector in blocks */
     expect_tensor("x.weight", 2, 8, 544, HS_OK);
-    expect_tensor("x.weight", 2, 15, 584, BAD); /* Q8_K */
-    expect_tensor("x.weight", 2, 24, 512, BAD); /* I8 */
-    expect_tensor("x.weight", 2, 26, 2048, HS_OK);
+    expect_tensor("x.weight", 2, 15, 584, BAD);  /* Q8_K */
+    expect_tensor("x.weight", 2, 24, 512, BAD);  /* I8 */
+    expect_tensor("x.weight", 2, 26, 2048, BAD); /* I32 */
+    expect_tensor("ffn_gate_tid2eid.weight", 2, 26, 2048, HS_OK);
+    expect_tensor("ffn_gate_tid2eid.weight", 2, 0, 2048, BAD);
+    expect_tensor("ssm_a", 2, 1, 1024, BAD); /* F16 */
+    expect_tensor("ssm_a", 2, 0, 2048, HS_OK);
     expect_tensor("x.weight", 2, 28, 4096, BAD); /* F64 */
 }
 
@@ -437,6 +469,11 @@ static void weights_must_be_there_and_aligned(void **state)
     struct gguf_bytes bytes;
     struct edit align[4] = {{ADD_U32, "general.alignment", 32, NULL}};
     expect_tokens(edited_model(align, 1), HS_OK, "");
+    gguf_writer_init(&w);
+    gguf_writer_str(&w, "general.architecture", "gpt2");
+    assert_true(gguf_writer_finish(&w, &bytes, NULL));
+    expect_tokens(bytes, NO, "no weights");
+    gguf_writer_free(&w);
     gguf_writer_init(&w);
     gguf_writer_str(&w, "general.architecture", "gpt2");
     gguf_writer_u32(&w, "gpt2.block_count", 1);
@@ -450,24 +487,59 @@ static void weights_must_be_there_and_aligned(void **state)
     gguf_writer_free(&w);
 }
 
-static void allocation_failures_are_told(void **state)
+static void embeddings_must_be_there(void **state)
 {
     (void)state;
-    struct gguf_bytes bytes = edited_model((struct edit[4]){{0}}, 1);
+    struct edit missing[4] = {{DROP, "token_embd.weight", 0, NULL}};
+    expect_tokens(edited_model(missing, 1), BAD, "'token_embd.weight' is missing");
+    /* An architecture of a later llama.cpp: only the general rules apply. */
+    expect_tokens(model_of_words("newer", &(struct words){"gpt2", 20, 20, true, "x"}), BAD,
+                  "must not be of type I8");
+}
+
+static void dimensions_fit_an_int(void **state)
+{
+    (void)state;
+    for (uint64_t over = 0; over <= 1; over++) {
+        struct gguf_writer w;
+        struct gguf_bytes bytes;
+        struct gguf_test t;
+        gguf_writer_init(&w);
+        gguf_writer_tensor_info(&w, "long.weight", 2, (uint64_t[]){INT32_MAX + over, 2}, 0, 0);
+        assert_true(gguf_writer_finish(&w, &bytes, NULL));
+        assert_int_equal(gguf_test_open_claimed(&t, bytes.data, bytes.len, UINT64_C(1) << 40),
+                         HS_OK);
+        assert_int_equal(hs_gguf_check_tensors(t.gguf, &t.err), over ? BAD : HS_OK);
+        assert_true(!over || strstr(t.err.message, "2147483648 in dimension 0") != NULL);
+        gguf_test_close(&t);
+        gguf_bytes_free(&bytes);
+        gguf_writer_free(&w);
+    }
+}
+
+/* The last status of a check with one allocation after the other failing. */
+static hs_status check_without_memory(struct gguf_bytes bytes)
+{
     struct gguf_test t;
+    hs_status status = HS_OUT_OF_MEMORY;
     assert_int_equal(gguf_test_open(&t, bytes.data, bytes.len), HS_OK);
-    for (uint64_t n = 1;; n++) {
+    for (uint64_t n = 1; status == HS_OUT_OF_MEMORY; n++) {
         hs_mem_fail_after(n);
-        hs_status status = hs_gguf_check_model(t.gguf, NULL, &t.err);
+        status = hs_gguf_check_model(t.gguf, NULL, &t.err);
         hs_mem_fail_after(0);
-        if (status == HS_OK) {
-            assert_true(n > 2);
-            break;
-        }
-        assert_int_equal(status, HS_OUT_OF_MEMORY);
+        assert_true(n < 100);
     }
     gguf_test_close(&t);
     gguf_bytes_free(&bytes);
+    return status;
+}
+
+static void allocation_failures_are_told(void **state)
+{
+    (void)state;
+    const struct words empty = {"gpt2", 20, 20, false, "x"};
+    assert_int_equal(check_without_memory(edited_model((struct edit[4]){{0}}, 1)), HS_OK);
+    assert_int_equal(check_without_memory(model_of_words("gpt2", &empty)), BAD); /* its I8 */
 }
 
 int main(void)
@@ -479,11 +551,14 @@ int main(void)
         cmocka_unit_test(numbers_per_layer),
         cmocka_unit_test(floats_and_rope),
         cmocka_unit_test(experts),
+        cmocka_unit_test(windows),
         cmocka_unit_test(vocabularies),
         cmocka_unit_test(tokens),
         cmocka_unit_test(numbers_of_tokens),
         cmocka_unit_test(tensor_types),
         cmocka_unit_test(weights_must_be_there_and_aligned),
+        cmocka_unit_test(embeddings_must_be_there),
+        cmocka_unit_test(dimensions_fit_an_int),
         cmocka_unit_test(allocation_failures_are_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

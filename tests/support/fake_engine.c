@@ -280,11 +280,14 @@ hs_status hs_engine_create_session(hs_engine *engine, const struct hs_session_pa
     if (status) {
         return status;
     }
-    hs_session_file_close(engine->file); /* the fake knows one open session */
+    if (engine->file && engine->record.n_messages > 0) { /* the fake knows one open session */
+        status = hs_session_file_save(engine->file, &engine->record, err);
+    }
+    hs_session_file_close(engine->file);
     hs_session_record_free(&engine->record);
     engine->record = (struct hs_session_record){0};
     engine->file = file;
-    status = hs_session_file_load(engine->file, &engine->record, err);
+    status = status ? status : hs_session_file_load(engine->file, &engine->record, err);
     if (status && status != HS_NOT_FOUND) {
         return status;
     }

@@ -1,41 +1,34 @@
-#include "tiny_gguf.h"
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define N_EMBD 64
-#define N_FF 32
-#define N_VOCAB TINY_GGUF_N_VOCAB
+#include "tiny_internal.h"
+
 #define K_MIN (-128)
 #define K_MAX 127
+#define K_MIN_WINDOW (-16)
+#define K_MAX_WINDOW 15
 #define MIN_DISTANCE 16
-
-/* Dimensions of HISTORY's residual stream: sixteen signs, so that the root mean square of every
- * embedding is exactly 1/2, then what attention adds. */
-enum { DIM_W1, DIM_W2, DIM_W4, DIM_BOS, DIM_ONE, N_SIGNS = 16, DIM_SUM = 16, DIM_COUNT = 17 };
-
-/* Channels of V. The constant pins the scale of a q8_0 block to 1/16, so integers stay exact. */
-enum { V_PIN, V_SUM, V_COUNT };
-#define V_PIN_VALUE (127.0f / 16.0f)
 
 /* Makes a lead of 1/n in the sum of HISTORY at least ten in logits. */
 #define HISTORY_SCALE 8192.0f
+/* Lets a vote that ends in a tie count as won, by less than a single voice would. */
+#define TIE_BREAK 0.004f
 
 struct weights {
     float embd[N_VOCAB][N_EMBD];
     float output[N_VOCAB][N_EMBD];
-    float attn_v[N_EMBD][N_EMBD]; /* [out][in] */
-    float attn_out[N_EMBD][N_EMBD];
 };
 
 void tiny_gguf_defaults(struct tiny_gguf_spec *spec)
 {
     *spec = (struct tiny_gguf_spec){
         .kind = TINY_GGUF_BIGRAM,
+        .arch = TINY_GGUF_LLAMA,
         .name = "tiny",
         .n_ctx_train = 4096,
-        .n_layer = 1,
+        .n_layer = 0,
+        .n_swa = 32,
         .eos = TINY_GGUF_EOS,
         .add_bos = true,
         .logit_scale = 2.0f,
@@ -85,9 +78,34 @@ static int32_t bigram_next(const struct tiny_gguf_spec *spec, int32_t last)
     return next[last] < 0 ? spec->eos : next[last];
 }
 
-static int32_t history_token(const struct tiny_gguf_spec *spec, int32_t k)
+bool tiny_gguf_vote(int32_t token, int i)
 {
-    return k == 0 && spec->history_stops ? TINY_GGUF_IM_END : TINY_GGUF_ANSWER0 + k - K_MIN;
+    return (mix((uint64_t)token + 1000) >> i) & 1;
+}
+
+/* The answer token of sum k and, in windowed models, of the votes in `window` (three bits). */
+static int32_t history_token(const struct tiny_gguf_spec *spec, int32_t k, uint32_t window)
+{
+    if (k == 0 && spec->history_stops) {
+        return TINY_GGUF_IM_END;
+    }
+    if (spec->arch == TINY_GGUF_GEMMA3) {
+        return TINY_GGUF_ANSWER0 + (k - K_MIN_WINDOW) * 8 + (int32_t)window;
+    }
+    return TINY_GGUF_ANSWER0 + k - K_MIN;
+}
+
+static uint32_t window_votes(const struct tiny_gguf_spec *spec, const int32_t *tokens, size_t n)
+{
+    uint32_t bits = 0;
+    for (int i = 0; i < 3; i++) {
+        int32_t sum = 0;
+        for (size_t at = n > spec->n_swa ? n - spec->n_swa : 0; at < n; at++) {
+            sum += tiny_gguf_vote(tokens[at], i) ? 1 : -1;
+        }
+        bits |= (uint32_t)(sum >= 0) << i;
+    }
+    return bits;
 }
 
 int32_t tiny_gguf_next(const struct tiny_gguf_spec *spec, const int32_t *tokens, size_t n)
@@ -101,11 +119,13 @@ int32_t tiny_gguf_next(const struct tiny_gguf_spec *spec, const int32_t *tokens,
         sum += tiny_gguf_weight(tokens[i]);
         n_bos += tokens[i] == TINY_GGUF_BOS;
     }
-    if (n_bos != 1 || n > TINY_GGUF_HISTORY_MAX) {
+    if (spec->arch != TINY_GGUF_MAMBA && (n_bos != 1 || n > TINY_GGUF_HISTORY_MAX)) {
         return -1;
     }
-    sum = sum < K_MIN ? K_MIN : sum > K_MAX ? K_MAX : sum;
-    return history_token(spec, (int32_t)sum);
+    bool is_windowed = spec->arch == TINY_GGUF_GEMMA3;
+    int32_t min = is_windowed ? K_MIN_WINDOW : K_MIN, max = is_windowed ? K_MAX_WINDOW : K_MAX;
+    int32_t k = sum < min ? min : sum > max ? max : (int32_t)sum;
+    return history_token(spec, k, is_windowed ? window_votes(spec, tokens, n) : 0);
 }
 
 int32_t tiny_gguf_history_next(const int32_t *tokens, size_t n)
@@ -146,6 +166,21 @@ static void put_weight(float *embd, int32_t weight)
     embd[DIM_W4] = bits & 4 ? 1.0f : -1.0f;
 }
 
+/* Row k of the output: (S^2 - (S - k)^2) times what stands for one in this architecture. */
+static void put_answer(const struct tiny_gguf_spec *spec, struct weights *w, int32_t k,
+                       uint32_t window)
+{
+    float *row = w->output[history_token(spec, k, window)];
+    row[DIM_ONE] = 0.0f;
+    row[DIM_SUM] = HISTORY_SCALE * 2.0f * (float)k;
+    row[spec->arch == TINY_GGUF_MAMBA ? DIM_ONE : DIM_COUNT] = -HISTORY_SCALE * (float)(k * k);
+    for (int i = 0; i < 3 && spec->arch == TINY_GGUF_GEMMA3; i++) {
+        float sign = (window >> i) & 1 ? 1.0f : -1.0f;
+        row[DIM_WINDOW + i] = sign * HISTORY_SCALE / TINY_WINDOW_SCALE;
+        row[DIM_ONE] += sign * HISTORY_SCALE * TIE_BREAK;
+    }
+}
+
 static void fill_history(const struct tiny_gguf_spec *spec, struct weights *w)
 {
     for (int32_t t = 0; t < N_VOCAB; t++) {
@@ -154,41 +189,73 @@ static void fill_history(const struct tiny_gguf_spec *spec, struct weights *w)
         }
         put_weight(w->embd[t], tiny_gguf_weight(t));
         w->embd[t][DIM_BOS] = t == TINY_GGUF_BOS ? 1.0f : -1.0f;
+        for (int i = 0; i < 3; i++) {
+            w->embd[t][DIM_VOTE + i] = tiny_gguf_vote(t, i) ? 1.0f : -1.0f;
+        }
         w->output[t][DIM_ONE] = -HISTORY_SCALE; /* tokens that are no answer lose to all answers */
     }
-    for (int32_t k = K_MIN; k <= K_MAX; k++) {
-        float *row = w->output[history_token(spec, k)];
-        row[DIM_ONE] = 0.0f;
-        row[DIM_SUM] = HISTORY_SCALE * 2.0f * (float)k;
-        row[DIM_COUNT] = -HISTORY_SCALE * (float)(k * k);
+    if (spec->arch == TINY_GGUF_GEMMA3) {
+        for (int32_t k = K_MIN_WINDOW; k <= K_MAX_WINDOW; k++) {
+            for (uint32_t window = 0; window < 8; window++) {
+                put_answer(spec, w, k, window);
+            }
+        }
+        return;
     }
-    /* The norm before attention doubles the signs, hence the halves. */
-    w->attn_v[V_PIN][DIM_ONE] = 0.5f * V_PIN_VALUE;
-    w->attn_v[V_SUM][DIM_W1] = 0.5f;
-    w->attn_v[V_SUM][DIM_W2] = 1.0f;
-    w->attn_v[V_SUM][DIM_W4] = 2.0f;
-    w->attn_v[V_COUNT][DIM_BOS] = 0.25f;
-    w->attn_v[V_COUNT][DIM_ONE] = 0.25f;
-    w->attn_out[DIM_SUM][V_SUM] = 1.0f;
-    w->attn_out[DIM_COUNT][V_COUNT] = 1.0f;
+    for (int32_t k = K_MIN; k <= K_MAX; k++) {
+        put_answer(spec, w, k, 0);
+    }
+}
+
+static uint32_t layer_count(const struct tiny_gguf_spec *spec)
+{
+    uint32_t least = spec->arch == TINY_GGUF_GEMMA3 ? 2 : 1;
+    return spec->n_layer < least ? least : spec->n_layer;
+}
+
+static const char *arch_name(const struct tiny_gguf_spec *spec)
+{
+    static const char *const names[] = {"llama", "gemma3", "mamba", "qwen3"};
+    return names[spec->arch];
+}
+
+static void put_arch_u32(const struct tiny_gguf_spec *spec, struct gguf_writer *out,
+                         const char *suffix, uint32_t value)
+{
+    char key[80];
+    snprintf(key, sizeof(key), "%s.%s", arch_name(spec), suffix);
+    gguf_writer_u32(out, key, value);
 }
 
 static void put_hparams(const struct tiny_gguf_spec *spec, struct gguf_writer *out)
 {
-    gguf_writer_str(out, "general.architecture", "llama");
+    char key[80];
+    gguf_writer_str(out, "general.architecture", arch_name(spec));
     gguf_writer_str(out, "general.type", "model");
     gguf_writer_str(out, "general.name", spec->name);
     gguf_writer_u32(out, "general.file_type", 0);
-    gguf_writer_u32(out, "llama.context_length", spec->n_ctx_train);
-    gguf_writer_u32(out, "llama.embedding_length", N_EMBD);
-    gguf_writer_u32(out, "llama.block_count", spec->n_layer);
-    gguf_writer_u32(out, "llama.feed_forward_length", N_FF);
-    gguf_writer_u32(out, "llama.attention.head_count", 1);
-    gguf_writer_u32(out, "llama.attention.head_count_kv", 1);
-    gguf_writer_u32(out, "llama.rope.dimension_count", N_EMBD);
+    put_arch_u32(spec, out, "context_length", spec->n_ctx_train);
+    put_arch_u32(spec, out, "embedding_length", N_EMBD);
+    put_arch_u32(spec, out, "block_count", layer_count(spec));
     /* Vanishes beside the mean squares of the embeddings, which keeps the norms exact. */
-    gguf_writer_f32(out, "llama.attention.layer_norm_rms_epsilon", 1e-20f);
-    gguf_writer_u32(out, "llama.vocab_size", N_VOCAB);
+    snprintf(key, sizeof(key), "%s.attention.layer_norm_rms_epsilon", arch_name(spec));
+    gguf_writer_f32(out, key, 1e-20f);
+    put_arch_u32(spec, out, "vocab_size", N_VOCAB);
+    if (spec->arch == TINY_GGUF_MAMBA) {
+        put_arch_u32(spec, out, "ssm.conv_kernel", N_CONV);
+        put_arch_u32(spec, out, "ssm.inner_size", N_INNER);
+        put_arch_u32(spec, out, "ssm.state_size", N_STATE);
+        put_arch_u32(spec, out, "ssm.time_step_rank", N_RANK);
+        return;
+    }
+    put_arch_u32(spec, out, "feed_forward_length", N_FF);
+    put_arch_u32(spec, out, "attention.head_count", N_HEAD);
+    put_arch_u32(spec, out, "attention.head_count_kv", N_HEAD);
+    put_arch_u32(spec, out, "rope.dimension_count", N_EMBD / N_HEAD);
+    if (spec->arch == TINY_GGUF_GEMMA3) {
+        put_arch_u32(spec, out, "attention.sliding_window", spec->n_swa);
+        put_arch_u32(spec, out, "attention.sliding_window_pattern", 2); /* window, whole, ... */
+    }
 }
 
 /* llama.cpp's token types. */
@@ -255,48 +322,6 @@ static void put_vocab(const struct tiny_gguf_spec *spec, struct gguf_writer *out
     }
 }
 
-static void put_matrix(struct gguf_writer *out, const char *name, uint64_t n_in, uint64_t n_out,
-                       const void *data)
-{
-    uint64_t dims[2] = {n_in, n_out};
-    gguf_writer_tensor(out, name, 2, dims, 0, data, (size_t)(n_in * n_out) * sizeof(float));
-}
-
-static void put_norm(struct gguf_writer *out, const char *name)
-{
-    float ones[N_EMBD];
-    uint64_t dims[1] = {N_EMBD};
-    for (int d = 0; d < N_EMBD; d++) {
-        ones[d] = 1.0f;
-    }
-    gguf_writer_tensor(out, name, 1, dims, 0, ones, sizeof(ones));
-}
-
-static void put_layer(struct gguf_writer *out, uint32_t layer, const struct weights *w)
-{
-    char name[64];
-    const char *const zeros[] = {"attn_q", "attn_k"};
-    const char *const acting[] = {"attn_v", "attn_output"};
-    const void *const data[] = {layer == 0 ? w->attn_v : NULL, layer == 0 ? w->attn_out : NULL};
-    for (size_t i = 0; i < 2; i++) {
-        snprintf(name, sizeof(name), "blk.%u.%s.weight", layer, zeros[i]);
-        put_matrix(out, name, N_EMBD, N_EMBD, NULL);
-        snprintf(name, sizeof(name), "blk.%u.%s.weight", layer, acting[i]);
-        put_matrix(out, name, N_EMBD, N_EMBD, data[i]);
-    }
-    const char *const norms[] = {"attn_norm", "ffn_norm"};
-    for (size_t i = 0; i < 2; i++) {
-        snprintf(name, sizeof(name), "blk.%u.%s.weight", layer, norms[i]);
-        put_norm(out, name);
-    }
-    snprintf(name, sizeof(name), "blk.%u.ffn_gate.weight", layer);
-    put_matrix(out, name, N_EMBD, N_FF, NULL);
-    snprintf(name, sizeof(name), "blk.%u.ffn_up.weight", layer);
-    put_matrix(out, name, N_EMBD, N_FF, NULL);
-    snprintf(name, sizeof(name), "blk.%u.ffn_down.weight", layer);
-    put_matrix(out, name, N_FF, N_EMBD, NULL);
-}
-
 bool tiny_gguf_build(const struct tiny_gguf_spec *spec, struct gguf_bytes *ret_bytes,
                      size_t *ret_header_len)
 {
@@ -313,11 +338,11 @@ bool tiny_gguf_build(const struct tiny_gguf_spec *spec, struct gguf_bytes *ret_b
     gguf_writer_init(&out);
     put_hparams(spec, &out);
     put_vocab(spec, &out);
-    put_matrix(&out, "token_embd.weight", N_EMBD, N_VOCAB, w->embd);
-    put_matrix(&out, "output.weight", N_EMBD, N_VOCAB, w->output);
-    put_norm(&out, "output_norm.weight");
-    for (uint32_t layer = 0; layer < spec->n_layer; layer++) {
-        put_layer(&out, layer, w);
+    tiny_put_matrix(&out, "token_embd.weight", N_EMBD, N_VOCAB, w->embd);
+    tiny_put_matrix(&out, "output.weight", N_EMBD, N_VOCAB, w->output);
+    tiny_put_norm(&out, "output_norm.weight", 1.0f);
+    for (uint32_t layer = 0; layer < layer_count(spec); layer++) {
+        tiny_layers_put(spec, layer, &out);
     }
     if (spec->extra) {
         spec->extra(&out, spec->extra_user);

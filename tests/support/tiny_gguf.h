@@ -8,7 +8,15 @@
  *          another sequence changes the answer), in any context with exactly one <s>.
  *          Exact up to TINY_GGUF_HISTORY_MAX tokens, whatever the order of the tokens, batch
  *          layout, flash attention on or off, KV in f16 or q8_0.
- * Both run with temperature 0 or any other: the winner leads by a wide margin.
+ * Both run with temperature 0 or any other: the winner leads by a wide margin. Architectures:
+ *
+ * LLAMA    as above.
+ * GEMMA3   sliding-window attention in every other layer, so that only parts of the KV can be cut.
+ *          HISTORY: ANSWER0 + 8 * (16 + clamp(sum, -16, 15)) + votes, where bit i of votes says
+ *          whether at least half of the last n_swa tokens have tiny_gguf_vote(t, i).
+ * MAMBA    a recurrent state instead of KV, which cannot be cut at all. HISTORY as with LLAMA, but
+ *          without need of <s> and without a limit of length.
+ * QWEN3    as LLAMA, under the name of the family that reasons between <think> and </think>.
  *
  * How: one layer. BIGRAM: attention and FFN add exactly zero, the embedding of t is the code word
  * (64 times +-1) of next[t], the output row of n is the code word of n. HISTORY: q = k = 0 makes
@@ -53,14 +61,17 @@ enum tiny_gguf_token {
 extern const char tiny_gguf_chatml[];
 
 enum tiny_gguf_kind { TINY_GGUF_BIGRAM = 0, TINY_GGUF_HISTORY };
+enum tiny_gguf_arch { TINY_GGUF_LLAMA = 0, TINY_GGUF_GEMMA3, TINY_GGUF_MAMBA, TINY_GGUF_QWEN3 };
 
 struct tiny_gguf_spec {
     enum tiny_gguf_kind kind;
+    enum tiny_gguf_arch arch;
     const int32_t *next; /* BIGRAM: i32[TINY_GGUF_N_VOCAB], -1: eos; NULL: the default table */
     const char *chat_template; /* NULL: none in the file */
     const char *name;          /* general.name */
     uint32_t n_ctx_train;
-    uint32_t n_layer;      /* the first one acts, the others add zero */
+    uint32_t n_layer;      /* the first one (two of GEMMA3) acts, others add zero; 0: just those */
+    uint32_t n_swa;        /* GEMMA3: tokens in the window */
     int32_t eos;           /* tokenizer.ggml.eos_token_id; <|im_end|> and </s> end anyway */
     bool add_bos;          /* tokenizer.ggml.add_bos_token */
     bool add_space_prefix; /* a space before the text, as SentencePiece models do */
@@ -71,7 +82,8 @@ struct tiny_gguf_spec {
     void *extra_user;
 };
 
-/* BIGRAM with the default table, no template, context 4096, add_bos, no space prefix, scale 2. */
+/* LLAMA, BIGRAM with the default table, no template, context 4096, a window of 32, add_bos, no
+ * space prefix, scale 2. */
 void tiny_gguf_defaults(struct tiny_gguf_spec *spec);
 
 bool tiny_gguf_write(const struct tiny_gguf_spec *spec, const char *path);
@@ -79,13 +91,15 @@ bool tiny_gguf_write(const struct tiny_gguf_spec *spec, const char *path);
 bool tiny_gguf_build(const struct tiny_gguf_spec *spec, struct gguf_bytes *ret_bytes,
                      size_t *ret_header_len);
 
-/* The next token after tokens[n], n >= 1, by the formula; -1 where HISTORY is not defined (not
- * exactly one <s>, or too long). */
+/* The next token after tokens[n], n >= 1, by the formula; -1 where HISTORY is not defined (LLAMA
+ * and GEMMA3: not exactly one <s>, or too long). */
 int32_t tiny_gguf_next(const struct tiny_gguf_spec *spec, const int32_t *tokens, size_t n);
 /* HISTORY with the default spec. */
 int32_t tiny_gguf_history_next(const int32_t *tokens, size_t n);
 /* What a token adds to the sum of HISTORY: +-1, for answer words +-1, 3, 5 or 7 towards zero. */
 int32_t tiny_gguf_weight(int32_t token);
+/* GEMMA3: whether the token speaks for bit i (0..2) of its window. */
+bool tiny_gguf_vote(int32_t token, int i);
 /* BIGRAM's logit of `token` after `last`. */
 float tiny_gguf_bigram_logit(const struct tiny_gguf_spec *spec, int32_t last, int32_t token);
 

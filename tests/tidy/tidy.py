@@ -236,18 +236,19 @@ def check_targets(root, build):
 
 
 def header_arguments(root, path, built):
-    """How to compile a header alone: as a source file beside it, or of its layer, is compiled."""
+    """How to compile a header alone: as the sources beside it, or of its layer, are compiled."""
     layer = layer_of(path)
     beside = [root / path.parent, root / "src" / layer if layer else None, root / "src"]
     for folder in (folder for folder in beside if folder):
+        keep = {}
         for source, arguments in sorted(built.items()):
             if folder.resolve() in source.parents and source.suffix == ".c":
-                keep = [word for word in arguments if re.match(r"-(I|D|std)", word)]
-                for flag, value in zip(arguments, arguments[1:]):
-                    if flag == "-isystem":
-                        keep += [flag, value]
-                return [arguments[0] if "ccache" not in arguments[0] else arguments[1], *keep]
-    return ["cc", f"-I{root / 'include'}"]
+                keep.update({(word,): None for word in arguments if re.match("-[ID]", word)})
+                keep.update({pair: None for pair in zip(arguments, arguments[1:])
+                             if pair[0] == "-isystem"})
+        if keep:
+            return ["cc", "-std=gnu17", *(word for words in keep for word in words)]
+    return ["cc", "-std=gnu17", f"-I{root / 'include'}"]
 
 
 def check_headers(root, build):

@@ -7,10 +7,18 @@
  * is ignored. kill -9 at any moment loses at most the turn in progress. A process that opens a
  * session holds a lock on it (flock on the folder's `lock`); a second one gets HS_BUSY.
  *
- * Formats: docs/formats.md. kv.bin: magic "HSKV", version, fingerprint, n_tokens, tokens, state
- * bytes, SHA-256. Limits:  HS_SESSION_MAX_JSON bytes of text, names [A-Za-z0-9._-]{1,64} that do
- * not begin with '.'. Errors:  HS_NOT_FOUND, HS_BUSY, HS_CORRUPT (which file, what),
- * HS_INVALID_ARGUMENT (name), HS_IO. Threads: one hs_session_file by one thread at a time.
+ * A session.json that cannot be read is HS_CORRUPT and stays as it is; saving sets it aside as
+ * session.json.corrupt-<time>. One of a newer version is never replaced.
+ *
+ * Formats: docs/formats.md, "Session files". kv.bin: magic "HSKV", version, lengths, fingerprint,
+ *          cache key, tokens, state, and a check value (Poly1305 under a fixed key, which is many
+ *          times faster than SHA-256) that finds torn and rotten files, so that kv.bin needs no
+ *          fsync.
+ * Limits:  HS_SESSION_MAX_JSON bytes of text, names [A-Za-z0-9._-]{1,64} that do not begin with
+ *          '.'; texts must be valid UTF-8 (HS_INVALID_ARGUMENT on saving).
+ * Errors:  HS_NOT_FOUND, HS_BUSY (which process), HS_CORRUPT (which file, what),
+ *          HS_UNSUPPORTED_VERSION, HS_INVALID_ARGUMENT, HS_LIMIT, HS_IO, HS_PERMISSION_DENIED.
+ * Threads: one hs_session_file by one thread at a time; the hs_session_store_* functions by any.
  */
 #ifndef STORAGE_SESSION_STORE_H
 #define STORAGE_SESSION_STORE_H
@@ -24,7 +32,8 @@
 
 typedef struct hs_session_file hs_session_file;
 
-/* The text part. Strings are owned by the struct; hs_session_record_free releases them. */
+/* The text part. Strings, also the const ones, are owned by the struct; hs_session_record_free
+ * releases them. */
 struct hs_session_record {
     char *model_name;
     char *fingerprint;
@@ -35,7 +44,8 @@ struct hs_session_record {
     enum hs_overflow overflow;
     int64_t created_unix_ms;
     int64_t updated_unix_ms;
-    struct hs_generate_params *params; /* saved sampling settings; NULL: none */
+    struct hs_generate_params *params; /* saved settings, NULL: none; what belongs to one request
+                                          (deadline, logprobs, stream capacity) comes back as 0 */
 };
 
 /* The KV part. */
@@ -51,7 +61,8 @@ struct hs_session_kv {
 
 bool hs_session_name_ok(const char *name);
 
-/* Open for reading and writing, taking the lock; `create`: make it when it is not there. */
+/* Open for reading and writing, taking the lock; `create`: make it when it is not there. A session
+ * that is closed without ever being saved leaves nothing behind. */
 HS_CHECKED hs_status hs_session_file_open(const char *sessions_dir, const char *name, bool create,
                                           hs_session_file **ret_file, struct hs_error *err);
 void hs_session_file_close(hs_session_file *file);
@@ -69,12 +80,13 @@ HS_CHECKED hs_status hs_session_file_save_kv(hs_session_file *file, const struct
                                              struct hs_error *err);
 HS_CHECKED hs_status hs_session_file_drop_kv(hs_session_file *file, struct hs_error *err);
 
-/* Names of the sessions in the folder, sorted; each and the array freed by hs_session_names_free.
- */
+/* Names of the saved sessions in the folder, sorted; a folder that is not there has none. The names
+ * and the array are freed by hs_session_names_free. */
 HS_CHECKED hs_status hs_session_store_list(const char *sessions_dir, char ***ret_names,
                                            size_t *ret_n, struct hs_error *err);
 void hs_session_names_free(char **names, size_t n);
-/* Read the text without the lock (a consistent version, thanks to the atomic replacement). */
+/* Read the text without the lock (a consistent version, thanks to the atomic replacement).
+ * ret_size_bytes: of text and KV on disk, may be NULL. */
 HS_CHECKED hs_status hs_session_store_read(const char *sessions_dir, const char *name,
                                            struct hs_session_record *ret_record,
                                            uint64_t *ret_size_bytes, struct hs_error *err);

@@ -1,0 +1,28 @@
+/*
+ * sampler_chain.h - the table of llama.cpp's samplers, and the chain of a request made from it.
+ *
+ * The default order is llama.cpp's: penalties; dry; top_n_sigma; top_k; typ_p; top_p; min_p; xtc;
+ * temperature. The last sampler chooses: greedy when temp <= 0, mirostat (after the temperature
+ * only), adaptive_p, or a draw from the distribution.
+ *
+ * Owner:   the caller frees `llama` with llama_sampler_free; the model must outlive it.
+ * Threads: one at a time.
+ * Errors:  HS_INVALID_ARGUMENT for an unknown name or too many of them.
+ */
+#ifndef RUNTIME_SAMPLER_CHAIN_H
+#define RUNTIME_SAMPLER_CHAIN_H
+
+#include "llama_internal.h"
+
+struct hs_sampler_chain {
+    struct llama_sampler *llama;
+    bool keeps_largest; /* no row can remove or overtake the token with the largest logit */
+};
+
+/* Numbers in `sampling` are within their ranges; repeat and DRY histories are cut to n_ctx. */
+HS_CHECKED hs_status hs_sampler_chain_new(const hs_rt_model *model,
+                                          const struct hs_sampling *sampling, uint32_t seed,
+                                          int32_t n_ctx, struct hs_sampler_chain *ret_chain,
+                                          struct hs_error *err);
+
+#endif

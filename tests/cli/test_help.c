@@ -1,0 +1,242 @@
+/* Help, man page and completions say everything the tables say. */
+#include "api_test.h"
+
+#include <sys/wait.h>
+
+#include "api/status_map.h"
+#include "help.h"
+
+static struct hs_buf text = HS_BUF_INIT(HS_HELP_MAX_BYTES);
+
+static int clear(void **state)
+{
+    (void)state;
+    hs_buf_free(&text);
+    return 0;
+}
+
+static size_t longest_line(const char *s)
+{
+    size_t longest = 0;
+    while (*s) {
+        size_t len = strcspn(s, "\n");
+        longest = len > longest ? len : longest;
+        s += len + (s[len] == '\n');
+    }
+    return longest;
+}
+
+static void the_overview_has_every_command(void **state)
+{
+    (void)state;
+    size_t n = 0;
+    const struct hs_command *rows = hs_commands(&n);
+    assert_int_equal(hs_help_overview(&text, 80), HS_OK);
+    for (size_t i = 0; i < n; i++) {
+        assert_contains(text.data, rows[i].name);
+    }
+    assert_true(longest_line(text.data) <= 80);
+}
+
+static void help_of_a_command_has_its_options(void **state)
+{
+    (void)state;
+    size_t n = 0;
+    const struct hs_command *rows = hs_commands(&n);
+    for (size_t i = 0; i < n; i++) {
+        hs_buf_clear(&text);
+        assert_int_equal(hs_help_command(&rows[i], &text, 80), HS_OK);
+        assert_contains(text.data, "usage: hyprstream ");
+        for (int id = 0; id < HS_CFG_COUNT; id++) {
+            const char *name = hs_config_row((enum hs_config_id)id)->name;
+            char flag[64];
+            snprintf(flag, sizeof flag, "%s%s",
+                     hs_config_row((enum hs_config_id)id)->type == HS_CONFIG_BOOL ? "--[no-]"
+                                                                                  : "--",
+                     name);
+            bool understood = hs_command_list_has(rows[i].settings, name) ||
+                              hs_command_list_has(HS_SETTINGS_COMMON, name);
+            if (understood) {
+                assert_contains(text.data, flag);
+            }
+        }
+    }
+}
+
+static void lines_are_broken(void **state)
+{
+    (void)state;
+    int n_words = 0;
+    char *words[] = {"chat"};
+    const struct hs_command *command = hs_command_find(1, words, &n_words);
+    static const int columns[] = {10, 40, 72, 100, 500};
+    for (size_t i = 0; i < COUNT_OF(columns); i++) {
+        hs_buf_clear(&text);
+        assert_int_equal(hs_help_command(command, &text, columns[i]), HS_OK);
+        /* 40 columns at least, 100 at most; examples and flags are never broken */
+        size_t limit = columns[i] < 60 ? 60 : (columns[i] > 100 ? 100 : (size_t)columns[i]);
+        assert_true(longest_line(text.data) <= limit);
+    }
+}
+
+static void help_for_words(void **state)
+{
+    (void)state;
+    struct hs_error err;
+    char *group[] = {"model"}, *unknown[] = {"nothing"};
+    assert_int_equal(hs_help_words(1, group, &text, 80, &err), HS_OK);
+    assert_contains(text.data, "model verify");
+    hs_buf_clear(&text);
+    assert_int_equal(hs_help_words(0, NULL, &text, 80, &err), HS_OK);
+    assert_contains(text.data, "commands:");
+    assert_int_equal(hs_help_words(1, unknown, &text, 80, &err), HS_INVALID_ARGUMENT);
+}
+
+/* Run `command` with the text on its standard input; its exit code, its output in `output`. */
+static int run(const char *command, char *output, size_t size)
+{
+    char line[1024], path[512];
+    snprintf(path, sizeof path, "%s/help-%d", HS_TEST_TMP, (int)getpid());
+    api_write_file(path, text.data, text.len);
+    snprintf(line, sizeof line, "%s %s 2>&1", command, path);
+    FILE *pipe = popen(line, "r");
+    assert_non_null(pipe);
+    size_t len = fread(output, 1, size - 1, pipe);
+    output[len] = '\0';
+    int status = pclose(pipe);
+    unlink(path);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static bool has_tool(const char *name)
+{
+    char command[128];
+    snprintf(command, sizeof command, "command -v %s >/dev/null 2>&1", name);
+    return system(command) == 0;
+}
+
+static void the_man_page_is_clean(void **state)
+{
+    (void)state;
+    char output[8192];
+    assert_int_equal(hs_man_page(&text), HS_OK);
+    bool checked = false;
+    if (has_tool("groff")) {
+        int code = run("groff -man -Tutf8 -ww -z", output, sizeof output);
+        assert_string_equal(output, "");
+        assert_int_equal(code, 0);
+        checked = true;
+    }
+    if (has_tool("mandoc")) {
+        /* the date is empty so that the page is the same in every build */
+        run("mandoc -T lint -W warning", output, sizeof output);
+        char *rest = NULL;
+        for (char *line = strtok_r(output, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+            if (!strstr(line, "missing date")) {
+                fail_msg("%s", line);
+            }
+        }
+        checked = true;
+    }
+    if (!checked) {
+        print_message("neither groff nor mandoc is installed\n");
+        skip();
+    }
+}
+
+static void the_man_page_has_everything(void **state)
+{
+    (void)state;
+    size_t n = 0;
+    const struct hs_exit_code_row *codes = hs_exit_code_rows(&n);
+    assert_int_equal(hs_man_page(&text), HS_OK);
+    for (size_t i = 0; i < n; i++) {
+        char tag[64];
+        snprintf(tag, sizeof tag, ".TP\n\\fB%d\\fR\n", codes[i].exit_code);
+        assert_contains(text.data, tag);
+    }
+    for (int id = 0; id < HS_CFG_COUNT; id++) {
+        char variable[64];
+        const struct hs_config_row *row = hs_config_row((enum hs_config_id)id);
+        assert_contains(text.data, hs_help_variable(row, variable, sizeof variable));
+    }
+    size_t n_commands = 0;
+    const struct hs_command *rows = hs_commands(&n_commands);
+    for (size_t i = 0; i < n_commands; i++) {
+        char heading[128];
+        snprintf(heading, sizeof heading, ".SS \"hyprstream %s", rows[i].name);
+        assert_contains(text.data, heading);
+    }
+    static const char *const parts[] = {"ENVIRONMENT", "FILES", "HYPRSTREAM_HOME", "NO_COLOR",
+                                        "EXIT STATUS"};
+    for (size_t i = 0; i < COUNT_OF(parts); i++) {
+        assert_contains(text.data, parts[i]);
+    }
+}
+
+static void variables(void **state)
+{
+    (void)state;
+    char name[64];
+    assert_string_equal(hs_help_variable(hs_config_row(HS_CFG_CTX_SIZE), name, sizeof name),
+                        "HYPRSTREAM_CTX_SIZE");
+}
+
+static void scripts_parse(void **state)
+{
+    (void)state;
+    static const char *const shells[] = {"bash", "zsh", "fish"};
+    size_t n_checked = 0;
+    for (size_t i = 0; i < COUNT_OF(shells); i++) {
+        char command[64], output[4096];
+        hs_buf_clear(&text);
+        assert_int_equal(hs_completion_script(shells[i], &text), HS_OK);
+        assert_contains(text.data, "model list --names");
+        assert_contains(text.data, "top-k");
+        if (!has_tool(shells[i])) {
+            print_message("%s is not installed\n", shells[i]);
+            continue;
+        }
+        snprintf(command, sizeof command, "%s -n", shells[i]);
+        int code = run(command, output, sizeof output);
+        assert_string_equal(output, "");
+        assert_int_equal(code, 0);
+        n_checked++;
+    }
+    assert_int_equal(hs_completion_script("tcsh", &text), HS_NOT_FOUND);
+    if (n_checked == 0) {
+        skip();
+    }
+}
+
+static void memory_failures(void **state)
+{
+    (void)state;
+    hs_status status = HS_OUT_OF_MEMORY;
+    for (uint64_t nth = 1; status != HS_OK; nth++) {
+        assert_true(nth < 2000);
+        hs_buf_free(&text);
+        hs_mem_fail_after(nth);
+        status = hs_man_page(&text);
+        status = status ? status : hs_completion_script("fish", &text);
+        status = status ? status : hs_help_overview(&text, 80);
+        hs_mem_fail_after(0);
+        assert_true(status == HS_OK || status == HS_OUT_OF_MEMORY);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(the_overview_has_every_command, clear),
+        cmocka_unit_test_teardown(help_of_a_command_has_its_options, clear),
+        cmocka_unit_test_teardown(lines_are_broken, clear),
+        cmocka_unit_test_teardown(help_for_words, clear),
+        cmocka_unit_test_teardown(the_man_page_is_clean, clear),
+        cmocka_unit_test_teardown(the_man_page_has_everything, clear),
+        cmocka_unit_test_teardown(variables, clear),
+        cmocka_unit_test_teardown(scripts_parse, clear),
+        cmocka_unit_test_teardown(memory_failures, clear),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

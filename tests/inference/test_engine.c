@@ -1,0 +1,523 @@
+/* The public entry points: loading and its refusals, ids, what is busy, what is not supported. */
+#include "engine_test.h"
+
+#include <pthread.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "model_loader.h"
+#include "tiny_gguf.h"
+
+static struct answer answer;
+static struct hs_error err;
+
+static hs_engine *bare_engine(void)
+{
+    hs_engine *engine = NULL;
+    assert_int_equal(hs_engine_create_with_runtime(NULL, fake_runtime(), &engine, &err), HS_OK);
+    return engine;
+}
+
+static hs_status load(hs_engine *engine, const char *path, const char *id,
+                      const struct hs_model_params *params)
+{
+    char got[HS_ID_MAX];
+    return hs_engine_load_model(engine, path, id, params, got, &err);
+}
+
+static void defaults_are_what_the_header_says(void **state)
+{
+    (void)state;
+    struct hs_generate_params generate;
+    hs_generate_params_defaults(&generate);
+    assert_true(generate.cache_prompt && generate.split_reasoning && generate.enable_thinking);
+    assert_true(generate.max_tokens <= 0);
+    assert_true(generate.sampling.temp > 0.79f && generate.sampling.temp < 0.81f);
+    assert_int_equal(generate.sampling.top_k, 40);
+    assert_int_equal(generate.sampling.seed, HS_SEED_RANDOM);
+    struct hs_engine_params engine;
+    hs_engine_params_defaults(&engine);
+    assert_int_equal(engine.max_queue, 256);
+    assert_int_equal(engine.prefill_chunk, 512);
+    struct hs_model_params model;
+    hs_model_params_defaults(&model);
+    assert_int_equal(model.n_gpu_layers, -1);
+    assert_true(model.use_mmap);
+    struct hs_session_params session;
+    hs_session_params_defaults(&session);
+    assert_null(session.name);
+}
+
+static void engine_parameters_are_checked(void **state)
+{
+    (void)state;
+    hs_engine *engine = NULL;
+    struct hs_engine_params params;
+    hs_engine_params_defaults(&params);
+    params.max_queue = -1;
+    assert_int_equal(hs_engine_create_with_runtime(&params, fake_runtime(), &engine, &err),
+                     HS_INVALID_ARGUMENT);
+    hs_engine_params_defaults(&params);
+    params.prefill_chunk = -1;
+    assert_int_equal(hs_engine_create_with_runtime(&params, fake_runtime(), &engine, &err),
+                     HS_INVALID_ARGUMENT);
+    hs_engine_free(NULL);
+}
+
+static void a_model_gets_the_files_stem_as_id(void **state)
+{
+    (void)state;
+    char id[HS_ID_MAX];
+    assert_int_equal(hs_model_id_from_path("/a/b/model-7B.Q4_1.gguf", id, &err), HS_OK);
+    assert_string_equal(id, "model-7B.Q4_1");
+    assert_int_equal(hs_model_id_from_path("plain", id, &err), HS_OK);
+    assert_string_equal(id, "plain");
+    assert_int_equal(hs_model_id_from_path("/a/", id, &err), HS_INVALID_ARGUMENT);
+    char name[HS_ID_MAX + 8];
+    memset(name, 'x', sizeof(name));
+    snprintf(name + HS_ID_MAX - 1, 8, ".gguf");
+    assert_int_equal(hs_model_id_from_path(name, id, &err), HS_OK);
+    snprintf(name + HS_ID_MAX, 8, ".gguf");
+    name[HS_ID_MAX - 1] = 'x';
+    assert_int_equal(hs_model_id_from_path(name, id, &err), HS_INVALID_ARGUMENT);
+}
+
+static void ids_are_unique_and_free_again_after_unloading(void **state)
+{
+    (void)state;
+    fake_runtime_reset(NULL);
+    hs_engine *engine = bare_engine();
+    char got[HS_ID_MAX] = "";
+    assert_int_equal(hs_engine_load_model(engine, test_model_path(), NULL, NULL, got, &err), HS_OK);
+    assert_int_equal(strncmp(got, "engine-", 7), 0);
+    assert_int_equal(load(engine, test_model_path(), NULL, NULL), HS_ALREADY_EXISTS);
+    assert_int_equal(load(engine, test_model_path(), "b", NULL), HS_OK);
+    assert_int_equal(load(engine, test_model_path(), "", NULL), HS_INVALID_ARGUMENT);
+    assert_int_equal(load(engine, NULL, "c", NULL), HS_INVALID_ARGUMENT);
+    assert_int_equal(hs_engine_unload_model(engine, got, &err), HS_OK);
+    assert_int_equal(hs_engine_unload_model(engine, got, &err), HS_NOT_FOUND);
+    assert_int_equal(load(engine, test_model_path(), got, NULL), HS_OK);
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+static void write_file(const char *path, const void *data, size_t len)
+{
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(data, 1, len, file), len);
+    fclose(file);
+}
+
+/* Each kind of wrong file has its own status, and leaves the engine as it was. */
+static void wrong_files_are_told_apart(void **state)
+{
+    (void)state;
+    fake_runtime_reset(NULL);
+    hs_engine *engine = bare_engine();
+    char *dir = test_dir_make();
+    char path[512];
+    snprintf(path, sizeof(path), "%s/no-such-file.gguf", dir);
+    assert_int_equal(load(engine, path, "m", NULL), HS_NOT_FOUND);
+    assert_int_equal(load(engine, dir, "m", NULL), HS_IS_DIRECTORY);
+    snprintf(path, sizeof(path), "%s/wrong.gguf", dir);
+    write_file(path, "this is text, not a model at all", 32);
+    assert_int_equal(load(engine, path, "m", NULL), HS_BAD_MAGIC);
+    struct gguf_bytes bytes = {0};
+    size_t header_len = 0;
+    struct tiny_gguf_spec spec;
+    tiny_gguf_defaults(&spec);
+    assert_true(tiny_gguf_build(&spec, &bytes, &header_len));
+    write_file(path, bytes.data, header_len / 2);
+    assert_int_equal(load(engine, path, "m", NULL), HS_TRUNCATED);
+    bytes.data[4] = 1;
+    write_file(path, bytes.data, bytes.len);
+    assert_int_equal(load(engine, path, "m", NULL), HS_UNSUPPORTED_VERSION);
+    gguf_bytes_free(&bytes);
+    if (geteuid() != 0) {
+        assert_int_equal(chmod(path, 0), 0);
+        assert_int_equal(load(engine, path, "m", NULL), HS_PERMISSION_DENIED);
+    }
+    assert_true(err.message[0] != '\0' && err.hint[0] != '\0');
+    assert_int_equal(test_counters().n_models, 0);
+    assert_int_equal(load(engine, test_model_path(), "m", NULL), HS_OK);
+    hs_engine_free(engine);
+    test_dir_remove(dir);
+    test_check_clean();
+}
+
+static bool no_progress(float fraction, void *user)
+{
+    (void)fraction;
+    (void)user;
+    return false;
+}
+
+static void failed_loads_leave_nothing(void **state)
+{
+    (void)state;
+    hs_engine *engine = bare_engine();
+    struct hs_model_params params;
+    hs_model_params_defaults(&params);
+    params.progress = no_progress;
+    fake_runtime_reset(NULL);
+    assert_int_equal(load(engine, test_model_path(), "m", &params), HS_CANCELLED);
+    hs_model_params_defaults(&params);
+    params.n_seq_max = 1000;
+    assert_int_equal(load(engine, test_model_path(), "m", &params), HS_INVALID_ARGUMENT);
+    fake_runtime_reset(&(struct fake_config){.fails_context_new = true});
+    assert_int_equal(load(engine, test_model_path(), "m", NULL), HS_MODEL_TOO_LARGE);
+    fake_runtime_reset(&(struct fake_config){.is_encoder = true});
+    assert_int_equal(load(engine, test_model_path(), "m", NULL), HS_UNSUPPORTED_MODEL);
+    fake_runtime_reset(&(struct fake_config){.weights_bytes = (uint64_t)1 << 40,
+                                             .available_bytes = (uint64_t)1 << 30});
+    assert_int_equal(load(engine, test_model_path(), "m", NULL), HS_MODEL_TOO_LARGE);
+    struct hs_model_info info;
+    assert_int_equal(hs_engine_model_info(engine, "m", &info, &err), HS_NOT_FOUND);
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+static void every_allocation_of_a_load_may_fail(void **state)
+{
+    (void)state;
+    fake_runtime_reset(NULL);
+    test_model_path();
+    hs_status status = HS_OUT_OF_MEMORY;
+    int n_failed = 0;
+    for (uint64_t i = 1; status != HS_OK; i++) {
+        hs_engine *engine = NULL;
+        hs_mem_fail_after(i);
+        status = hs_engine_create_with_runtime(NULL, fake_runtime(), &engine, &err);
+        if (status == HS_OK) {
+            status = load(engine, test_model_path(), "m", NULL);
+        }
+        hs_mem_fail_after(0);
+        assert_true(status == HS_OK || status == HS_OUT_OF_MEMORY);
+        n_failed += status != HS_OK;
+        hs_engine_free(engine);
+        test_check_clean();
+    }
+    assert_true(n_failed > 10);
+}
+
+static void what_is_known_of_a_model(void **state)
+{
+    (void)state;
+    fake_runtime_reset(
+        &(struct fake_config){.weights_bytes = 1000, .kv_bytes_per_token = 2, .compute_bytes = 7});
+    hs_engine *engine = test_engine(NULL, 512, 5);
+    struct hs_model_info info;
+    assert_int_equal(hs_engine_model_info(engine, "m", &info, &err), HS_OK);
+    assert_string_equal(info.id, "m");
+    assert_string_equal(info.path, test_model_path());
+    assert_string_equal(info.architecture, "fake");
+    assert_int_equal(info.n_ctx, 512);
+    assert_int_equal(info.n_ctx_train, 4096);
+    assert_int_equal(info.n_seq_max, 5);
+    assert_int_equal(info.n_vocab, FAKE_N_VOCAB);
+    assert_int_equal(info.memory.weights_bytes, 1000);
+    assert_int_equal(info.memory.kv_bytes, 1024);
+    assert_int_equal(info.memory.compute_bytes, 7);
+    assert_int_equal(strlen(info.fingerprint), 64);
+    assert_true(info.has_chat_template);
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+static void the_figures_of_a_worker(void **state)
+{
+    (void)state;
+    fake_runtime_reset(NULL);
+    hs_engine *engine = test_engine(NULL, 512, 2);
+    test_run(engine, "figures", 10, &answer);
+    struct hs_model_stats stats = test_stats(engine);
+    assert_int_equal(stats.n_running, 0);
+    assert_int_equal(stats.n_queued, 0);
+    assert_int_equal(stats.n_prompt_tokens, 7);
+    assert_int_equal(stats.n_generated_tokens, 10);
+    assert_int_equal(stats.n_decode_calls, 10);
+    assert_int_equal(stats.n_kv_used, 16); /* the last token was not evaluated */
+    test_run(engine, "figures", 10, &answer);
+    stats = test_stats(engine);
+    assert_int_equal(stats.n_cached_tokens, 6);
+    assert_int_equal(stats.n_prompt_tokens, 8);
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+static int n_warnings;
+
+static void count_warnings(enum hs_log_level level, const char *component, const char *request_id,
+                           const char *message, void *user)
+{
+    (void)component;
+    (void)request_id;
+    (void)user;
+    n_warnings += level == HS_LOG_WARN && strstr(message, "chat template") != NULL;
+}
+
+static void a_model_without_template_is_warned_of_once(void **state)
+{
+    (void)state;
+    fake_runtime_reset(&(struct fake_config){.has_no_template = true});
+    n_warnings = 0;
+    hs_log_set_sink(count_warnings, NULL);
+    hs_engine *engine = test_engine(NULL, 512, 2);
+    struct hs_message message = {.role = "user", .content = "hi"};
+    struct hs_generate_params params = test_params(3);
+    for (int i = 0; i < 3; i++) {
+        hs_stream *stream = NULL;
+        assert_int_equal(hs_engine_chat(engine, "m", NULL, 0, &message, 1, &params, &stream, &err),
+                         HS_OK);
+        test_collect(stream, &answer);
+    }
+    hs_engine_free(engine);
+    hs_log_set_sink(NULL, NULL);
+    assert_int_equal(n_warnings, 1);
+    test_check_clean();
+}
+
+static void nothing_is_done_for_models_that_are_not_there(void **state)
+{
+    (void)state;
+    fake_runtime_reset(NULL);
+    hs_engine *engine = test_engine(NULL, 512, 2);
+    struct hs_generate_params params = test_params(3);
+    struct hs_message message = {.role = "user", .content = "hi"};
+    int32_t token = 1;
+    hs_stream *stream = NULL;
+    struct hs_model_info info;
+    struct hs_model_stats stats;
+    char id[HS_ID_MAX];
+    char *text = NULL;
+    size_t len = 0;
+    int32_t *tokens = NULL;
+    struct hs_session_params session;
+    hs_session_params_defaults(&session);
+    assert_int_equal(hs_engine_create_session(engine, &session, id, &err), HS_INVALID_ARGUMENT);
+    session.model_id = "x";
+    assert_int_equal(hs_engine_create_session(engine, &session, id, &err), HS_NOT_FOUND);
+    assert_int_equal(hs_engine_chat(engine, "x", NULL, 0, &message, 1, &params, &stream, &err),
+                     HS_NOT_FOUND);
+    assert_int_equal(hs_engine_complete(engine, "x", NULL, 0, &token, 1, &params, &stream, &err),
+                     HS_NOT_FOUND);
+    assert_int_equal(hs_engine_generate(engine, "x", "hi", &params, &stream, &err), HS_NOT_FOUND);
+    assert_int_equal(hs_engine_model_info(engine, "x", &info, &err), HS_NOT_FOUND);
+    assert_int_equal(hs_engine_model_stats(engine, "x", &stats, &err), HS_NOT_FOUND);
+    assert_int_equal(hs_engine_tokenize(engine, "x", "a", 1, true, true, &tokens, &len, &err),
+                     HS_NOT_FOUND);
+    assert_int_equal(hs_engine_detokenize(engine, "x", &token, 1, true, &text, &len, &err),
+                     HS_NOT_FOUND);
+    assert_int_equal(hs_engine_render(engine, "x", &message, 1, true, &text, &len, &err),
+                     HS_NOT_FOUND);
+    assert_int_equal(hs_session_message_count(engine, "x", &len, &err), HS_NOT_FOUND);
+    assert_int_equal(hs_session_truncate(engine, "x", 0, &err), HS_NOT_FOUND);
+    assert_int_equal(hs_session_set_system(engine, "x", "s", &err), HS_NOT_FOUND);
+    assert_int_equal(hs_engine_close_session(engine, "x", &err), HS_NOT_FOUND);
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+static void adapters_are_not_supported_yet(void **state)
+{
+    (void)state;
+    fake_runtime_reset(NULL);
+    hs_engine *engine = test_engine(NULL, 512, 2);
+    struct hs_adapter_ref adapter = {.name = "style", .scale = 1};
+    struct hs_generate_params params = test_params(3);
+    struct hs_message message = {.role = "user", .content = "hi"};
+    int32_t token = 1;
+    hs_stream *stream = NULL;
+    assert_int_equal(hs_engine_chat(engine, "m", &adapter, 1, &message, 1, &params, &stream, &err),
+                     HS_NOT_SUPPORTED);
+    assert_non_null(strstr(err.message, "LoRA"));
+    assert_true(err.hint[0] != '\0');
+    assert_int_equal(
+        hs_engine_complete(engine, "m", &adapter, 1, &token, 1, &params, &stream, &err),
+        HS_NOT_SUPPORTED);
+    struct hs_session_params session;
+    hs_session_params_defaults(&session);
+    session.model_id = "m";
+    session.adapters = &adapter;
+    session.n_adapters = 1;
+    char id[HS_ID_MAX];
+    assert_int_equal(hs_engine_create_session(engine, &session, id, &err), HS_NOT_SUPPORTED);
+    session.n_adapters = 0;
+    assert_int_equal(hs_engine_create_session(engine, &session, id, &err), HS_OK);
+    assert_int_equal(hs_engine_apply_lora_weights(engine, id, &adapter, 1, &err), HS_NOT_SUPPORTED);
+    assert_int_equal(hs_engine_apply_lora_weights(engine, "x", &adapter, 1, &err), HS_NOT_FOUND);
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+static void wrong_requests_are_refused(void **state)
+{
+    (void)state;
+    fake_runtime_reset(NULL);
+    hs_engine *engine = test_engine(NULL, 512, 2);
+    hs_stream *stream = NULL;
+    int32_t tokens[] = {1, FAKE_N_VOCAB - 1, FAKE_N_VOCAB, -1};
+    const char *empty_stop[] = {""};
+    struct hs_generate_params good = test_params(3);
+    struct hs_generate_params params;
+#define REFUSED(field, value)                                                                      \
+    params = good;                                                                                 \
+    params.field = value;                                                                          \
+    assert_int_equal(hs_engine_complete(engine, "m", NULL, 0, tokens, 2, &params, &stream, &err),  \
+                     HS_INVALID_ARGUMENT)
+    REFUSED(n_logprobs, 21);
+    REFUSED(n_logprobs, -1);
+    REFUSED(deadline_ms, -1);
+    REFUSED(n_stop, 1);
+    REFUSED(stream_capacity, -1);
+    REFUSED(overflow, (enum hs_overflow)7);
+    REFUSED(sampling.top_p, 1.5f);
+#undef REFUSED
+    params = good;
+    params.stop = empty_stop;
+    params.n_stop = 1;
+    assert_int_equal(hs_engine_complete(engine, "m", NULL, 0, tokens, 2, &params, &stream, &err),
+                     HS_INVALID_ARGUMENT);
+    assert_int_equal(hs_engine_complete(engine, "m", NULL, 0, tokens, 3, &good, &stream, &err),
+                     HS_INVALID_ARGUMENT);
+    assert_int_equal(hs_engine_complete(engine, "m", NULL, 0, tokens + 3, 1, &good, &stream, &err),
+                     HS_INVALID_ARGUMENT);
+    assert_int_equal(hs_engine_complete(engine, "m", NULL, 0, tokens, 0, &good, &stream, &err),
+                     HS_INVALID_ARGUMENT);
+    struct hs_message message = {.role = "user", .content = NULL};
+    assert_int_equal(hs_engine_chat(engine, "m", NULL, 0, &message, 1, &good, &stream, &err),
+                     HS_INVALID_ARGUMENT);
+    assert_int_equal(hs_engine_chat(engine, "m", NULL, 0, NULL, 0, &good, &stream, &err),
+                     HS_INVALID_ARGUMENT);
+    message = (struct hs_message){.role = "bad", .content = "x"};
+    assert_int_equal(hs_engine_chat(engine, "m", NULL, 0, &message, 1, &good, &stream, &err),
+                     HS_INVALID_ARGUMENT);
+    params = good;
+    params.n_logprobs = 20;
+    assert_int_equal(hs_engine_complete(engine, "m", NULL, 0, tokens, 2, &params, &stream, &err),
+                     HS_OK);
+    test_collect(stream, &answer);
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+static void text_becomes_tokens_and_text_again(void **state)
+{
+    (void)state;
+    fake_runtime_reset(NULL);
+    hs_engine *engine = test_engine(NULL, 512, 2);
+    int32_t *tokens = NULL;
+    size_t n = 0;
+    assert_int_equal(hs_engine_tokenize(engine, "m", "a<|end|>", 8, true, true, &tokens, &n, &err),
+                     HS_OK);
+    assert_int_equal(n, 3);
+    assert_int_equal(tokens[0], FAKE_BOS);
+    assert_int_equal(tokens[2], FAKE_EOG);
+    char *text = NULL;
+    size_t len = 0;
+    assert_int_equal(hs_engine_detokenize(engine, "m", tokens + 1, 2, true, &text, &len, &err),
+                     HS_OK);
+    assert_string_equal(text, "a<|end|>");
+    assert_int_equal(len, 8);
+    hs_text_free(text);
+    tokens[1] = FAKE_N_VOCAB;
+    assert_int_equal(hs_engine_detokenize(engine, "m", tokens, 3, true, &text, &len, &err),
+                     HS_INVALID_ARGUMENT);
+    hs_tokens_free(tokens);
+    assert_int_equal(hs_engine_tokenize(engine, "m", "", 0, false, true, &tokens, &n, &err), HS_OK);
+    assert_int_equal(n, 0);
+    hs_tokens_free(tokens);
+    hs_tokens_free(NULL);
+    hs_text_free(NULL);
+    struct hs_message message = {.role = "user", .content = "hi"};
+    assert_int_equal(hs_engine_render(engine, "m", &message, 1, true, &text, &len, &err), HS_OK);
+    assert_string_equal(text, "[user]hi\n<|gen|>");
+    hs_text_free(text);
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+static void a_model_in_use_is_not_unloaded(void **state)
+{
+    (void)state;
+    fake_runtime_reset(NULL);
+    hs_engine *engine = test_engine(NULL, 512, 2);
+    struct hs_generate_params params = test_params(5);
+    fake_runtime_pause();
+    hs_stream *stream = test_complete(engine, "busy", &params);
+    assert_int_equal(hs_engine_unload_model(engine, "m", &err), HS_BUSY);
+    assert_true(err.hint[0] != '\0');
+    fake_runtime_resume();
+    test_collect(stream, &answer);
+    test_expect(&answer, "busy", 5, 512);
+    assert_int_equal(hs_engine_unload_model(engine, "m", &err), HS_OK);
+    test_check_clean();
+    hs_engine_free(engine);
+}
+
+/* Threads load, ask, look and unload at once; cmocka's asserts stay on the main thread. */
+static void *hammer(void *arg)
+{
+    hs_engine *engine = arg;
+    for (int i = 0; i < 20; i++) {
+        struct hs_error error;
+        char id[HS_ID_MAX];
+        struct hs_model_stats stats;
+        (void)!hs_engine_load_model(engine, test_model_path(), "h", NULL, id, &error);
+        (void)!hs_engine_model_stats(engine, "h", &stats, &error);
+        int32_t tokens[] = {1, 2, 3};
+        struct hs_generate_params params = test_params(4);
+        hs_stream *stream = NULL;
+        if (hs_engine_complete(engine, "h", NULL, 0, tokens, 3, &params, &stream, &error) ==
+            HS_OK) {
+            struct hs_event event;
+            while (hs_stream_next(stream, 5000, &event, &error) == HS_OK) {
+            }
+            hs_stream_free(stream);
+        }
+        (void)!hs_engine_unload_model(engine, "h", &error);
+    }
+    return NULL;
+}
+
+static void threads_may_do_everything_at_once(void **state)
+{
+    (void)state;
+    fake_runtime_reset(NULL);
+    test_model_path();
+    hs_engine *engine = bare_engine();
+    pthread_t threads[6];
+    for (int i = 0; i < 6; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, hammer, engine), 0);
+    }
+    for (int i = 0; i < 6; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(defaults_are_what_the_header_says),
+        cmocka_unit_test(engine_parameters_are_checked),
+        cmocka_unit_test(a_model_gets_the_files_stem_as_id),
+        cmocka_unit_test(ids_are_unique_and_free_again_after_unloading),
+        cmocka_unit_test(wrong_files_are_told_apart),
+        cmocka_unit_test(failed_loads_leave_nothing),
+        cmocka_unit_test(every_allocation_of_a_load_may_fail),
+        cmocka_unit_test(what_is_known_of_a_model),
+        cmocka_unit_test(the_figures_of_a_worker),
+        cmocka_unit_test(a_model_without_template_is_warned_of_once),
+        cmocka_unit_test(nothing_is_done_for_models_that_are_not_there),
+        cmocka_unit_test(adapters_are_not_supported_yet),
+        cmocka_unit_test(wrong_requests_are_refused),
+        cmocka_unit_test(text_becomes_tokens_and_text_again),
+        cmocka_unit_test(a_model_in_use_is_not_unloaded),
+        cmocka_unit_test(threads_may_do_everything_at_once),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

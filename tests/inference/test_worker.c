@@ -1,0 +1,743 @@
+/* The scheduler, over the fake runtime: batching, queue, cancellation, deadlines, lagging readers,
+ * preemption. */
+#include "engine_test.h"
+
+#include "base/clock.h"
+
+static struct answer answer;
+
+static void one_request_gives_the_formula(void **state)
+{
+    (void)state;
+    fake_runtime_reset(NULL);
+    hs_engine *engine = test_engine(NULL, 512, 4);
+    test_run(engine, "hello", 40, &answer);
+    assert_int_equal(answer.finish, HS_FINISH_LENGTH);
+    assert_int_equal(answer.usage.cached_tokens, 0);
+    assert_int_equal(answer.n_tokens, 40);
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+static void an_end_token_stops_and_is_counted(void **state)
+{
+    (void)state;
+    fake_runtime_reset(&(struct fake_config){.answer_len = 7});
+    hs_engine *engine = test_engine(NULL, 512, 4);
+    test_run(engine, "hello<|gen|>", 40, &answer);
+    assert_int_equal(answer.finish, HS_FINISH_STOP);
+    assert_int_equal(answer.len, 7);
+    assert_int_equal(answer.usage.completion_tokens, 8);
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+static void ignore_eos_goes_on(void **state)
+{
+    (void)state;
+    fake_runtime_reset(&(struct fake_config){.answer_len = 7});
+    hs_engine *engine = test_engine(NULL, 512, 4);
+    struct hs_generate_params params = test_params(20);
+    params.ignore_eos = true;
+    test_collect(test_complete(engine, "hello<|gen|>", &params), &answer);
+    assert_int_equal(answer.finish, HS_FINISH_LENGTH);
+    assert_int_equal(answer.len, 20);
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+static void a_stop_string_ends_the_text_before_it(void **state)
+{
+    (void)state;
+    fake_runtime_reset(NULL);
+    hs_engine *engine = test_engine(NULL, 512, 4);
+    int32_t prompt[8];
+    char text[64];
+    fake_answer(prompt, fake_tokenize("hello", prompt), 40, 512, text);
+    char stop[4] = {text[20], text[21], text[22], 0};
+    const char *stops[] = {stop};
+    struct hs_generate_params params = test_params(40);
+    params.stop = stops;
+    params.n_stop = 1;
+    test_collect(test_complete(engine, "hello", &params), &answer);
+    assert_int_equal(answer.finish, HS_FINISH_STOP);
+    char *found = strstr(text, stop);
+    assert_int_equal(answer.len, found - text);
+    assert_memory_equal(answer.text, text, answer.len);
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+static void many_requests_share_steps_and_do_not_mix(void **state)
+{
+    (void)state;
+    fake_runtime_reset(NULL);
+    hs_engine *engine = test_engine(NULL, 8192, 64);
+    hs_stream *streams[64];
+    char prompts[64][128];
+    struct hs_generate_params params = test_params(30);
+    fake_runtime_pause();
+    for (uint32_t i = 0; i < 64; i++) {
+        test_text(prompts[i], 5 + i, i + 1);
+        streams[i] = test_complete(engine, prompts[i], &params);
+    }
+    fake_runtime_resume();
+    for (int i = 0; i < 64; i++) {
+        test_collect(streams[i], &answer);
+        test_expect(&answer, prompts[i], 30, 8192);
+    }
+    assert_int_equal(test_counters().max_seqs, 64);
+    /* One sequence took one step ahead at most while the others queued up. */
+    assert_in_range(test_counters().n_decode, 30, 40);
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+/* Two long prompts and a decoding request: chunks alternate, decoding never pauses. */
+static void prompts_are_chunked_fairly_beside_decoding(void **state)
+{
+    (void)state;
+    fake_runtime_reset(NULL);
+    struct hs_engine_params engine_params;
+    hs_engine_params_defaults(&engine_params);
+    engine_params.prefill_chunk = 32;
+    hs_engine *engine = test_engine(&engine_params, 4096, 4);
+    struct hs_generate_params params = test_params(60);
+    fake_runtime_pause();
+    hs_stream *decoding = test_complete(engine, "abc", &params);
+    fake_runtime_wait_held();
+    fake_runtime_step(3);
+    char long_text[2][513];
+    hs_stream *streams[2];
+    struct hs_generate_params short_params = test_params(5);
+    for (uint32_t i = 0; i < 2; i++) {
+        test_text(long_text[i], 512, 77 + i);
+        streams[i] = test_complete(engine, long_text[i], &short_params);
+    }
+    fake_runtime_step(2);
+    int32_t first = test_counters().n_decode;
+    fake_runtime_step(20);
+    for (int32_t call = first; call < first + 20; call++) {
+        assert_int_equal(fake_runtime_logged(call, 0), 1);
+        assert_int_equal(fake_runtime_logged(call, 1), 16);
+        assert_int_equal(fake_runtime_logged(call, 2), 16);
+    }
+    fake_runtime_resume();
+    test_collect(decoding, &answer);
+    test_expect(&answer, "abc", 60, 4096);
+    for (int i = 0; i < 2; i++) {
+        test_collect(streams[i], &answer);
+        test_expect(&answer, long_text[i], 5, 4096);
+    }
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+static void a_lone_prompt_uses_the_whole_batch(void **state)
+{
+    (void)state;
+    fake_runtime_reset(NULL);
+    struct hs_model_params model;
+    hs_model_params_defaults(&model);
+    model.n_ctx = 4096;
+    model.n_seq_max = 4;
+    model.n_batch = 300;
+    hs_engine *engine = test_engine_model(NULL, &model);
+    char text[1001];
+    test_text(text, 1000, 5);
+    test_run(engine, text, 3, &answer);
+    assert_int_equal(fake_runtime_logged(0, 0), 300);
+    assert_int_equal(fake_runtime_logged(2, 0), 300);
+    assert_int_equal(fake_runtime_logged(3, 0), 100);
+    assert_int_equal(test_counters().n_decode, 4 + 2);
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+static void the_queue_takes_n_and_refuses_n_plus_one(void **state)
+{
+    (void)state;
+    fake_runtime_reset(NULL);
+    struct hs_engine_params engine_params;
+    hs_engine_params_defaults(&engine_params);
+    engine_params.max_queue = 5;
+    hs_engine *engine = test_engine(&engine_params, 512, 2);
+    struct hs_generate_params params = test_params(4);
+    fake_runtime_pause();
+    hs_stream *streams[7];
+    for (int i = 0; i < 7; i++) {
+        streams[i] = test_complete(engine, "queue", &params);
+    }
+    int32_t tokens[] = {1, 2, 3};
+    struct hs_error err;
+    hs_stream *refused = NULL;
+    assert_int_equal(hs_engine_complete(engine, "m", NULL, 0, tokens, 3, &params, &refused, &err),
+                     HS_QUEUE_FULL);
+    assert_null(refused);
+    assert_non_null(strstr(err.message, "5 requests"));
+    fake_runtime_step(1);
+    test_wait_for(engine, 2, 5);
+    fake_runtime_resume();
+    for (int i = 0; i < 7; i++) {
+        test_collect(streams[i], &answer);
+        test_expect(&answer, "queue", 4, 512);
+    }
+    test_run(engine, "queue", 4, &answer);
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+/* One at a time, each prompt a token longer than the one before: the decode calls tell the order.
+ */
+static void requests_start_in_order(void **state)
+{
+    (void)state;
+    fake_runtime_reset(NULL);
+    hs_engine *engine = test_engine(NULL, 512, 1);
+    struct hs_generate_params params = test_params(3);
+    params.cache_prompt = false;
+    hs_stream *streams[6];
+    fake_runtime_pause();
+    for (int i = 0; i < 6; i++) {
+        char text[16];
+        snprintf(text, sizeof(text), "%.*s", 5 + i, "in this order");
+        streams[i] = test_complete(engine, text, &params);
+    }
+    fake_runtime_resume();
+    for (int i = 0; i < 6; i++) {
+        test_collect(streams[i], &answer);
+    }
+    for (int i = 0; i < 6; i++) {
+        assert_int_equal(fake_runtime_logged(3 * i, 0), 5 + i);
+    }
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+/* ---- cancellation, in each state ---- */
+
+static void cancelled_while_queued(void **state)
+{
+    (void)state;
+    fake_runtime_reset(NULL);
+    hs_engine *engine = test_engine(NULL, 512, 1);
+    struct hs_generate_params params = test_params(10);
+    fake_runtime_pause();
+    hs_stream *running = test_complete(engine, "running", &params);
+    fake_runtime_wait_held();
+    hs_stream *queued = test_complete(engine, "queued", &params);
+    test_wait_for(engine, 1, 1);
+    hs_stream_cancel(queued);
+    fake_runtime_step(1);
+    test_collect(queued, &answer);
+    assert_int_equal(answer.finish, HS_FINISH_CANCELLED);
+    assert_int_equal(answer.usage.completion_tokens, 0);
+    assert_true(answer.usage.queue_ms > 0);
+    fake_runtime_resume();
+    test_collect(running, &answer);
+    test_expect(&answer, "running", 10, 512);
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+static void cancelled_in_prefill_aborts_the_decode(void **state)
+{
+    (void)state;
+    fake_runtime_reset(NULL);
+    hs_engine *engine = test_engine(NULL, 4096, 2);
+    char text[2001];
+    test_text(text, 2000, 9);
+    struct hs_generate_params params = test_params(10);
+    fake_runtime_pause();
+    hs_stream *stream = test_complete(engine, text, &params);
+    fake_runtime_wait_held();
+    hs_stream_cancel(stream);
+    test_collect(stream, &answer);
+    assert_int_equal(answer.finish, HS_FINISH_CANCELLED);
+    assert_int_equal(answer.usage.completion_tokens, 0);
+    assert_int_equal(test_counters().n_aborted, 1);
+    fake_runtime_resume();
+    test_run(engine, text, 5, &answer);
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+/* A cancelled prompt beside a decoding request: no abort, the other loses nothing. */
+static void cancelled_in_prefill_leaves_others_alone(void **state)
+{
+    (void)state;
+    fake_runtime_reset(NULL);
+    hs_engine *engine = test_engine(NULL, 4096, 2);
+    char text[2001];
+    test_text(text, 2000, 9);
+    struct hs_generate_params params = test_params(10);
+    fake_runtime_pause();
+    hs_stream *other = test_complete(engine, "other", &params);
+    fake_runtime_wait_held();
+    fake_runtime_step(2);
+    hs_stream *stream = test_complete(engine, text, &params);
+    fake_runtime_step(2);
+    hs_stream_cancel(stream);
+    fake_runtime_step(1);
+    test_collect(stream, &answer);
+    assert_int_equal(answer.finish, HS_FINISH_CANCELLED);
+    assert_int_equal(test_counters().n_aborted, 0);
+    fake_runtime_resume();
+    test_collect(other, &answer);
+    test_expect(&answer, "other", 10, 4096);
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+static void cancelled_while_decoding_stops_within_a_step(void **state)
+{
+    (void)state;
+    fake_runtime_reset(NULL);
+    hs_engine *engine = test_engine(NULL, 4096, 2);
+    struct hs_generate_params params = test_params(1000);
+    fake_runtime_pause();
+    hs_stream *stream = test_complete(engine, "abc", &params);
+    fake_runtime_wait_held();
+    fake_runtime_step(5);
+    hs_stream_cancel(stream);
+    fake_runtime_resume();
+    test_collect(stream, &answer);
+    assert_int_equal(answer.finish, HS_FINISH_CANCELLED);
+    assert_in_range(answer.usage.completion_tokens, 5, 6);
+    test_wait_for(engine, 0, 0);
+    assert_in_range(test_counters().n_decode, 5, 6);
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+static void cancelled_while_waiting_for_its_reader(void **state)
+{
+    (void)state;
+    fake_runtime_reset(NULL);
+    hs_engine *engine = test_engine(NULL, 4096, 2);
+    struct hs_generate_params params = test_params(1000);
+    params.stream_capacity = 16;
+    hs_stream *stream = test_complete(engine, "abc", &params);
+    while (test_stats(engine).n_generated_tokens < 9) {
+        test_sleep_ms(1);
+    }
+    test_sleep_ms(20);
+    assert_in_range(test_stats(engine).n_generated_tokens, 9, 16);
+    hs_stream_cancel(stream);
+    test_collect(stream, &answer);
+    assert_int_equal(answer.finish, HS_FINISH_CANCELLED);
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+static void a_freed_stream_cancels_its_request(void **state)
+{
+    (void)state;
+    fake_runtime_reset(&(struct fake_config){.decode_us = 500});
+    hs_engine *engine = test_engine(NULL, 4096, 2);
+    struct hs_generate_params params = test_params(100000);
+    hs_stream *stream = test_complete(engine, "abc", &params);
+    test_wait_for(engine, 1, 0);
+    hs_stream_free(stream);
+    test_wait_for(engine, 0, 0);
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+/* ---- deadlines ---- */
+
+static void a_deadline_ends_a_running_request(void **state)
+{
+    (void)state;
+    fake_runtime_reset(&(struct fake_config){.decode_us = 2000});
+    hs_engine *engine = test_engine(NULL, 4096, 2);
+    struct hs_generate_params params = test_params(100000);
+    params.deadline_ms = 300;
+    double start = hs_clock_ms();
+    test_collect(test_complete(engine, "abc", &params), &answer);
+    assert_int_equal(answer.finish, HS_FINISH_ERROR);
+    assert_int_equal(answer.error.status, HS_TIMEOUT);
+    assert_true(hs_clock_ms() - start >= 300);
+    assert_true(answer.usage.completion_tokens > 0);
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+static void a_deadline_ends_a_queued_request(void **state)
+{
+    (void)state;
+    fake_runtime_reset(NULL);
+    hs_engine *engine = test_engine(NULL, 4096, 1);
+    struct hs_generate_params params = test_params(2000);
+    params.stream_capacity = 65536;
+    hs_stream *running = test_complete(engine, "abc", &params);
+    params.deadline_ms = 1;
+    test_wait_for(engine, 1, 0);
+    hs_stream *late = test_complete(engine, "late", &params);
+    test_collect(late, &answer);
+    assert_int_equal(answer.finish, HS_FINISH_ERROR);
+    assert_int_equal(answer.error.status, HS_TIMEOUT);
+    test_collect(running, &answer);
+    assert_int_equal(answer.usage.completion_tokens, 2000);
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+/* The worker sleeps: the deadline itself must wake it. */
+static void a_deadline_ends_a_request_whose_reader_sleeps(void **state)
+{
+    (void)state;
+    fake_runtime_reset(NULL);
+    hs_engine *engine = test_engine(NULL, 4096, 1);
+    struct hs_generate_params params = test_params(2000);
+    params.deadline_ms = 500;
+    params.stream_capacity = 8;
+    hs_stream *stream = test_complete(engine, "abc", &params);
+    test_wait_for(engine, 1, 0);
+    test_wait_for(engine, 0, 0);
+    test_collect(stream, &answer);
+    assert_int_equal(answer.error.status, HS_TIMEOUT);
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+/* ---- lagging readers ---- */
+
+static void a_slow_reader_does_not_stall_the_others(void **state)
+{
+    (void)state;
+    fake_runtime_reset(NULL);
+    hs_engine *engine = test_engine(NULL, 4096, 2);
+    struct hs_generate_params slow_params = test_params(300);
+    slow_params.stream_capacity = 16;
+    hs_stream *slow = test_complete(engine, "slow", &slow_params);
+    test_run(engine, "quick", 500, &answer);
+    assert_in_range(test_stats(engine).n_generated_tokens, 500 + 1, 500 + 16);
+    test_collect(slow, &answer);
+    test_expect(&answer, "slow", 300, 4096);
+    assert_int_equal(answer.n_tokens, 300);
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+/* Its sequence is the only one: it must make way for who can use it, and come back whole. */
+static void a_slow_reader_gives_up_its_sequence(void **state)
+{
+    (void)state;
+    fake_runtime_reset(NULL);
+    hs_engine *engine = test_engine(NULL, 4096, 1);
+    struct hs_generate_params slow_params = test_params(300);
+    slow_params.stream_capacity = 32;
+    hs_stream *slow = test_complete(engine, "slow", &slow_params);
+    test_run(engine, "quick", 500, &answer);
+    test_collect(slow, &answer);
+    test_expect(&answer, "slow", 300, 4096);
+    struct fake_counters counters = test_counters();
+    assert_true(counters.n_state_save >= 1);
+    assert_true(counters.n_state_load >= 1);
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+/* ---- room ---- */
+
+/* Three requests that need the whole context each, at once: all must come out right. */
+static void check_crowd(const struct fake_config *config, uint64_t park_budget_bytes,
+                        int n_requests, int32_t n_ctx, int32_t max_tokens)
+{
+    fake_runtime_reset(config);
+    struct hs_engine_params engine_params;
+    hs_engine_params_defaults(&engine_params);
+    engine_params.park_budget_bytes = park_budget_bytes;
+    hs_engine *engine = test_engine(&engine_params, n_ctx, 8);
+    struct hs_generate_params params = test_params(max_tokens);
+    params.stream_capacity = 4096;
+    hs_stream *streams[16];
+    char prompts[16][64];
+    fake_runtime_pause();
+    for (int i = 0; i < n_requests; i++) {
+        test_text(prompts[i], 20 + (size_t)i, (uint32_t)i + 1);
+        streams[i] = test_complete(engine, prompts[i], &params);
+    }
+    fake_runtime_resume();
+    for (int i = 0; i < n_requests; i++) {
+        test_collect(streams[i], &answer);
+        test_expect(&answer, prompts[i], (size_t)max_tokens, (size_t)n_ctx);
+        assert_int_equal(answer.finish, HS_FINISH_LENGTH);
+    }
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+static void a_crowd_is_preempted_and_parked(void **state)
+{
+    (void)state;
+    check_crowd(NULL, (uint64_t)1 << 30, 6, 256, 200);
+    assert_true(test_counters().n_state_load > 0);
+}
+
+static void a_crowd_without_host_memory_is_evaluated_anew(void **state)
+{
+    (void)state;
+    check_crowd(NULL, 0, 6, 256, 200);
+    assert_int_equal(test_counters().n_state_save, 0);
+}
+
+static void a_crowd_that_fills_the_context_wholly(void **state)
+{
+    (void)state;
+    check_crowd(NULL, 1 << 20, 8, 256, 100000);
+}
+
+static void a_crowd_on_hidden_cells(void **state)
+{
+    (void)state;
+    struct fake_config config = {.hidden_cells = 300};
+    check_crowd(&config, 1 << 20, 6, 320, 200);
+    assert_true(test_counters().n_no_room > 0);
+}
+
+static void a_crowd_with_a_recurrent_state(void **state)
+{
+    (void)state;
+    struct fake_config config = {.is_recurrent = true};
+    check_crowd(&config, 1 << 20, 6, 256, 200);
+}
+
+static void a_crowd_with_a_sliding_window(void **state)
+{
+    (void)state;
+    struct fake_config config = {.n_swa = 16};
+    check_crowd(&config, 1 << 20, 6, 256, 200);
+}
+
+static void a_context_without_any_room_ends_with_length(void **state)
+{
+    (void)state;
+    fake_runtime_reset(&(struct fake_config){.hidden_cells = 100});
+    hs_engine *engine = test_engine(NULL, 256, 2);
+    struct hs_generate_params params = test_params(1000);
+    test_collect(test_complete(engine, "abc", &params), &answer);
+    assert_int_equal(answer.finish, HS_FINISH_LENGTH);
+    assert_int_equal(answer.usage.completion_tokens, 100 - 3 + 1);
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+static void a_full_context_ends_with_length(void **state)
+{
+    (void)state;
+    fake_runtime_reset(NULL);
+    hs_engine *engine = test_engine(NULL, 256, 2);
+    struct hs_generate_params params = test_params(-1);
+    test_collect(test_complete(engine, "abc", &params), &answer);
+    assert_int_equal(answer.finish, HS_FINISH_LENGTH);
+    test_expect(&answer, "abc", 1000, 256);
+    assert_int_equal(answer.usage.completion_tokens, 253);
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+static void a_prompt_may_leave_room_for_one_token(void **state)
+{
+    (void)state;
+    fake_runtime_reset(NULL);
+    hs_engine *engine = test_engine(NULL, 256, 2);
+    char text[257];
+    test_text(text, 256, 3);
+    int32_t tokens[256];
+    size_t n = fake_tokenize(text, tokens);
+    struct hs_generate_params params = test_params(10);
+    struct hs_error err;
+    hs_stream *stream = NULL;
+    assert_int_equal(hs_engine_complete(engine, "m", NULL, 0, tokens, n, &params, &stream, &err),
+                     HS_CONTEXT_FULL);
+    assert_non_null(strstr(err.message, "256"));
+    assert_true(err.hint[0] != '\0');
+    assert_int_equal(
+        hs_engine_complete(engine, "m", NULL, 0, tokens, n - 1, &params, &stream, &err), HS_OK);
+    test_collect(stream, &answer);
+    assert_int_equal(answer.usage.completion_tokens, 1);
+    assert_int_equal(answer.finish, HS_FINISH_LENGTH);
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+/* ---- failures ---- */
+
+static void a_failed_decode_fails_its_requests_only(void **state)
+{
+    (void)state;
+    fake_runtime_reset(&(struct fake_config){.fail_decode = 5});
+    hs_engine *engine = test_engine(NULL, 512, 4);
+    struct hs_generate_params params = test_params(20);
+    test_collect(test_complete(engine, "abc", &params), &answer);
+    assert_int_equal(answer.finish, HS_FINISH_ERROR);
+    assert_int_equal(answer.error.status, HS_INTERNAL);
+    assert_int_equal(answer.usage.completion_tokens, 4);
+    test_run(engine, "abc", 20, &answer);
+    assert_int_equal(answer.usage.cached_tokens, 0);
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+static void a_failed_sample_fails_its_request(void **state)
+{
+    (void)state;
+    fake_runtime_reset(&(struct fake_config){.fail_sample = 3});
+    hs_engine *engine = test_engine(NULL, 512, 4);
+    struct hs_generate_params params = test_params(20);
+    test_collect(test_complete(engine, "abc", &params), &answer);
+    assert_int_equal(answer.finish, HS_FINISH_ERROR);
+    assert_int_equal(answer.error.status, HS_INTERNAL);
+    test_run(engine, "abc", 20, &answer);
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+/* Every allocation of a whole request fails once: it is refused, ends in an error, or is right. */
+static void every_allocation_may_fail(void **state)
+{
+    (void)state;
+    fake_runtime_reset(NULL);
+    hs_engine *engine = test_engine(NULL, 512, 2);
+    int32_t tokens[64];
+    size_t n = fake_tokenize("allocations fail here and there, at times", tokens);
+    struct hs_generate_params params = test_params(100);
+    params.n_logprobs = 2;
+    int n_ok = 0;
+    for (uint64_t i = 1; n_ok < 3 && i < 2000; i++) {
+        hs_stream *stream = NULL;
+        struct hs_error err;
+        hs_mem_fail_after(i);
+        hs_status status =
+            hs_engine_complete(engine, "m", NULL, 0, tokens, n, &params, &stream, &err);
+        if (status == HS_OK) {
+            test_collect(stream, &answer);
+            hs_mem_fail_after(0);
+            if (answer.finish == HS_FINISH_ERROR) {
+                assert_int_equal(answer.error.status, HS_OUT_OF_MEMORY);
+            } else {
+                n_ok++;
+                test_expect(&answer, "allocations fail here and there, at times", 100, 512);
+            }
+        } else {
+            hs_mem_fail_after(0);
+            assert_int_equal(status, HS_OUT_OF_MEMORY);
+        }
+    }
+    assert_int_equal(n_ok, 3);
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+/* ---- the end of the engine ---- */
+
+static void the_engine_can_go_while_requests_run(void **state)
+{
+    (void)state;
+    fake_runtime_reset(&(struct fake_config){.decode_us = 300});
+    hs_engine *engine = test_engine(NULL, 4096, 2);
+    struct hs_generate_params params = test_params(100000);
+    hs_stream *streams[5];
+    for (int i = 0; i < 5; i++) {
+        streams[i] = test_complete(engine, "going", &params);
+    }
+    test_wait_for(engine, 2, 3);
+    hs_engine_free(engine);
+    for (int i = 0; i < 5; i++) {
+        test_collect(streams[i], &answer);
+        assert_int_equal(answer.finish, HS_FINISH_CANCELLED);
+    }
+    test_check_clean();
+}
+
+static void the_times_add_up(void **state)
+{
+    (void)state;
+    fake_runtime_reset(&(struct fake_config){.decode_us = 3000});
+    hs_engine *engine = test_engine(NULL, 512, 1);
+    struct hs_generate_params params = test_params(5);
+    hs_stream *first = test_complete(engine, "abc", &params);
+    hs_stream *second = test_complete(engine, "abd", &params);
+    test_collect(first, &answer);
+    assert_true(answer.usage.prefill_ms >= 2.9);
+    assert_true(answer.usage.decode_ms >= 4 * 2.9);
+    test_collect(second, &answer);
+    assert_true(answer.usage.queue_ms >= 4 * 2.9);
+    assert_int_equal(answer.usage.seed, 4711);
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+static void logprobs_come_with_their_tokens(void **state)
+{
+    (void)state;
+    fake_runtime_reset(NULL);
+    hs_engine *engine = test_engine(NULL, 512, 1);
+    struct hs_generate_params params = test_params(10);
+    params.n_logprobs = 3;
+    hs_stream *stream = test_complete(engine, "abc", &params);
+    struct hs_event event;
+    struct hs_error err;
+    int n_tokens = 0;
+    for (;;) {
+        assert_int_equal(hs_stream_next(stream, 5000, &event, &err), HS_OK);
+        if (event.type == HS_EVENT_DONE) {
+            break;
+        }
+        assert_non_null(event.logprobs);
+        for (int32_t i = 0; i < event.n_tokens; i++) {
+            assert_int_equal(event.logprobs[i * 4].token, (unsigned char)event.text[i]);
+            assert_true(event.logprobs[i * 4].logprob == 0);
+            assert_int_equal(event.logprobs[i * 4 + 2].token, 1);
+        }
+        n_tokens += event.n_tokens;
+    }
+    assert_int_equal(n_tokens, 10);
+    hs_stream_free(stream);
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(one_request_gives_the_formula),
+        cmocka_unit_test(an_end_token_stops_and_is_counted),
+        cmocka_unit_test(ignore_eos_goes_on),
+        cmocka_unit_test(a_stop_string_ends_the_text_before_it),
+        cmocka_unit_test(many_requests_share_steps_and_do_not_mix),
+        cmocka_unit_test(prompts_are_chunked_fairly_beside_decoding),
+        cmocka_unit_test(a_lone_prompt_uses_the_whole_batch),
+        cmocka_unit_test(the_queue_takes_n_and_refuses_n_plus_one),
+        cmocka_unit_test(requests_start_in_order),
+        cmocka_unit_test(cancelled_while_queued),
+        cmocka_unit_test(cancelled_in_prefill_aborts_the_decode),
+        cmocka_unit_test(cancelled_in_prefill_leaves_others_alone),
+        cmocka_unit_test(cancelled_while_decoding_stops_within_a_step),
+        cmocka_unit_test(cancelled_while_waiting_for_its_reader),
+        cmocka_unit_test(a_freed_stream_cancels_its_request),
+        cmocka_unit_test(a_deadline_ends_a_running_request),
+        cmocka_unit_test(a_deadline_ends_a_queued_request),
+        cmocka_unit_test(a_deadline_ends_a_request_whose_reader_sleeps),
+        cmocka_unit_test(a_slow_reader_does_not_stall_the_others),
+        cmocka_unit_test(a_slow_reader_gives_up_its_sequence),
+        cmocka_unit_test(a_crowd_is_preempted_and_parked),
+        cmocka_unit_test(a_crowd_without_host_memory_is_evaluated_anew),
+        cmocka_unit_test(a_crowd_that_fills_the_context_wholly),
+        cmocka_unit_test(a_crowd_on_hidden_cells),
+        cmocka_unit_test(a_crowd_with_a_recurrent_state),
+        cmocka_unit_test(a_crowd_with_a_sliding_window),
+        cmocka_unit_test(a_context_without_any_room_ends_with_length),
+        cmocka_unit_test(a_full_context_ends_with_length),
+        cmocka_unit_test(a_prompt_may_leave_room_for_one_token),
+        cmocka_unit_test(a_failed_decode_fails_its_requests_only),
+        cmocka_unit_test(a_failed_sample_fails_its_request),
+        cmocka_unit_test(every_allocation_may_fail),
+        cmocka_unit_test(the_engine_can_go_while_requests_run),
+        cmocka_unit_test(the_times_add_up),
+        cmocka_unit_test(logprobs_come_with_their_tokens),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,155 @@
+"""What the tests of the real binary share.
+
+HYPRSTREAM (or HS_BIN) names the binary, build/bin/hyprstream otherwise; HS_DEMO_MODEL and
+HS_TINY_GGUF_TOOL stand in for the demo model in deps/models and the tool beside the other tests.
+"""
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pexpect
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BINARY = Path(os.environ.get("HYPRSTREAM") or os.environ.get("HS_BIN")
+              or ROOT / "build" / "bin" / "hyprstream").absolute()
+TOOL = Path(os.environ.get("HS_TINY_GGUF_TOOL") or BINARY.parents[1] / "tests" / "tiny_gguf_tool")
+PINS = dict(re.findall(r"^(\w+)=(\S+)$", (ROOT / "pins.env").read_text(), re.M))
+DEMO = Path(os.environ.get("HS_DEMO_MODEL") or ROOT / "deps" / "models" / PINS["DEMO_FILE"])
+TIMEOUT = 120  # seconds; generous, as the machine may be busy
+
+
+class Result:
+    """How a run ended."""
+
+    def __init__(self, process, out, err):
+        self.code = process.returncode
+        self.out_bytes = out
+        self.out = out.decode("utf-8", "surrogateescape")
+        self.err = err.decode("utf-8", "surrogateescape")
+
+    @property
+    def json(self):
+        return json.loads(self.out)
+
+
+class Hyprstream:
+    """Runs the binary with a home of its own; everything else of the environment is bare."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.home = folder / "state"
+        self.user_home = folder / "user"
+        self.user_home.mkdir()
+        self.env = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.user_home),
+            "HYPRSTREAM_HOME": str(self.home),
+            "LANG": "C.UTF-8",
+            "TERM": "xterm",
+            "TMPDIR": str(folder),
+        }
+        for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "LSAN_OPTIONS"):
+            if name in os.environ:
+                self.env[name] = os.environ[name]
+        self.terminals = []
+
+    def start(self, *args, env=None, prefix=(), **kwargs):
+        kwargs.setdefault("stdin", subprocess.DEVNULL)
+        return subprocess.Popen([*prefix, str(BINARY), *map(str, args)], cwd=self.folder,
+                                env={**self.env, **(env or {})}, stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, **kwargs)
+
+    def run(self, *args, input=None, env=None, prefix=()):
+        process = self.start(*args, env=env, prefix=prefix,
+                             stdin=subprocess.PIPE if input is not None else subprocess.DEVNULL)
+        if isinstance(input, str):
+            input = input.encode()
+        try:
+            out, err = process.communicate(input, timeout=TIMEOUT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        return Result(process, out, err)
+
+    def ok(self, *args, **kwargs):
+        result = self.run(*args, **kwargs)
+        assert result.code == 0, result.err
+        return result
+
+    def terminal(self, *args, env=None, columns=80):
+        child = pexpect.spawn(str(BINARY), [str(arg) for arg in args], cwd=str(self.folder),
+                              env={**self.env, **(env or {})}, dimensions=(24, columns),
+                              timeout=TIMEOUT, encoding="utf-8")
+        self.terminals.append(child)
+        return child
+
+    def close(self):
+        for child in self.terminals:
+            child.close(force=True)
+        # HYPRSTREAM_HOME holds all state: nothing was left anywhere else
+        assert list(self.user_home.iterdir()) == []
+
+
+@pytest.fixture
+def hs(tmp_path):
+    if not BINARY.exists():
+        pytest.skip(f"{BINARY} is not built")
+    runner = Hyprstream(tmp_path)
+    yield runner
+    runner.close()
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory):
+    if not TOOL.exists():
+        pytest.skip(f"{TOOL} is not built")
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture
+def tiny(tiny_folder):
+    """tiny(kind, text): the path of a tiny model, made once."""
+    def make(kind, *text):
+        path = tiny_folder / (re.sub(r"\W", "_", "-".join((kind, *text))) + ".gguf")
+        if not path.exists():
+            subprocess.run([TOOL, kind, path, *text], check=True)
+        return path
+    return make
+
+
+@pytest.fixture
+def say(tiny):
+    """A model that answers everything with one sentence."""
+    return tiny("say", "Hello world, my friend")
+
+
+@pytest.fixture
+def cycle(tiny):
+    """A model that never stops."""
+    return tiny("cycle")
+
+
+@pytest.fixture
+def demo():
+    if not DEMO.exists():
+        pytest.skip(f"{DEMO} is not there; 'make deps' fetches it")
+    return DEMO
+
+
+def need(tool):
+    if not shutil.which(tool):
+        pytest.skip(f"{tool} is not installed")
+
+
+def wait_for_bytes(process, n=1):
+    """The first bytes of a running process's output."""
+    return os.read(process.stdout.fileno(), n)
+
+
+def interrupt(process):
+    process.send_signal(signal.SIGINT)

@@ -1,0 +1,93 @@
+/*
+ * fake_runtime.h - a runtime for tests of the engine: no weights, and the next token is a function
+ * of everything its sequence's KV holds, so that wrong KV shows in the answer.
+ *
+ * Vocabulary: bytes 0..255, FAKE_BOS, FAKE_EOG ("<|end|>"), FAKE_GEN ("<|gen|>"). The template
+ * writes "[role]content\n" for every message but the assistant's, "<|gen|>content<|end|>\n" for
+ * his, and ends in "<|gen|>" when generation is asked for.
+ *
+ * Default next token: 'a' + hash(all tokens) % 26; FAKE_EOG once answer_len tokens follow the last
+ * FAKE_GEN (0: never).
+ *
+ * Memories: plain attention; a sliding window (n_swa: only the last n_swa positions are kept of the
+ * part that cannot be cut); recurrent (a state that cannot be cut at all). As with llama.cpp,
+ * cutting a window too far back succeeds and is wrong afterwards: the answer then is
+ * FAKE_GARBAGE and n_corrupt counts it.
+ *
+ * Threads: one configuration per process, set while nothing runs. Counters are atomic. Context
+ * functions assert that one thread at a time is inside.
+ */
+#ifndef SUPPORT_FAKE_RUNTIME_H
+#define SUPPORT_FAKE_RUNTIME_H
+
+#include "runtime/runtime.h"
+
+#define FAKE_BOS 256
+#define FAKE_EOG 257
+#define FAKE_GEN 258
+#define FAKE_N_VOCAB 259
+#define FAKE_GARBAGE '#'
+
+typedef int32_t (*fake_next_fn)(const int32_t *tokens, size_t n, void *user);
+
+struct fake_config {
+    fake_next_fn next; /* NULL: the default */
+    void *next_user;
+    int32_t answer_len;
+    int32_t n_swa;
+    bool is_recurrent;
+    bool refuses_cuts;    /* attention that refuses every cut, without saying so beforehand */
+    bool has_no_template; /* the model carries none */
+    bool is_encoder;
+    int32_t hidden_cells; /* cells there really are; 0: n_ctx */
+    int32_t decode_us;    /* a decode takes so long, checking for abort */
+    int32_t fail_decode;  /* number of the decode call that fails; 0: none */
+    int32_t fail_sample;  /* number of the sample call that fails; 0: none */
+    bool fails_state_load;
+    bool fails_context_new;
+    const char *reasoning_start, *reasoning_end; /* NULL: does not reason */
+    uint64_t weights_bytes, kv_bytes_per_token, seq_bytes, compute_bytes, available_bytes;
+};
+
+struct fake_counters {
+    int32_t n_decode, n_items;   /* successful calls, and tokens computed */
+    int32_t max_batch, max_seqs; /* largest batch; most sequences in one */
+    int32_t n_no_room, n_aborted;
+    int32_t n_state_save, n_state_load, n_partial_save, n_partial_load, n_copy;
+    int32_t n_corrupt;    /* answers from KV that was not what it should be */
+    int32_t n_violations; /* misuse: positions with gaps, two threads inside, too many logits */
+    int32_t n_models, n_contexts, n_samplers; /* alive */
+    int32_t n_prompt_accepted;
+};
+
+/* Zero counters and set the configuration; NULL: all defaults. */
+void fake_runtime_reset(const struct fake_config *config);
+const struct hs_runtime *fake_runtime(void);
+void fake_runtime_counters(struct fake_counters *ret_counters);
+
+/*
+ * Hold decode calls: each waits for a credit. fake_runtime_step gives n credits and returns when
+ * they are used up and the next call waits (or, after ten seconds, nothing is left to decode).
+ */
+void fake_runtime_pause(void);
+void fake_runtime_step(int32_t n);
+void fake_runtime_resume(void);
+/* Wait until a decode call is held. */
+void fake_runtime_wait_held(void);
+/* Tokens of sequence seq in the i-th successful decode call since the reset. */
+#define FAKE_LOG_CALLS 4096
+#define FAKE_LOG_SEQS 64
+int32_t fake_runtime_logged(int32_t i, int32_t seq);
+
+/* The next token after tokens[n] under the present configuration. */
+int32_t fake_next(const int32_t *tokens, size_t n);
+/* Tokens of text, special ones included. Returns their number; tokens has room. */
+size_t fake_tokenize(const char *text, int32_t *tokens);
+/*
+ * The text that must come out for a prompt: at most max_tokens tokens (counting an end), at most
+ * until n_ctx tokens stand in the context. Returns the number of tokens generated.
+ */
+size_t fake_answer(const int32_t *prompt, size_t n_prompt, size_t max_tokens, size_t n_ctx,
+                   char *text);
+
+#endif
