@@ -197,7 +197,8 @@ static void block(hs_http_request *request, void *user)
 {
     (void)user;
     attach(request);
-    while (!atomic_load(&is_gate_open) && !hs_http_request_is_gone(request)) {
+    bool is_stubborn = number(request, "hold", 0) == 1;
+    while (!atomic_load(&is_gate_open) && (is_stubborn || !hs_http_request_is_gone(request))) {
         usleep(500);
     }
     text(request, "unblocked");

@@ -406,8 +406,12 @@ void hs_http_on_completed(void *cls, struct MHD_Connection *mhd, void **context,
     }
     conn->request = NULL;
     conn->phase = HS_HTTP_IDLE;
-    hs_http_conn_set_deadline(conn,
-                              hs_clock_ns() + server->config.limits.idle_ms * HS_HTTP_NS_PER_MS);
+    if (server->is_draining) {
+        hs_http_conn_cut(conn);
+    } else {
+        hs_http_conn_set_deadline(conn, hs_clock_ns() +
+                                            server->config.limits.idle_ms * HS_HTTP_NS_PER_MS);
+    }
     hs_http_access_log(request);
     count_end(request);
     hs_http_request_release(request);
