@@ -257,8 +257,6 @@ static void resume_ready(hs_http_server *server)
 static void handle_event(hs_http_server *server, const struct epoll_event *event)
 {
     enum hs_http_watch *watch = event->data.ptr;
-    uint64_t count;
-    ssize_t n;
     switch (*watch) {
     case HS_HTTP_WATCH_CONN:
         take_fin((struct hs_http_conn *)(void *)watch);
@@ -269,9 +267,7 @@ static void handle_event(hs_http_server *server, const struct epoll_event *event
         }
         break;
     case HS_HTTP_WATCH_WAKE:
-        n = read(server->wake_fd, &count, sizeof count);
-        (void)n;
-        atomic_store(&server->is_signalled, false);
+        atomic_store(&server->is_signalled, false); /* edge-triggered: the counter is never read */
         break;
     case HS_HTTP_WATCH_MHD:
         break;

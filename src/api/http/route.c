@@ -65,7 +65,7 @@ static hs_status check_path(const struct hs_http_route *route, struct hs_error *
         bool is_early_rest = s.part == PART_REST && path != NULL;
         n_params += s.part != PART_LITERAL;
         n_segments++;
-        if (has_brace) {
+        if (has_brace || (s.part != PART_LITERAL && s.len == 0)) {
             return hs_error_set(err, HS_INVALID_ARGUMENT, "route %s: bad braces", route->path);
         }
         if (is_early_rest || n_params > HS_HTTP_PARAMS_MAX || n_segments > HS_HTTP_SEGMENTS_MAX) {
@@ -141,6 +141,7 @@ static uint64_t match(const char *pattern, const struct hs_http_target *target,
         rank |= (uint64_t)s.part << (62 - 2 * i);
         if (s.part != PART_LITERAL) {
             params->items[params->n].name = s.text;
+            params->items[params->n].name_len = s.len;
             params->items[params->n++].value = s.part == PART_REST ? target->rests[i] : value;
         }
         if (s.part == PART_REST) {
@@ -180,8 +181,7 @@ const char *hs_http_params_get(const struct hs_http_params *params, const char *
 {
     size_t len = strlen(name);
     for (size_t i = 0; i < params->n; i++) {
-        const char *known = params->items[i].name;
-        if (strncmp(known, name, len) == 0 && (known[len] == '}' || known[len] == '+')) {
+        if (params->items[i].name_len == len && memcmp(params->items[i].name, name, len) == 0) {
             return params->items[i].value;
         }
     }

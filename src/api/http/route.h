@@ -14,7 +14,8 @@
 struct hs_http_params {
     size_t n;
     struct {
-        const char *name; /* in the route's path, ends with '}' or '+' */
+        const char *name; /* in the route's path, not NUL-terminated */
+        size_t name_len;
         const char *value;
     } items[HS_HTTP_PARAMS_MAX];
 };

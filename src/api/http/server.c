@@ -168,9 +168,10 @@ static hs_status start_mhd(hs_http_server *server, struct hs_error *err)
                               "password");
 }
 
-static hs_status watch(hs_http_server *server, int fd, void *data, struct hs_error *err)
+static hs_status watch(hs_http_server *server, int fd, uint32_t events, void *data,
+                       struct hs_error *err)
 {
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = data};
+    struct epoll_event event = {.events = events, .data.ptr = data};
     if (epoll_ctl(server->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
         return hs_error_errno(err, errno, "watch", "a socket");
     }
@@ -194,12 +195,12 @@ static hs_status start_loop(hs_http_server *server, struct hs_error *err)
     server->watch_wake = HS_HTTP_WATCH_WAKE;
     server->watch_mhd = HS_HTTP_WATCH_MHD;
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(server->mhd, MHD_DAEMON_INFO_EPOLL_FD);
-    status = watch(server, server->wake_fd, &server->watch_wake, err);
+    status = watch(server, server->wake_fd, EPOLLIN | EPOLLET, &server->watch_wake, err);
     if (status == HS_OK) {
-        status = watch(server, info->epoll_fd, &server->watch_mhd, err);
+        status = watch(server, info->epoll_fd, EPOLLIN, &server->watch_mhd, err);
     }
     for (int i = 0; status == HS_OK && i < server->n_listeners; i++) {
-        status = watch(server, server->listeners[i].fd, &server->listeners[i], err);
+        status = watch(server, server->listeners[i].fd, EPOLLIN, &server->listeners[i], err);
     }
     if (status != HS_OK) {
         return status;
