@@ -17,21 +17,24 @@
 
 /* ---- server ----
  *
- * GET  /hello              "hello"
- * POST /echo               the body
- * POST /json               the parsed body as compact JSON
- * GET  /items/{id}         the id;        GET /items/first   "literal"
- * GET  /files/{path+}      the path;      GET /query?a=      the value of a, or "(none)"
- * GET  /infer, /admin      scopes; the key's name
- * GET  /nothing            a handler that gives no answer
- * GET  /block              holds its pool thread until test_open_gate() or (but for ?hold=1) the
- * request is gone GET  /wait?n=            n wakes from another thread, then "waited" GET  /never
- * waits for a wake that does not come GET  /events?n=&gap_us=  n SSE events "i", woken by another
- * thread;  /ndjson likewise, NDJSON GET  /pooled?n=          the same with pulls on the pool GET
- * /silent             a stream that never has anything GET  /flood?bytes=       that many bytes at
- * once, in pulls of 16 KiB GET  /broken?after=      fails after so many events; /claude-broken,
- * /ollama-broken in other styles GET  /cut                a raw stream that fails after one piece
- * GET  /big?bytes= a whole answer of that many 'x'
+ * GET  /hello             "hello"
+ * POST /echo              the body; POST /json: parsed, as compact JSON
+ * GET  /items/{id}        the id; /items/first: "literal"
+ * GET  /files/{path+}     the path
+ * GET  /query?a=          the value of a, or "(none)"
+ * GET  /infer, /admin     what these scopes may have; the key's name
+ * GET  /nothing           a handler that gives no answer
+ * GET  /block             until test_open_gate() or, without ?hold=1, gone
+ * GET  /wait?n=           n wakes from another thread, then "waited"
+ * GET  /never             waits for a wake that does not come
+ * GET  /events?n=&gap_us= n SSE events, woken by another thread
+ * GET  /ndjson, /pooled   the same as NDJSON, and with pulls on the pool
+ * GET  /silent            a stream that never has anything
+ * GET  /flood?bytes=      that many bytes, in pulls of 16 KiB
+ * GET  /broken?after=     fails after so many events
+ * GET  /claude-broken, /ollama-broken   in other styles
+ * GET  /cut               a raw stream that fails after one piece
+ * GET  /big?bytes=        a whole answer of that many 'x'
  */
 struct test_counts {
     atomic_int n_started, n_gone, n_ended, n_gone_twice, n_pulls;

@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "http_test.h"
 
 static void check(const hs_http_server *server, const char *line, const char *headers,
@@ -329,6 +330,43 @@ static void test_malformed(void **state)
     test_stop(server);
 }
 
+static char logged[4096];
+
+static void keep_line(enum hs_log_level level, const char *component, const char *request_id,
+                      const char *message, void *user)
+{
+    (void)user;
+    if (level == HS_LOG_INFO && strcmp(component, "http") == 0) {
+        snprintf(logged, sizeof logged, "%s %s", request_id, message);
+    }
+}
+
+static void test_access_log(void **state)
+{
+    (void)state;
+    hs_http_server *server = test_start(NULL);
+    hs_log_set_level(HS_LOG_INFO);
+    hs_log_set_sink(keep_line, NULL);
+    check(server, "GET /items/secret-item?q=secret-query", "X-Request-Id: me\r\n", NULL, 200, NULL);
+    wait_until_stats(server, 0, 0);
+    assert_memory_equal(logged, "me method=GET route=/items/{id} status=200 end=done in=0 out=11 ",
+                        63);
+    check(server, "POST /json", NULL, "{\"prompt\":\"secret-text\"", 400, NULL);
+    wait_until_stats(server, 0, 0);
+    assert_non_null(strstr(logged, "method=POST route=/json status=400 end=done in=23 "));
+    assert_null(strstr(logged, "secret"));
+    int fd = client_connect(server);
+    client_send(fd, "GET /silent HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    wait_for_int(&counts.n_started, 1);
+    close(fd);
+    wait_until_stats(server, 0, 0);
+    assert_non_null(strstr(logged, "route=/silent"));
+    assert_non_null(strstr(logged, "end=disconnected"));
+    test_stop(server);
+    hs_log_set_sink(NULL, NULL);
+    hs_log_set_level(HS_LOG_WARN);
+}
+
 static void test_many_connections(void **state)
 {
     (void)state;
@@ -367,7 +405,8 @@ int main(void)
         cmocka_unit_test(test_head_and_options), cmocka_unit_test(test_cors),
         cmocka_unit_test(test_rebinding),        cmocka_unit_test(test_keep_alive_and_pipelining),
         cmocka_unit_test(test_versions),         cmocka_unit_test(test_continue),
-        cmocka_unit_test(test_malformed),        cmocka_unit_test(test_many_connections),
+        cmocka_unit_test(test_malformed),        cmocka_unit_test(test_access_log),
+        cmocka_unit_test(test_many_connections),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

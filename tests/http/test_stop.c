@@ -1,8 +1,12 @@
 /* Stopping: running requests finish, the rest is told, nothing hangs and nothing is left. */
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
+#include "base/mem.h"
 #include "http_test.h"
 
 static int begin_get(const hs_http_server *server, const char *path)
@@ -159,6 +163,68 @@ static void test_bad_configurations(void **state)
     hs_http_server_free(NULL);
 }
 
+static void test_start_without_memory(void **state)
+{
+    (void)state;
+    struct hs_http_config config;
+    test_config(&config);
+    config.openapi.title = "Toys";
+    config.openapi.schemas = "{\"Thing\":{}}";
+    for (uint64_t n = 1;; n++) {
+        hs_http_server *server = NULL;
+        struct hs_error err = {.message = ""};
+        hs_mem_fail_after(n);
+        hs_status status = hs_http_server_start(&config, &server, &err);
+        hs_mem_fail_after(0);
+        if (status == HS_OK) {
+            assert_true(n > 3);
+            hs_http_server_free(server);
+            break;
+        }
+        assert_int_equal(status, HS_OUT_OF_MEMORY);
+        assert_null(server);
+    }
+}
+
+/* Whatever allocation fails, the client hears of it or is cut, and the next one is served. */
+static void test_requests_without_memory(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {
+        "GET /hello HTTP/1.1\r\nHost: localhost\r\nX-A: b\r\n\r\n",
+        "GET /items/a%20b?c=d HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "GET /missing HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "GET /headers HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\n\r\n",
+        "OPTIONS /hello HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "POST /json HTTP/1.1\r\nHost: localhost\r\nContent-Length: 7\r\n\r\n{\"a\":1}",
+        "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc",
+    };
+    hs_http_server *server = test_start(NULL);
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        for (uint64_t n = 1; n <= 24; n++) {
+            char answer[4096] = "";
+            struct timeval limit = {.tv_sec = 5};
+            hs_mem_fail_after(n);
+            int fd = client_connect(server);
+            setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+            client_send(fd, texts[i]);
+            ssize_t len = recv(fd, answer, sizeof answer - 1, 0);
+            hs_mem_fail_after(0);
+            bool is_cut = len == 0 || (len < 0 && errno == ECONNRESET);
+            if (!is_cut && (len < 0 || strncmp(answer, "HTTP/1.1 ", 9) != 0)) {
+                fail_msg("case %zu, allocation %d: %s", i, (int)n, answer);
+            }
+            close(fd);
+        }
+        wait_until_stats(server, 0, 0);
+    }
+    struct reply reply;
+    request(server, "GET /hello", NULL, NULL, &reply);
+    assert_int_equal(reply.status, 200);
+    reply_free(&reply);
+    test_stop(server);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -166,6 +232,8 @@ int main(void)
         cmocka_unit_test(test_deadline),
         cmocka_unit_test(test_at_once),
         cmocka_unit_test(test_bad_configurations),
+        cmocka_unit_test(test_start_without_memory),
+        cmocka_unit_test(test_requests_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
