@@ -300,13 +300,22 @@ static hs_status write_event(struct hs_generation *generation, size_t i,
     hs_status status = begin(generation, i, out);
     status = status == HS_OK ? open_chunk(generation, out) : status;
     if (status == HS_OK) {
-        status = is_last ? format->last(generation, i, out)
-                         : format->event(generation, i, event, out);
+        status =
+            is_last ? format->last(generation, i, out) : format->event(generation, i, event, out);
     }
     for (size_t list = 0; list < 4; list++) {
         hs_buf_clear(&choice->logprobs[list]);
     }
     return status == HS_OK ? close_chunk(generation, out) : status;
+}
+
+/* Half an event must not leave. */
+static void cut(struct hs_buf *out, size_t len)
+{
+    if (out->data != NULL) {
+        out->len = len;
+        out->data[len] = '\0';
+    }
 }
 
 /* Everything of one answer that is there; *ret_has_more: the pull is long enough. */
@@ -325,11 +334,10 @@ static hs_status drain(struct hs_generation *generation, size_t i, struct hs_buf
             return HS_OK;
         }
         size_t before = out->len;
-        status = status == HS_OK
-                     ? write_failed(write_event(generation, i, &event, out), err)
-                     : status;
+        status =
+            status == HS_OK ? write_failed(write_event(generation, i, &event, out), err) : status;
         if (status != HS_OK) {
-            hs_buf_cut(out, before);
+            cut(out, before);
             return status;
         }
     }
@@ -403,7 +411,7 @@ void hs_generation_run(struct hs_generation *generation)
     }
     /* each token of logprobs asks the vocabulary up to 21 times: too long for a thread that serves
      * every other stream */
-    hs_http_stream_start(request, 0,
+    hs_http_stream_start(request, 200,
                          &(struct hs_http_stream){.kind = HS_HTTP_SSE,
                                                   .pull = pull,
                                                   .on_pool = generation->wants_logprobs});

@@ -67,8 +67,7 @@ struct hs_generation {
 /* A generation without streams. HS_OUT_OF_MEMORY. */
 HS_CHECKED hs_status hs_generation_new(const struct hs_generation_format *format,
                                        const struct hs_rest *rest,
-                                       const struct hs_model_info *model,
-                                       hs_http_request *request,
+                                       const struct hs_model_info *model, hs_http_request *request,
                                        const struct hs_rest_settings *settings, size_t n_choices,
                                        struct hs_generation **ret, struct hs_error *err);
 /* Cancels what still runs. NULL is allowed. */

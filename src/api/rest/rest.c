@@ -35,7 +35,8 @@ static void respond_no_model(const struct hs_rest *rest, hs_http_request *reques
 {
     struct hs_buf message HS_CLEANUP(hs_buf_free) = HS_BUF_INIT(8192);
     size_t len = hs_utf8_clip(name, strlen(name), HS_ID_MAX);
-    hs_status status = hs_buf_printf(&message, "there is no model '%.*s'; there is", (int)len, name);
+    hs_status status =
+        hs_buf_printf(&message, "there is no model '%.*s'; there is", (int)len, name);
     for (size_t i = 0; i < rest->n_models && status == HS_OK; i++) {
         status = hs_buf_printf(&message, "%s '%s'", i == 0 ? "" : ",", rest->models[i].id);
     }

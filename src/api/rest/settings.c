@@ -319,6 +319,17 @@ static bool read_stream(const struct hs_fields *fields, struct hs_rest_settings 
     return hs_field_bool(&options, "include_usage", &ret->include_usage);
 }
 
+/* An empty grammar is none, as in llama.cpp's server. */
+static bool read_grammar(const struct hs_fields *fields, struct hs_sampling *sampling)
+{
+    const char *grammar = NULL;
+    if (!hs_field_string(fields, "grammar", &grammar)) {
+        return false;
+    }
+    sampling->grammar = grammar != NULL && *grammar != '\0' ? grammar : NULL;
+    return true;
+}
+
 bool hs_rest_settings_read(const struct hs_rest *rest, const struct hs_model_info *model,
                            const struct hs_fields *fields, struct hs_rest_settings *ret)
 {
@@ -326,8 +337,7 @@ bool hs_rest_settings_read(const struct hs_rest *rest, const struct hs_model_inf
     struct hs_generate_params *params = &ret->params;
     return read_numbers(fields, &params->sampling) && read_seed(fields, &params->sampling) &&
            read_lengths(rest, fields, ret) && read_lists(fields, ret) &&
-           read_biases(fields, model->n_vocab, ret) &&
-           hs_field_string(fields, "grammar", &params->sampling.grammar) &&
+           read_biases(fields, model->n_vocab, ret) && read_grammar(fields, &params->sampling) &&
            hs_field_bool(fields, "ignore_eos", &params->ignore_eos) &&
            hs_field_bool(fields, "cache_prompt", &params->cache_prompt) &&
            read_reasoning(fields, params) && read_stream(fields, ret);
