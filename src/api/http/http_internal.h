@@ -107,7 +107,7 @@ struct hs_http_server {
     pthread_mutex_t ready_lock;
     hs_http_request *ready; /* to be resumed */
     atomic_bool is_signalled;
-    atomic_int stop_state; /* 0: runs, 1: asked to stop, 2: stopping has been done */
+    atomic_bool is_stopping, is_joined;
     atomic_llong drain_ms;
 
     atomic_int n_active, n_streams, n_open;

@@ -190,7 +190,7 @@ static void cut_all(hs_http_server *server)
 
 static bool is_over(hs_http_server *server)
 {
-    if (atomic_load(&server->stop_state) == 0) {
+    if (!atomic_load(&server->is_stopping)) {
         return false;
     }
     if (!server->is_draining) {
@@ -309,7 +309,7 @@ void *hs_http_loop_main(void *arg)
         int n = epoll_wait(server->epoll_fd, events, EVENTS_MAX, has_more ? 0 : timeout_ms(server));
         if (n < 0 && errno != EINTR) {
             hs_log(HS_LOG_ERROR, "http", "waiting for connections failed: %s", strerror(errno));
-            atomic_store(&server->stop_state, 1);
+            atomic_store(&server->is_stopping, true);
         }
         for (int i = 0; i < n; i++) {
             handle_event(server, &events[i]);

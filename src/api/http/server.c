@@ -277,15 +277,14 @@ bool hs_http_server_has_tls(const hs_http_server *server)
 
 hs_status hs_http_server_stop(hs_http_server *server, int64_t drain_ms, struct hs_error *err)
 {
-    int running = 0;
     if (!server->has_loop) {
         return HS_OK;
     }
-    atomic_store(&server->drain_ms, drain_ms);
-    if (atomic_compare_exchange_strong(&server->stop_state, &running, 1)) {
+    if (!atomic_exchange(&server->is_joined, true)) {
+        atomic_store(&server->drain_ms, drain_ms);
+        atomic_store(&server->is_stopping, true);
         hs_http_loop_signal(server);
         pthread_join(server->loop, NULL);
-        atomic_store(&server->stop_state, 2);
     }
     if (!hs_http_pool_wait(&server->pool, HANDLER_GRACE_MS)) {
         return hs_error_set(err, HS_TIMEOUT, "a handler still runs %d s after its request ended",

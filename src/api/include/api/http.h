@@ -84,7 +84,8 @@ struct hs_http_route {
 struct hs_http_limits {
     size_t body_bytes;           /* of a request; more is 413 (32 MiB) */
     size_t header_bytes;         /* request line and headers; more is 431 (16 KiB) */
-    int connections;             /* open at once; one more gets 503 and is closed (512) */
+    int connections;             /* open at once; one more gets 503 and is closed, with TLS
+                                    only closed (512) */
     int connections_per_address; /* likewise, for one IPv4 address or IPv6 /64 (512) */
     int64_t idle_ms;             /* without a request's first line, or without taking any of a
                                     stream that has text for it (75 s) */
