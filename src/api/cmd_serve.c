@@ -150,30 +150,46 @@ static void announce(const struct server *server)
 
 /* ---- running ---- */
 
-static void reload_keys(const struct server *server)
+/* An error: without its last key this address would be open to everybody, so the server ends. */
+static hs_status reload_keys(const struct server *server, struct hs_error *err)
 {
-    struct hs_error err;
-    if (hs_http_keys_reload(server->keys, &err)) {
-        hs_err_printf(server->args->io, "the keys stay as they were: %s\n", err.message);
-        return;
+    const struct hs_config *config = server->args->config;
+    HS_CLEANUP(hs_freep) struct hs_http_key_info *infos = NULL;
+    size_t n = 0;
+    struct hs_error own;
+    hs_status status = hs_http_key_list(server->keys_file, &infos, &n, &own);
+    if (!status) {
+        hs_status refused = hs_http_bind_check(hs_config_str(config, HS_CFG_HOST), n,
+                                               hs_config_bool(config, HS_CFG_INSECURE), err);
+        if (refused) {
+            return refused;
+        }
+        status = hs_http_keys_reload(server->keys, &own);
     }
-    hs_err_printf(server->args->io, "read the keys again: %zu\n", hs_http_keys_count(server->keys));
+    if (status) {
+        hs_err_printf(server->args->io, "the keys stay as they were: %s\n", own.message);
+    } else {
+        hs_err_printf(server->args->io, "read the keys again: %zu\n",
+                      hs_http_keys_count(server->keys));
+    }
+    return HS_OK;
 }
 
 static hs_status run(struct server *server, struct hs_error *err)
 {
     const struct hs_command_args *args = server->args;
-    int number;
-    while ((number = hs_serve_signals_wait(-1)) == SIGHUP) {
-        reload_keys(server);
+    hs_status status = HS_OK;
+    while (!status && hs_serve_signals_wait(-1) == SIGHUP) {
+        status = reload_keys(server, err);
     }
-    int64_t drain_s = hs_config_int(args->config, HS_CFG_DRAIN_TIMEOUT);
+    int64_t drain_s = status ? 0 : hs_config_int(args->config, HS_CFG_DRAIN_TIMEOUT);
     struct hs_http_stats stats;
     hs_http_server_stats(server->http, &stats);
     hs_err_printf(args->io, "stopping: waiting up to %d s for %d requests\n", (int)drain_s,
                   stats.n_active);
     hs_serve_signals_kill();
-    return hs_http_server_stop(server->http, drain_s * 1000, err);
+    hs_status stopped = hs_http_server_stop(server->http, drain_s * 1000, status ? NULL : err);
+    return status ? status : stopped;
 }
 
 static hs_status serve(struct server *server, struct hs_error *err)
