@@ -7,7 +7,7 @@
 
 PROMPT ?= Hello
 PREFIX ?= /usr/local
-FUZZ_SECONDS ?= 60
+FUZZ_SECONDS ?= 180
 CMAKE_ARGS ?=
 TEST_ARGS ?=
 
@@ -74,7 +74,7 @@ soak: ## the tests that take long
 	$(call compile,release)
 	@scripts/run-tests build -C soak -L soak $(TEST_ARGS)
 
-fuzz: ## every fuzz target; they share FUZZ_SECONDS (60)
+fuzz: ## every fuzz target; they share FUZZ_SECONDS (180)
 	@$(BOOTSTRAP) build fuzz
 	$(call configure,fuzz)
 	$(call compile,fuzz) --target fuzzers

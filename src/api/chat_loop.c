@@ -28,12 +28,12 @@ struct chat_command {
 
 #define HS_CHAT_COMMAND(name, args, run, text)                                                     \
     static hs_status run(struct loop *loop, const char *rest, struct hs_error *err);
-#include "chat_commands.def"
+#include "api/chat_commands.def"
 #undef HS_CHAT_COMMAND
 
 static const struct chat_command chat_commands[] = {
 #define HS_CHAT_COMMAND(name, args, run, text) {name, args, run, text},
-#include "chat_commands.def"
+#include "api/chat_commands.def"
 #undef HS_CHAT_COMMAND
 };
 #define N_CHAT_COMMANDS (sizeof chat_commands / sizeof chat_commands[0])

@@ -186,8 +186,12 @@ static hs_status help_group(const char *first, struct hs_buf *text, int columns,
     for (size_t i = 0; i < n && !status; i++) {
         if (strncmp(rows[i].name, first, len) == 0 && rows[i].name[len] == ' ') {
             char name[64];
-            snprintf(name, sizeof name, "hyprstream %s %s", rows[i].name, rows[i].args);
-            status = entry(text, name, rows[i].text, line_columns(columns));
+            snprintf(name, sizeof name, "%s %s", rows[i].name, rows[i].args);
+            if (*ret_n == 0) {
+                status = hs_buf_printf(
+                    text, "usage: hyprstream %s COMMAND [OPTIONS]\n\ncommands:\n", first);
+            }
+            status = status ? status : entry(text, name, rows[i].text, line_columns(columns));
             ++*ret_n;
         }
     }

@@ -296,8 +296,9 @@ static void bind_keys(EditLine *el)
         {"\\e[1~", "ed-move-to-beg"}, {"\\e[4~", "ed-move-to-end"},
         {"\\e[1;5C", "em-next-word"}, {"\\e[1;5D", "ed-prev-word"},
     };
-    el_set(el, EL_ADDFN, "hs-paste", "insert pasted text", on_paste);
-    el_set(el, EL_ADDFN, "hs-complete", "complete a command", on_tab);
+    /* el_set would copy these two and never free them */
+    el_wset(el, EL_ADDFN, L"hs-paste", L"insert pasted text", on_paste);
+    el_wset(el, EL_ADDFN, L"hs-complete", L"complete a command", on_tab);
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         el_set(el, EL_BIND, keys[i][0], keys[i][1], NULL);
     }

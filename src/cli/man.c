@@ -119,6 +119,23 @@ static hs_status command_section(struct hs_buf *page)
     return status;
 }
 
+/* What is typed after a slash. */
+static hs_status conversation_section(struct hs_buf *page)
+{
+    static const struct {
+        const char *tag, *text;
+    } rows[] = {
+#define HS_CHAT_COMMAND(name, args, run, text) {"/" name " " args, text},
+#include "api/chat_commands.def"
+#undef HS_CHAT_COMMAND
+    };
+    hs_status status = hs_buf_append_str(page, ".SH \"IN A CONVERSATION\"\n");
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0] && !status; i++) {
+        status = tagged(page, rows[i].tag, rows[i].text);
+    }
+    return status;
+}
+
 static hs_status settings_section(struct hs_buf *page)
 {
     hs_status status = hs_buf_append_str(
@@ -199,6 +216,7 @@ hs_status hs_man_page(struct hs_buf *text)
                                      hs_version());
     status = status ? status : hs_buf_append_str(text, opening);
     status = status ? status : command_section(text);
+    status = status ? status : conversation_section(text);
     status = status ? status : settings_section(text);
     status = status ? status : exit_section(text);
     return status ? status : hs_buf_append_str(text, closing);

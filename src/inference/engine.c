@@ -85,7 +85,9 @@ void hs_engine_free(hs_engine *engine)
     }
     /* Requests end first, then sessions take their KV from workers that still live. */
     for (size_t i = 0; i < engine->n_models; i++) {
-        hs_worker_close(engine->models[i]->worker);
+        if (engine->models[i]->worker != NULL) {
+            hs_worker_close(engine->models[i]->worker);
+        }
     }
     hs_session_manager_free(engine->sessions);
     for (size_t i = 0; i < engine->n_models; i++) {
@@ -320,19 +322,6 @@ hs_status hs_engine_tokenize(hs_engine *engine, const char *model_id, const char
     return status;
 }
 
-static hs_status check_tokens(const struct hs_model *model, const int32_t *tokens, size_t n_tokens,
-                              struct hs_error *err)
-{
-    for (size_t i = 0; i < n_tokens; i++) {
-        if (tokens[i] < 0 || tokens[i] >= model->info.n_vocab) {
-            return hs_error_set(err, HS_INVALID_ARGUMENT,
-                                "token %d at position %zu is outside the vocabulary of %d",
-                                tokens[i], i, model->info.n_vocab);
-        }
-    }
-    return HS_OK;
-}
-
 static hs_status take_text(struct hs_buf *text, char **ret_text, size_t *ret_len,
                            struct hs_error *err)
 {
@@ -352,7 +341,7 @@ hs_status hs_engine_detokenize(hs_engine *engine, const char *model_id, const in
         return status;
     }
     HS_CLEANUP(hs_buf_free) struct hs_buf text = HS_BUF_INIT(TEXT_MAX_BYTES);
-    status = check_tokens(model, tokens, n_tokens, err);
+    status = hs_prompt_check_tokens(model, tokens, n_tokens, err);
     if (status == HS_OK) {
         status =
             engine->rt->detokenize(model->rt_model, tokens, n_tokens, unparse_special, &text, err);
@@ -367,7 +356,10 @@ hs_status hs_engine_render(hs_engine *engine, const char *model_id,
                            struct hs_error *err)
 {
     struct hs_model *model = NULL;
-    hs_status status = model_acquire(engine, model_id, &model, err);
+    hs_status status = hs_prompt_check_messages(messages, n_messages, err);
+    if (status == HS_OK) {
+        status = model_acquire(engine, model_id, &model, err);
+    }
     if (status != HS_OK) {
         return status;
     }
@@ -410,15 +402,9 @@ static hs_status submit(struct hs_model *model, struct hs_request *request,
     return HS_OK;
 }
 
-static bool needs_checkpoints(const hs_engine *engine, const struct hs_model *model)
-{
-    return engine->params.park_budget_bytes > 0 &&
-           (model->rt_info.is_recurrent || model->rt_info.n_swa > 0);
-}
-
 /* A request with its prompt for a conversation; ret_n_skipped: messages the prompt leaves out. */
-static hs_status make_chat(const hs_engine *engine, const struct hs_model *model,
-                           const struct hs_message *messages, size_t n_messages, size_t n_skipped,
+static hs_status make_chat(const struct hs_model *model, const struct hs_message *messages,
+                           size_t n_messages, size_t n_skipped,
                            const struct hs_generate_params *params, struct hs_request **ret_request,
                            size_t *ret_n_skipped, struct hs_error *err)
 {
@@ -428,7 +414,7 @@ static hs_status make_chat(const hs_engine *engine, const struct hs_model *model
         .n_skipped = n_skipped,
         .enable_thinking = params->enable_thinking,
         .overflow = params->overflow,
-        .wants_checkpoints = params->cache_prompt && needs_checkpoints(engine, model),
+        .wants_checkpoints = params->cache_prompt && hs_worker_wants_checkpoints(model->worker),
     };
     struct hs_prompt prompt = {0};
     hs_status status = hs_prompt_build(model, &prompt_params, &prompt, err);
@@ -459,21 +445,6 @@ static hs_status make_chat(const hs_engine *engine, const struct hs_model *model
     return HS_OK;
 }
 
-static hs_status check_messages(const struct hs_message *messages, size_t n_messages,
-                                struct hs_error *err)
-{
-    if (n_messages == 0) {
-        return hs_error_set(err, HS_INVALID_ARGUMENT, "there are no messages to answer");
-    }
-    for (size_t i = 0; i < n_messages; i++) {
-        if (messages[i].role == NULL || messages[i].role[0] == '\0' ||
-            messages[i].content == NULL) {
-            return hs_error_set(err, HS_INVALID_ARGUMENT, "message %zu has no role or content", i);
-        }
-    }
-    return HS_OK;
-}
-
 hs_status hs_engine_chat(hs_engine *engine, const char *model_id,
                          const struct hs_adapter_ref *adapters, int32_t n_adapters,
                          const struct hs_message *messages, size_t n_messages,
@@ -483,7 +454,9 @@ hs_status hs_engine_chat(hs_engine *engine, const char *model_id,
     (void)adapters;
     hs_status status = refuse_adapters(n_adapters, err);
     if (status == HS_OK) {
-        status = check_messages(messages, n_messages, err);
+        status = n_messages == 0
+                     ? hs_error_set(err, HS_INVALID_ARGUMENT, "there are no messages to answer")
+                     : hs_prompt_check_messages(messages, n_messages, err);
     }
     struct hs_model *model = NULL;
     if (status == HS_OK) {
@@ -494,7 +467,7 @@ hs_status hs_engine_chat(hs_engine *engine, const char *model_id,
     }
     struct hs_request *request = NULL;
     size_t n_skipped = 0;
-    status = make_chat(engine, model, messages, n_messages, 0, params, &request, &n_skipped, err);
+    status = make_chat(model, messages, n_messages, 0, params, &request, &n_skipped, err);
     if (status == HS_OK) {
         status = submit(model, request, params, ret_stream, err);
         if (status != HS_OK) {
@@ -505,9 +478,8 @@ hs_status hs_engine_chat(hs_engine *engine, const char *model_id,
     return status;
 }
 
-static hs_status make_completion(const hs_engine *engine, const struct hs_model *model,
-                                 const int32_t *tokens, size_t n_tokens,
-                                 const struct hs_generate_params *params,
+static hs_status make_completion(const struct hs_model *model, const int32_t *tokens,
+                                 size_t n_tokens, const struct hs_generate_params *params,
                                  struct hs_request **ret_request, struct hs_error *err)
 {
     hs_status status = hs_prompt_check_length(model, n_tokens, err);
@@ -533,7 +505,8 @@ static hs_status make_completion(const hs_engine *engine, const struct hs_model 
         hs_request_free(request);
         return status;
     }
-    if (needs_checkpoints(engine, model) && n_tokens >= CHECKPOINT_MIN_TOKENS) {
+    if (params->cache_prompt && hs_worker_wants_checkpoints(model->worker) &&
+        n_tokens >= CHECKPOINT_MIN_TOKENS) {
         request->checkpoints[1] = n_tokens - 1;
     }
     *ret_request = request;
@@ -556,7 +529,7 @@ hs_status hs_engine_complete(hs_engine *engine, const char *model_id,
         return status;
     }
     struct hs_request *request = NULL;
-    status = make_completion(engine, model, tokens, n_tokens, params, &request, err);
+    status = make_completion(model, tokens, n_tokens, params, &request, err);
     if (status == HS_OK) {
         status = submit(model, request, params, ret_stream, err);
         if (status != HS_OK) {
@@ -650,10 +623,12 @@ hs_status hs_engine_generate(hs_engine *engine, const char *session_id, const ch
     const struct hs_conversation *conversation = hs_session_conversation(session);
     struct hs_request *request = NULL;
     size_t n_skipped = 0;
-    status = make_chat(engine, model, conversation->messages, conversation->n,
-                       conversation->n_skipped, &own, &request, &n_skipped, err);
+    status = make_chat(model, conversation->messages, conversation->n, conversation->n_skipped,
+                       &own, &request, &n_skipped, err);
     if (status == HS_OK) {
-        hs_session_attach(session, request, n_skipped);
+        status = hs_session_attach(session, request, n_skipped, &own, err);
+    }
+    if (status == HS_OK) {
         status = submit(model, request, &own, ret_stream, err);
     }
     if (status != HS_OK) {

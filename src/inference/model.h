@@ -29,4 +29,11 @@ static inline size_t hs_model_n_ctx(const struct hs_model *model)
     return (size_t)model->info.n_ctx;
 }
 
+/* Prompted with the plain template: neither the user nor the file brought one. */
+static inline bool hs_model_is_plain(const struct hs_model *model)
+{
+    return model->chat_template == NULL ? !model->rt_info.has_chat_template
+                                        : model->chat_template[0] == '\0';
+}
+
 #endif

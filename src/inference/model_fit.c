@@ -8,6 +8,7 @@
 #define MAX_N_CTX (1 << 24)
 #define MIN_FITTED_CTX 512 /* a smaller context is no use as a default */
 #define CTX_STEP 256       /* llama.cpp rounds up to it */
+#define MAX_GUESSES 16     /* two are enough where memory grows linearly */
 #define DEFAULT_N_BATCH 2048
 #define DEFAULT_N_UBATCH 512
 #define DEFAULT_N_SEQ 64
@@ -76,13 +77,18 @@ static void set_context(const struct hs_model_params *params, int32_t n_ctx, int
     };
 }
 
-static bool fits(const struct hs_rt_memory *memory)
+static uint64_t device_bytes(const struct hs_rt_memory *memory)
 {
     uint64_t total = memory->weights_bytes + memory->kv_bytes + memory->compute_bytes;
-    uint64_t device = total > memory->host_bytes ? total - memory->host_bytes : 0;
+    return total > memory->host_bytes ? total - memory->host_bytes : 0;
+}
+
+static bool fits(const struct hs_rt_memory *memory)
+{
     uint64_t available = memory->host_available_bytes;
     uint64_t margin = hs_model_fit_margin(available);
-    return memory->host_bytes + margin <= available && device <= memory->device_free_bytes;
+    return memory->host_bytes + margin <= available &&
+           device_bytes(memory) <= memory->device_free_bytes;
 }
 
 static double gib(uint64_t bytes)
@@ -110,23 +116,6 @@ static hs_status too_large(const struct hs_fit *fit, bool asked, int32_t n_ctx_t
     return HS_MODEL_TOO_LARGE;
 }
 
-/* The largest context whose KV fits into what weights and compute leave; KV grows linearly. */
-static int32_t shrink(const struct hs_fit *fit)
-{
-    const struct hs_rt_memory *memory = &fit->memory;
-    uint64_t room = memory->host_available_bytes + memory->device_free_bytes;
-    uint64_t fixed = memory->weights_bytes + memory->compute_bytes +
-                     hs_model_fit_margin(memory->host_available_bytes);
-    if (memory->kv_bytes == 0 || room <= fixed) {
-        return 0;
-    }
-    double ratio = (double)(room - fixed) / (double)memory->kv_bytes;
-    double n_ctx = ratio * (double)fit->context.n_ctx;
-    double limit = (double)(fit->context.n_ctx - CTX_STEP);
-    n_ctx = n_ctx < limit ? n_ctx : limit;
-    return n_ctx < CTX_STEP ? 0 : (int32_t)n_ctx / CTX_STEP * CTX_STEP;
-}
-
 static hs_status try_fit(const struct hs_runtime *rt, const char *path,
                          const struct hs_model_params *params, int32_t n_ctx, int32_t n_seq_max,
                          struct hs_fit *fit, bool *ret_fits, struct hs_error *err)
@@ -138,36 +127,102 @@ static hs_status try_fit(const struct hs_runtime *rt, const char *path,
     return status;
 }
 
+/* How far along the way from `low`, which fits, to `high`, which does not, this place is full. */
+static double part_until_full(uint64_t low, uint64_t high, uint64_t room)
+{
+    return high <= room || high <= low ? 1.0 : (double)(room - low) / (double)(high - low);
+}
+
+/*
+ * A context between one that fits and one that does not, where host or device would be full if
+ * both grew linearly: KV lives on either, and free memory of the other is no help.
+ */
+static int32_t guess_between(const struct hs_fit *low, const struct hs_fit *high)
+{
+    uint64_t available = low->memory.host_available_bytes;
+    double host = part_until_full(low->memory.host_bytes, high->memory.host_bytes,
+                                  available - hs_model_fit_margin(available));
+    double device = part_until_full(device_bytes(&low->memory), device_bytes(&high->memory),
+                                    low->memory.device_free_bytes);
+    double part = host < device ? host : device;
+    double way = (double)(high->context.n_ctx - low->context.n_ctx);
+    int32_t n_ctx = (low->context.n_ctx + (int32_t)(part * way)) / CTX_STEP * CTX_STEP;
+    return min_i32(n_ctx, (high->context.n_ctx - 1) / CTX_STEP * CTX_STEP);
+}
+
+/*
+ * The largest context below high's that fits with its number of sequences.
+ * Out:    ret_fit, when ret_fits; else not even the smallest does.
+ */
+static hs_status fit_below(const struct hs_runtime *rt, const char *path,
+                           const struct hs_model_params *params, struct hs_fit high,
+                           struct hs_fit *ret_fit, bool *ret_fits, struct hs_error *err)
+{
+    *ret_fits = false;
+    if (high.context.n_ctx <= MIN_FITTED_CTX) {
+        return HS_OK;
+    }
+    struct hs_fit low = {0};
+    int32_t n_seq_max = high.context.n_seq_max;
+    hs_status status = try_fit(rt, path, params, MIN_FITTED_CTX, n_seq_max, &low, ret_fits, err);
+    for (int i = 0; i < MAX_GUESSES && status == HS_OK && *ret_fits; i++) {
+        int32_t n_ctx = guess_between(&low, &high);
+        if (n_ctx <= low.context.n_ctx) {
+            break;
+        }
+        struct hs_fit guess = {0};
+        bool is_fitting = false;
+        status = try_fit(rt, path, params, n_ctx, n_seq_max, &guess, &is_fitting, err);
+        *(is_fitting ? &low : &high) = guess;
+    }
+    *ret_fit = low;
+    return status;
+}
+
 /* No size was asked for: smaller contexts, then (states of recurrent models) fewer sequences. */
 static hs_status fit_smaller(const struct hs_runtime *rt, const char *path,
                              const struct hs_model_params *params, struct hs_fit *fit,
                              struct hs_error *err)
 {
-    struct hs_fit first = *fit;
-    int32_t n_seq_max = fit->context.n_seq_max;
-    int32_t n_ctx = fit->context.n_ctx;
+    struct hs_fit high = *fit;
+    struct hs_fit found = {0};
     bool is_fitting = false;
-    for (int round = 0; round < 8 && !is_fitting; round++) {
-        int32_t smaller = shrink(fit);
-        if (smaller < MIN_FITTED_CTX && params->n_seq_max == 0 && n_seq_max > 1) {
-            n_seq_max = n_seq_max > 8 ? 8 : 1;
-        } else if (smaller < MIN_FITTED_CTX) {
-            break;
-        } else {
-            n_ctx = smaller;
+    hs_status status = fit_below(rt, path, params, high, &found, &is_fitting, err);
+    while (status == HS_OK && !is_fitting && params->n_seq_max == 0 && high.context.n_seq_max > 1) {
+        int32_t n_seq_max = high.context.n_seq_max > 8 ? 8 : 1;
+        status = try_fit(rt, path, params, fit->context.n_ctx, n_seq_max, &high, &is_fitting, err);
+        if (status == HS_OK && is_fitting) {
+            found = high;
+        } else if (status == HS_OK) {
+            status = fit_below(rt, path, params, high, &found, &is_fitting, err);
         }
-        hs_status status = try_fit(rt, path, params, n_ctx, n_seq_max, fit, &is_fitting, err);
-        if (status != HS_OK) {
-            return status;
-        }
+    }
+    if (status != HS_OK) {
+        return status;
     }
     if (!is_fitting) {
-        *fit = first;
         return too_large(fit, false, 0, err);
     }
-    hs_log(HS_LOG_INFO, "inference", "context of %d tokens instead of %d: that is what fits",
-           fit->context.n_ctx, first.context.n_ctx);
+    if (found.context.n_ctx < fit->context.n_ctx) {
+        hs_log(HS_LOG_INFO, "inference", "context of %d tokens instead of %d: that is what fits",
+               found.context.n_ctx, fit->context.n_ctx);
+    }
+    *fit = found;
     return HS_OK;
+}
+
+/* A size was asked for that does not fit: say so, and which one does. */
+static hs_status refuse_asked(const struct hs_runtime *rt, const char *path,
+                              const struct hs_model_params *params, const struct hs_fit *fit,
+                              struct hs_error *err)
+{
+    struct hs_fit found = {0};
+    bool is_fitting = false;
+    hs_status status = fit_below(rt, path, params, *fit, &found, &is_fitting, err);
+    if (status != HS_OK) {
+        return status;
+    }
+    return too_large(fit, true, is_fitting ? found.context.n_ctx : 0, err);
 }
 
 hs_status hs_model_fit(const struct hs_runtime *rt, const char *path,
@@ -187,7 +242,7 @@ hs_status hs_model_fit(const struct hs_runtime *rt, const char *path,
         try_fit(rt, path, params, n_ctx, or_default(params->n_seq_max, DEFAULT_N_SEQ), &fit,
                 &is_fitting, err);
     if (status == HS_OK && !is_fitting) {
-        status = params->n_ctx > 0 ? too_large(&fit, true, shrink(&fit), err)
+        status = params->n_ctx > 0 ? refuse_asked(rt, path, params, &fit, err)
                                    : fit_smaller(rt, path, params, &fit, err);
     }
     if (status == HS_OK) {

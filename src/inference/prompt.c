@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 
 #define PROMPT_MAX_BYTES ((size_t)1 << 30)
 /* After a drop this part of the context is free, so that the next turns keep their prefix. */
@@ -134,9 +135,47 @@ hs_status hs_prompt_check_length(const struct hs_model *model, size_t n_tokens,
     hs_error_set(err, HS_CONTEXT_FULL,
                  "the prompt has %zu tokens; the context of %zu leaves room for %zu", n_tokens,
                  n_ctx, n_ctx - 1);
-    hs_error_hint(err, "shorten the prompt, or load the model with --ctx-size %zu or more",
-                  n_tokens + n_tokens / 4 + 64);
+    int32_t n_ctx_train = model->info.n_ctx_train;
+    if (n_ctx_train > 0 && n_tokens >= (size_t)n_ctx_train) {
+        hs_error_hint(err, "shorten the prompt; the model itself takes %d tokens", n_ctx_train);
+    } else {
+        hs_error_hint(err, "shorten the prompt, or load the model with --ctx-size %zu or more",
+                      n_tokens + n_tokens / 4 + 64);
+    }
     return HS_CONTEXT_FULL;
+}
+
+hs_status hs_prompt_check_tokens(const struct hs_model *model, const int32_t *tokens,
+                                 size_t n_tokens, struct hs_error *err)
+{
+    for (size_t i = 0; i < n_tokens; i++) {
+        if (tokens[i] < 0 || tokens[i] >= model->info.n_vocab) {
+            return hs_error_set(err, HS_INVALID_ARGUMENT,
+                                "token %d at position %zu is outside the vocabulary of %d",
+                                tokens[i], i, model->info.n_vocab);
+        }
+    }
+    return HS_OK;
+}
+
+static bool is_text(const char *text)
+{
+    return text == NULL || hs_utf8_valid(text, strlen(text));
+}
+
+hs_status hs_prompt_check_messages(const struct hs_message *messages, size_t n_messages,
+                                   struct hs_error *err)
+{
+    for (size_t i = 0; i < n_messages; i++) {
+        const struct hs_message *message = &messages[i];
+        if (message->role == NULL || message->role[0] == '\0' || message->content == NULL) {
+            return hs_error_set(err, HS_INVALID_ARGUMENT, "message %zu has no role or content", i);
+        }
+        if (!is_text(message->role) || !is_text(message->content) || !is_text(message->reasoning)) {
+            return hs_error_set(err, HS_INVALID_ARGUMENT, "message %zu is not valid UTF-8", i);
+        }
+    }
+    return HS_OK;
 }
 
 /* ---- dropping turns ---- */

@@ -53,6 +53,12 @@ HS_CHECKED hs_status hs_prompt_build(const struct hs_model *model,
 /* Errors: HS_CONTEXT_FULL, when n_tokens leave no room for an answer. */
 HS_CHECKED hs_status hs_prompt_check_length(const struct hs_model *model, size_t n_tokens,
                                             struct hs_error *err);
+/* Errors: HS_INVALID_ARGUMENT, naming the first token that is outside the vocabulary. */
+HS_CHECKED hs_status hs_prompt_check_tokens(const struct hs_model *model, const int32_t *tokens,
+                                            size_t n_tokens, struct hs_error *err);
+/* Every message has a role and content, all of it UTF-8. Errors: HS_INVALID_ARGUMENT. */
+HS_CHECKED hs_status hs_prompt_check_messages(const struct hs_message *messages, size_t n_messages,
+                                              struct hs_error *err);
 /* The rendered text alone. */
 HS_CHECKED hs_status hs_prompt_render(const struct hs_model *model,
                                       const struct hs_message *messages, size_t n_messages,

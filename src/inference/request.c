@@ -55,6 +55,7 @@ static hs_status make_processors(struct hs_request *request,
     };
     if (prompt != NULL) {
         processor.reasoning = prompt->reasoning;
+        processor.own_stop = hs_model_is_plain(request->model) ? HS_RT_PLAIN_STOP : NULL;
         request->reasoning_tokens[0] = tag_token(request->model, prompt->reasoning.start_tag);
         request->reasoning_tokens[1] = tag_token(request->model, prompt->reasoning.end_tag);
     }
@@ -116,14 +117,10 @@ hs_status hs_request_set_prompt(struct hs_request *request, int32_t *tokens, siz
                                 struct hs_error *err)
 {
     const struct hs_model *model = request->model;
-    for (size_t i = 0; i < n; i++) {
-        if (tokens[i] < 0 || tokens[i] >= model->info.n_vocab) {
-            hs_error_set(err, HS_INVALID_ARGUMENT,
-                         "token %d at position %zu is outside the vocabulary of %d", tokens[i], i,
-                         model->info.n_vocab);
-            hs_free(tokens);
-            return HS_INVALID_ARGUMENT;
-        }
+    hs_status status = hs_prompt_check_tokens(model, tokens, n, err);
+    if (status != HS_OK) {
+        hs_free(tokens);
+        return status;
     }
     request->tokens = tokens;
     request->n_tokens = request->cap = request->n_prompt = n;
@@ -293,6 +290,13 @@ hs_status hs_request_emit(struct hs_request *request, int32_t token,
     }
     *ret_stopped = output.stopped;
     return status;
+}
+
+void hs_request_mark(struct hs_request *request, enum hs_finish finish)
+{
+    if (request->finish == HS_FINISH_NONE) {
+        request->finish = finish;
+    }
 }
 
 hs_status hs_request_flush(struct hs_request *request)

@@ -92,6 +92,8 @@ HS_CHECKED hs_status hs_request_push_token(struct hs_request *request, int32_t t
  */
 HS_CHECKED hs_status hs_request_emit(struct hs_request *request, int32_t token,
                                      const struct hs_token_logprob *logprobs, bool *ret_stopped);
+/* It ends like this, unless it is known already how it ends. */
+void hs_request_mark(struct hs_request *request, enum hs_finish finish);
 /* What the processor holds back leaves. */
 HS_CHECKED hs_status hs_request_flush(struct hs_request *request);
 /*

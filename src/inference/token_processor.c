@@ -82,7 +82,7 @@ static hs_status check_params(const struct hs_token_processor_params *params, si
         return hs_error_set(err, HS_LIMIT, "%d stop strings are more than the limit of %d",
                             params->n_stop, HS_STOP_MAX);
     }
-    size_t n_bytes = 0;
+    size_t n_bytes = params->own_stop == NULL ? 0 : strlen(params->own_stop);
     for (int32_t i = 0; i < params->n_stop; i++) {
         char what[32];
         snprintf(what, sizeof(what), "stop string %d", i + 1);
@@ -124,7 +124,7 @@ hs_status hs_token_processor_new(const struct hs_token_processor_params *params,
     if (status != HS_OK) {
         return status;
     }
-    size_t n_stop = (size_t)params->n_stop;
+    size_t n_stop = (size_t)params->n_stop + (params->own_stop != NULL);
     hs_token_processor *processor =
         hs_calloc(1, sizeof(*processor) + n_stop * sizeof(struct pattern) + n_bytes);
     if (processor == NULL) {
@@ -132,10 +132,11 @@ hs_status hs_token_processor_new(const struct hs_token_processor_params *params,
     }
     char *room = (char *)(processor->stop + n_stop);
     for (size_t i = 0; i < n_stop; i++) {
-        processor->stop[i] = pattern_copy(params->stop[i], &room);
-        processor->first_byte_of_stop[(unsigned char)params->stop[i][0]] = true;
+        const char *stop = i < (size_t)params->n_stop ? params->stop[i] : params->own_stop;
+        processor->stop[i] = pattern_copy(stop, &room);
+        processor->first_byte_of_stop[(unsigned char)stop[0]] = true;
     }
-    processor->n_stop = params->n_stop;
+    processor->n_stop = (int32_t)n_stop;
     processor->mode = SCAN_CONTENT;
     if (splits_reasoning(params)) {
         processor->start_tag = pattern_copy(params->reasoning.start_tag, &room);

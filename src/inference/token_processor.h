@@ -32,6 +32,7 @@ typedef struct hs_token_processor hs_token_processor;
 struct hs_token_processor_params {
     const char *const *stop; /* [n_stop] */
     int32_t n_stop;
+    const char *own_stop; /* the template's, one more; NULL: none */
     bool split_reasoning;
     struct hs_rt_reasoning reasoning; /* tags; empty start_tag: no reasoning to split */
 };

@@ -66,6 +66,14 @@ void hs_worker_stats(hs_worker *worker, struct hs_model_stats *ret_stats)
     pthread_mutex_unlock(&worker->mutex);
 }
 
+bool hs_worker_wants_checkpoints(hs_worker *worker)
+{
+    pthread_mutex_lock(&worker->mutex);
+    bool wants_checkpoints = worker->wants_checkpoints;
+    pthread_mutex_unlock(&worker->mutex);
+    return wants_checkpoints;
+}
+
 bool hs_worker_is_busy(hs_worker *worker)
 {
     pthread_mutex_lock(&worker->mutex);
@@ -230,7 +238,7 @@ static void worker_sweep(hs_worker *worker)
     for (size_t i = 0; i < worker->n_running; i++) {
         struct hs_request *request = worker->running[i];
         if (is_over(worker, request, now_ms, &finish)) {
-            hs_worker_mark(worker, request, finish);
+            hs_request_mark(request, finish);
         } else {
             note_deadline(worker, request);
         }
@@ -241,7 +249,7 @@ static void worker_sweep(hs_worker *worker)
         struct hs_request *request = *place;
         if (is_over(worker, request, now_ms, &finish)) {
             *place = request->next;
-            hs_worker_mark(worker, request, finish);
+            hs_request_mark(request, finish);
             hs_worker_end(worker, request);
         } else {
             note_deadline(worker, request);
@@ -352,7 +360,7 @@ static void worker_admit(hs_worker *worker)
         if (status != HS_OK && status != HS_UNAVAILABLE) {
             wait_remove(worker, request);
             hs_error_set(&request->error, status, "no memory to admit a request");
-            hs_worker_mark(worker, request, HS_FINISH_ERROR);
+            hs_request_mark(request, HS_FINISH_ERROR);
             hs_worker_end(worker, request);
         }
     }
@@ -422,6 +430,7 @@ static hs_status make_parts(hs_worker *worker, struct hs_error *err)
     if (status != HS_OK) {
         return status;
     }
+    worker->wants_checkpoints = hs_kv_cache_wants_checkpoints(worker->cache);
     worker->running = hs_calloc(n_seq, sizeof(struct hs_request *));
     worker->owners = hs_calloc(n_seq, sizeof(worker->owners[0]));
     worker->wants = hs_calloc(n_seq, sizeof(worker->wants[0]));

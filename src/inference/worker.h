@@ -32,6 +32,9 @@ HS_CHECKED hs_status hs_worker_submit(hs_worker *worker, struct hs_request *requ
 /* For streams: look again. `worker` is a hs_worker. */
 void hs_worker_wake(void *worker);
 void hs_worker_stats(hs_worker *worker, struct hs_model_stats *ret_stats);
+/* Whether prompts should name places for checkpoints: this model's memory cannot be cut anywhere.
+ */
+bool hs_worker_wants_checkpoints(hs_worker *worker);
 /* Whether requests are queued or running. */
 bool hs_worker_is_busy(hs_worker *worker);
 /* hs_kv_cache_export on the worker's thread; waits for the step under way. */

@@ -28,6 +28,7 @@ struct hs_worker {
     bool is_closing;    /* nothing new is taken */
     bool is_stopping;   /* the thread ends when there is nothing left */
     struct hs_model_stats stats;
+    bool wants_checkpoints; /* as the cache says */
 
     atomic_uint kicks; /* wakes by streams */
     atomic_bool is_waiting;
@@ -58,8 +59,7 @@ struct hs_worker {
 bool hs_worker_step(hs_worker *worker);
 /* Show the figures to others; n_done requests are gone. */
 void hs_worker_publish(hs_worker *worker, int32_t n_done);
-/* End requests: mark one as done, then take the marked ones away. */
-void hs_worker_mark(hs_worker *worker, struct hs_request *request, enum hs_finish finish);
+/* Take running requests away that are marked as done (hs_request_mark). */
 void hs_worker_reap(hs_worker *worker);
 /* End a request that is not running. */
 void hs_worker_end(hs_worker *worker, struct hs_request *request);

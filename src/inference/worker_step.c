@@ -9,14 +9,6 @@
 
 /* ---- ending requests ---- */
 
-void hs_worker_mark(hs_worker *worker, struct hs_request *request, enum hs_finish finish)
-{
-    (void)worker;
-    if (request->finish == HS_FINISH_NONE) {
-        request->finish = finish;
-    }
-}
-
 static void fill_usage(struct hs_request *request)
 {
     double now_ms = hs_clock_ms();
@@ -36,6 +28,8 @@ void hs_worker_publish(hs_worker *worker, int32_t n_done)
     figures->parked_bytes = hs_kv_cache_host_bytes(worker->cache);
     pthread_mutex_lock(&worker->mutex);
     worker->stats = *figures;
+    /* A memory may turn out to refuse cuts only when one is tried. */
+    worker->wants_checkpoints = hs_kv_cache_wants_checkpoints(worker->cache);
     worker->n_requests -= n_done;
     if (n_done > 0 && worker->n_requests == 0) {
         pthread_cond_broadcast(&worker->changed);
@@ -188,7 +182,7 @@ static int32_t plan_with_room(hs_worker *worker, int32_t n)
         }
     }
     if (plan(worker, n, n_free) == 0) {
-        hs_worker_mark(worker, worker->running[worker->owners[0]], HS_FINISH_LENGTH);
+        hs_request_mark(worker->running[worker->owners[0]], HS_FINISH_LENGTH);
         hs_worker_reap(worker);
         return 0;
     }
@@ -210,7 +204,7 @@ static bool fill_batch(hs_worker *worker, int32_t n)
         size_t n_past = slot->content.n_tokens;
         if (hs_kv_slot_reserve(slot, (size_t)worker->quotas[i]) != HS_OK) {
             hs_error_nomem(&request->error, "context cache");
-            hs_worker_mark(worker, request, HS_FINISH_ERROR);
+            hs_request_mark(request, HS_FINISH_ERROR);
             is_filled = false;
             continue;
         }
@@ -225,12 +219,12 @@ static bool fill_batch(hs_worker *worker, int32_t n)
 
 /* ---- after the decode ---- */
 
-static void fail_request(hs_worker *worker, struct hs_request *request, hs_status status)
+static void fail_request(struct hs_request *request, hs_status status)
 {
     if (request->error.status == HS_OK) {
         hs_error_set(&request->error, status, "generation failed: %s", hs_status_text(status));
     }
-    hs_worker_mark(worker, request, HS_FINISH_ERROR);
+    hs_request_mark(request, HS_FINISH_ERROR);
 }
 
 /* The context is full: shorten the conversation, or say so. */
@@ -239,9 +233,9 @@ static void overflow(hs_worker *worker, struct hs_request *request)
     bool is_shifted = false;
     hs_status status = hs_request_shift(request, &is_shifted);
     if (status != HS_OK) {
-        fail_request(worker, request, status);
+        fail_request(request, status);
     } else if (!is_shifted) {
-        hs_worker_mark(worker, request, HS_FINISH_LENGTH);
+        hs_request_mark(request, HS_FINISH_LENGTH);
     } else {
         const struct hs_kv_content *content = &request->slot->content;
         size_t n = hs_tokens_common(content->tokens, content->n_tokens, request->tokens,
@@ -268,11 +262,11 @@ static void take_token(hs_worker *worker, struct hs_request *request, int32_t to
                         : hs_request_emit(request, token, logprobs, &is_stopped);
     }
     if (status != HS_OK) {
-        fail_request(worker, request, status);
+        fail_request(request, status);
     } else if (is_eog || is_stopped) {
-        hs_worker_mark(worker, request, HS_FINISH_STOP);
+        hs_request_mark(request, HS_FINISH_STOP);
     } else if (request->max_tokens > 0 && request->usage.completion_tokens >= request->max_tokens) {
-        hs_worker_mark(worker, request, HS_FINISH_LENGTH);
+        hs_request_mark(request, HS_FINISH_LENGTH);
     } else if (request->n_tokens >= worker->n_ctx) {
         overflow(worker, request);
     }
@@ -309,7 +303,7 @@ static void commit(hs_worker *worker)
         if (status == HS_OK) {
             take_token(worker, request, token, logprobs);
         } else {
-            fail_request(worker, request, status);
+            fail_request(request, status);
         }
     }
 }
@@ -329,7 +323,7 @@ static void find_room(hs_worker *worker)
         hs_worker_preempt(worker, (size_t)victim);
         worker->is_holding = true;
     } else {
-        hs_worker_mark(worker, worker->running[oldest], HS_FINISH_LENGTH);
+        hs_request_mark(worker->running[oldest], HS_FINISH_LENGTH);
         hs_worker_reap(worker);
     }
 }
@@ -341,7 +335,7 @@ static void fail_batch(hs_worker *worker, const struct hs_error *error)
         struct hs_request *request = worker->running[worker->batch.spans[k].owner];
         request->error = *error;
         hs_kv_slot_clear(worker->cache, request->slot);
-        hs_worker_mark(worker, request, HS_FINISH_ERROR);
+        hs_request_mark(request, HS_FINISH_ERROR);
     }
     hs_worker_reap(worker);
 }

@@ -159,7 +159,8 @@ static hs_status render_known(const char *source, const struct hs_rt_template_pa
         chat[i].role = params->messages[i].role;
         chat[i].content = params->messages[i].content ? params->messages[i].content : "";
     }
-    size_t room = 4096;
+    size_t most = text->max > text->len ? text->max - text->len : 0;
+    size_t room = most < 4096 ? most : 4096;
     for (int round = 0; round < 2; round++) {
         hs_status status = hs_buf_reserve(text, room);
         if (status != HS_OK) {

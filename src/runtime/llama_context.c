@@ -261,6 +261,15 @@ static hs_status fill_batch(hs_rt_context *context, const struct hs_rt_batch_ite
     return HS_OK;
 }
 
+/* Whether the token behind the end would see its whole window; see has_window. */
+static bool end_has_window(const hs_rt_context *context, int32_t seq)
+{
+    int32_t n_swa = context->model->info.n_swa;
+    int32_t end = llama_memory_seq_pos_max(context->memory, seq) + 1;
+    int32_t needed = end > n_swa ? end - n_swa : 0;
+    return n_swa <= 0 || end == 0 || llama_memory_seq_pos_min(context->memory, seq) <= needed;
+}
+
 /* After an abort or a failure some micro-batches may have been kept: take the whole batch back. */
 static void remove_batch(hs_rt_context *context, const struct hs_rt_batch_item *items,
                          int32_t n_items)
@@ -270,8 +279,10 @@ static void remove_batch(hs_rt_context *context, const struct hs_rt_batch_item *
         if (last < items[i].pos) {
             continue;
         }
-        if (!llama_memory_seq_rm(context->memory, items[i].seq, items[i].pos, -1)) {
-            /* A recurrent state cannot step back; an empty sequence is the honest rest. */
+        if (!llama_memory_seq_rm(context->memory, items[i].seq, items[i].pos, -1) ||
+            !end_has_window(context, items[i].seq)) {
+            /* A recurrent state cannot step back, and a window that moved on has dropped the cells
+             * before it; an empty sequence is the honest rest. */
             llama_memory_seq_rm(context->memory, items[i].seq, -1, -1);
         }
     }

@@ -167,8 +167,8 @@ static void the_man_page_has_everything(void **state)
         snprintf(heading, sizeof heading, ".SS \"hyprstream %s", rows[i].name);
         assert_contains(text.data, heading);
     }
-    static const char *const parts[] = {"ENVIRONMENT", "FILES", "HYPRSTREAM_HOME", "NO_COLOR",
-                                        "EXIT STATUS"};
+    static const char *const parts[] = {"IN A CONVERSATION", "/regen",   "ENVIRONMENT", "FILES",
+                                        "HYPRSTREAM_HOME",   "NO_COLOR", "EXIT STATUS"};
     for (size_t i = 0; i < COUNT_OF(parts); i++) {
         assert_contains(text.data, parts[i]);
     }

@@ -43,6 +43,23 @@ static void resizes(void **state)
     assert_false(hs_interrupt_take());
 }
 
+static void a_held_stop_is_remembered(void **state)
+{
+    (void)state;
+    hs_interrupt_install();
+    hs_interrupt_hold_stop(true);
+    raise(SIGTSTP); /* would stop the program, and this test for ever */
+    assert_true(is_awake());
+    hs_interrupt_drain();
+    assert_true(hs_interrupt_take_stop());
+    assert_false(hs_interrupt_take_stop());
+    assert_false(hs_interrupt_is_pending());
+    hs_interrupt_hold_stop(false);
+    struct sigaction now;
+    assert_int_equal(sigaction(SIGTSTP, NULL, &now), 0);
+    assert_true(now.sa_handler == SIG_DFL);
+}
+
 /* What a child that runs `body` ends with, as wait gives it. */
 static int end_of_child(void (*body)(void))
 {
@@ -122,6 +139,7 @@ int main(void)
         cmocka_unit_test(ends),
         cmocka_unit_test(one_is_remembered),
         cmocka_unit_test(resizes),
+        cmocka_unit_test(a_held_stop_is_remembered),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

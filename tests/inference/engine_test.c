@@ -4,6 +4,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fs.h"
 #include "tiny_gguf.h"
 
@@ -107,7 +108,7 @@ void test_collect(hs_stream *stream, struct answer *answer)
     struct hs_event event;
     struct hs_error err;
     for (;;) {
-        hs_status status = hs_stream_next(stream, 20000, &event, &err);
+        hs_status status = hs_stream_next(stream, 60000, &event, &err);
         if (status != HS_OK) {
             fail_msg("%s", err.message);
         }
@@ -172,7 +173,8 @@ void test_sleep_ms(int32_t ms)
 void test_wait_for(hs_engine *engine, int32_t n_running, int32_t n_queued)
 {
     struct hs_model_stats stats = {0};
-    for (int i = 0; i < 2000; i++) {
+    double until_ms = hs_clock_ms() + 60000;
+    while (hs_clock_ms() < until_ms) {
         stats = test_stats(engine);
         if (stats.n_running == n_running && stats.n_queued == n_queued) {
             return;

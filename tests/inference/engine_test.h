@@ -58,7 +58,7 @@ void test_run(hs_engine *engine, const char *text, int32_t max_tokens, struct an
 void test_expect(const struct answer *answer, const char *prompt, size_t max_tokens, size_t n_ctx);
 struct hs_model_stats test_stats(hs_engine *engine);
 struct fake_counters test_counters(void);
-/* Wait, at most two seconds, until as many requests run and wait. */
+/* Wait, at most a minute, until as many requests run and wait. */
 void test_wait_for(hs_engine *engine, int32_t n_running, int32_t n_queued);
 /* No violation, no wrong KV, nothing left alive. Call after hs_engine_free. */
 void test_check_clean(void);

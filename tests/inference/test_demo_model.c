@@ -8,7 +8,7 @@
  * With reuse or side by side they must be identical, or at the first differing token the loop's own
  * logits of the two candidates must lie within epsilon. Epsilon is measured, not chosen: twice the
  * largest change of the lead of the best token over the next seven when the loop evaluates the same
- * prompts whole and in pieces.
+ * prompts in pieces and several of them in one batch.
  * Such cases are counted and printed. They are llama.cpp's own: a plain loop that evaluates the
  * same 20 prompts in one batch parts from the one-by-one loop as often (12 of 20 either way when
  * this was written, Q4_1 on a CPU with flash attention).
@@ -25,6 +25,7 @@
 #define N_PROMPTS 20
 #define N_OUT 24
 #define N_CTX 4096
+#define N_BESIDE 5 /* prompts in one batch when noise is measured */
 
 static const char *const questions[N_PROMPTS] = {
     "Hello",
@@ -124,16 +125,10 @@ static void run_reference(struct reference *reference)
                      HS_OK);
 }
 
-/* The largest change of a lead among the best tokens when the prompt is evaluated in pieces. */
+/* Twice the largest change of a lead among the best tokens is what a tie may be apart. */
 #define N_BEST 8
-static void measure_epsilon(const struct reference *reference, size_t piece)
+static void widen_epsilon(const struct reference *reference, const float *logits)
 {
-    llama_memory_clear(llama_get_memory(context), true);
-    for (size_t pos = 0; pos < reference->n_prompt; pos += piece) {
-        size_t n = reference->n_prompt - pos < piece ? reference->n_prompt - pos : piece;
-        decode(reference->prompt + pos, n, pos);
-    }
-    const float *logits = llama_get_logits_ith(context, -1);
     int32_t best[N_BEST];
     for (int k = 0; k < N_BEST; k++) {
         best[k] = best_but(reference->logits, best, k);
@@ -141,6 +136,42 @@ static void measure_epsilon(const struct reference *reference, size_t piece)
         float difference = fabsf(logits[best[0]] - logits[best[k]] - lead);
         epsilon = difference * 2 > epsilon ? difference * 2 : epsilon;
     }
+}
+
+static void measure_in_pieces(const struct reference *reference, size_t piece)
+{
+    llama_memory_clear(llama_get_memory(context), true);
+    for (size_t pos = 0; pos < reference->n_prompt; pos += piece) {
+        size_t n = reference->n_prompt - pos < piece ? reference->n_prompt - pos : piece;
+        decode(reference->prompt + pos, n, pos);
+    }
+    widen_epsilon(reference, llama_get_logits_ith(context, -1));
+}
+
+/* Prompts first, first + stride ... in one batch, a sequence each. */
+static void measure_side_by_side(int first, int stride)
+{
+    int32_t last[N_BESIDE];
+    llama_memory_clear(llama_get_memory(context), true);
+    struct llama_batch batch = llama_batch_init(N_CTX, 0, 1);
+    for (int s = 0; s < N_BESIDE; s++) {
+        const struct reference *reference = &references[(first + s * stride) % N_PROMPTS];
+        for (size_t i = 0; i < reference->n_prompt; i++) {
+            int32_t k = batch.n_tokens++;
+            batch.token[k] = reference->prompt[i];
+            batch.pos[k] = (int32_t)i;
+            batch.n_seq_id[k] = 1;
+            batch.seq_id[k][0] = s;
+            batch.logits[k] = i == reference->n_prompt - 1;
+            last[s] = k;
+        }
+    }
+    assert_int_equal(llama_decode(context, batch), 0);
+    for (int s = 0; s < N_BESIDE; s++) {
+        widen_epsilon(&references[(first + s * stride) % N_PROMPTS],
+                      llama_get_logits_ith(context, last[s]));
+    }
+    llama_batch_free(batch);
 }
 
 static void make_prompt(struct reference *reference, const char *question)
@@ -181,6 +212,8 @@ static int setup(void **state)
     context_params.n_ctx = N_CTX;
     context_params.n_batch = 2048;
     context_params.n_ubatch = 512;
+    context_params.n_seq_max = N_BESIDE;
+    context_params.kv_unified = true;
     context_params.n_threads = 1;
     context_params.n_threads_batch = 1;
     context = llama_init_from_model(model, context_params);
@@ -188,10 +221,15 @@ static int setup(void **state)
     for (int i = 0; i < N_PROMPTS; i++) {
         make_prompt(&references[i], questions[i]);
         run_reference(&references[i]);
-        measure_epsilon(&references[i], 7);
         if (i % 5 == 0) {
-            measure_epsilon(&references[i], 1);
+            measure_in_pieces(&references[i], 1);
+            measure_in_pieces(&references[i], 7);
         }
+    }
+    for (int i = 0; i < N_PROMPTS; i += N_BESIDE) {
+        measure_side_by_side(i, 1);
+        measure_side_by_side(i / N_BESIDE, N_PROMPTS / N_BESIDE);
+        measure_side_by_side(i, N_PROMPTS - 1);
     }
     print_message("epsilon measured: %g\n", (double)epsilon);
     return 0;

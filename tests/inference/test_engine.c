@@ -473,7 +473,7 @@ static void *hammer(void *arg)
         if (hs_engine_complete(engine, "h", NULL, 0, tokens, 3, &params, &stream, &error) ==
             HS_OK) {
             struct hs_event event;
-            while (hs_stream_next(stream, 5000, &event, &error) == HS_OK) {
+            while (hs_stream_next(stream, 60000, &event, &error) == HS_OK) {
             }
             hs_stream_free(stream);
         }

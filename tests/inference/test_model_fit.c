@@ -97,6 +97,40 @@ static void the_context_shrinks_to_what_fits(void **state)
     }
 }
 
+/* Free device memory is no help to KV in host memory, nor the other way round. */
+static void room_counts_only_where_the_kv_lives(void **state)
+{
+    (void)state;
+    for (uint64_t available = 1200 * MIB; available < 6 * GIB; available += 137 * MIB) {
+        struct fake_config config = {.weights_bytes = GIB,
+                                     .kv_bytes_per_token = 32768,
+                                     .compute_bytes = 50 * MIB,
+                                     .available_bytes = available,
+                                     .device_free_bytes = 24 * GIB};
+        assert_int_equal(try_fit(&config, NULL, 131072), HS_OK);
+        int32_t n_ctx = fit.context.n_ctx;
+        assert_true(memory_fits(&config, n_ctx));
+        assert_true(n_ctx == 131072 || !memory_fits(&config, n_ctx + 256));
+        struct hs_model_params params = {.n_ctx = 131072};
+        if (n_ctx < 131072) {
+            int32_t offered = 0;
+            assert_int_equal(try_fit(&config, &params, 131072), HS_MODEL_TOO_LARGE);
+            assert_int_equal(sscanf(err.hint, "use --ctx-size %d", &offered), 1);
+            assert_int_equal(offered, n_ctx);
+        }
+    }
+    for (uint64_t device = 20 * MIB; device < 5 * GIB; device += 97 * MIB) {
+        struct fake_config config = {.weights_bytes = GIB,
+                                     .kv_bytes_per_token = 32768,
+                                     .available_bytes = 64 * GIB,
+                                     .device_free_bytes = device,
+                                     .has_kv_on_device = true};
+        uint64_t n_fitting = device / 32768 / 256 * 256;
+        assert_int_equal(try_fit(&config, NULL, 131072), HS_OK);
+        assert_int_equal(fit.context.n_ctx, n_fitting < 131072 ? n_fitting : 131072);
+    }
+}
+
 static void an_asked_for_context_that_does_not_fit_is_refused_with_one_that_does(void **state)
 {
     (void)state;
@@ -171,6 +205,7 @@ int main(void)
         cmocka_unit_test(what_is_asked_for_is_taken),
         cmocka_unit_test(every_sequence_gets_its_token_in_a_batch),
         cmocka_unit_test(the_context_shrinks_to_what_fits),
+        cmocka_unit_test(room_counts_only_where_the_kv_lives),
         cmocka_unit_test(an_asked_for_context_that_does_not_fit_is_refused_with_one_that_does),
         cmocka_unit_test(weights_that_do_not_fit_are_refused),
         cmocka_unit_test(states_of_recurrent_models_cost_sequences),

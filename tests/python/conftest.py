@@ -51,6 +51,8 @@ class Hyprstream:
             "HYPRSTREAM_HOME": str(self.home),
             "LANG": "C.UTF-8",
             "TERM": "xterm",
+            # two threads that wait for each other make no way beside other programs
+            "HYPRSTREAM_THREADS": "1",
             "TMPDIR": str(folder),
         }
         for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "LSAN_OPTIONS"):

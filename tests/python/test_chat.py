@@ -1,13 +1,14 @@
 """hyprstream chat with a prompt, against models whose answer is known."""
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
 
 import pytest
 
-from conftest import BINARY, PINS, TIMEOUT, interrupt, wait_for_bytes
+from conftest import BINARY, PINS, ROOT, TIMEOUT, interrupt, wait_for_bytes
 
 ANSWER = "Hello world, my friend"
 
@@ -138,6 +139,49 @@ def test_plain_when_not_a_terminal(hs, demo):
     result = hs.ok("chat", "-m", demo, "-n", 3, "--log-level", "info", "Hi")
     assert "\x1b" not in result.out + result.err
     assert "model " in result.err
+
+
+def test_default_threads(hs, say):
+    result = hs.ok("chat", "-m", say, "--log-level", "info", "Hi", env={"HYPRSTREAM_THREADS": ""})
+    threads = int(re.search(r"(\d+) threads", result.err).group(1))
+    assert 1 <= threads <= len(os.sched_getaffinity(0))
+
+
+# ---- reasoning ----
+
+@pytest.fixture
+def thinker(tiny):
+    template = ROOT / "tests" / "data" / "templates" / "think.jinja"
+    return "-m", tiny("say", "<think>hm so</think>It is 4"), "--chat-template-file", template
+
+
+def test_reasoning_is_hidden_in_pipes(hs, thinker):
+    result = hs.ok("chat", *thinker, "2+2?")
+    assert result.out == "It is 4\n"
+    assert "hm" not in result.err
+
+
+def test_reasoning_in_json(hs, thinker):
+    result = hs.ok("chat", *thinker, "--json", "2+2?").json
+    assert (result["reasoning"], result["answer"]) == ("hm so", "It is 4")
+    lines = hs.ok("chat", *thinker, "--json", "--stream", "2+2?").out.splitlines()
+    texts = {"reasoning": "", "text": ""}
+    for event in map(json.loads, lines[:-1]):
+        texts[event["event"]] += event["text"]
+    assert texts == {"reasoning": "hm so", "text": "It is 4"}
+
+
+def test_reasoning_is_dimmed_on_a_terminal(hs, thinker):
+    shown = terminal_output(hs, "chat", *thinker, "2+2?")
+    assert "\x1b[2mhm so\x1b[0m\r\n\r\nIt is 4\r\n" in shown
+    shown = terminal_output(hs, "chat", *thinker, "--color", "never", "2+2?")
+    assert "\r\nhm so\r\n\r\nIt is 4\r\n" in shown
+
+
+def test_reasoning_is_kept_in_a_session(hs, thinker):
+    hs.ok("chat", *thinker, "--session", "s", "2+2?")
+    last = hs.ok("session", "show", "s", "--json").json["messages"][-1]
+    assert last == {"role": "assistant", "content": "It is 4", "reasoning": "hm so"}
 
 
 # ---- stopping ----

@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
@@ -18,11 +19,12 @@
 #include "runtime_test.h"
 #include "storage/gguf.h"
 
-#define DEFAULT_ROUNDS 400
+#define DEFAULT_ROUNDS 200 /* for each architecture */
 #define CHILD_CPU_SECONDS 20
 #define CHILD_SECONDS 300 /* a busy machine may be slow, a deadlock is for ever */
 
 static char *path;
+static size_t n_let_through; /* by the reader, in spoil_numbers */
 
 static int set_up(void **state)
 {
@@ -134,19 +136,24 @@ static int run_child(void)
     return WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status);
 }
 
-static void test_one_changed_byte(void **state)
+static size_t wanted_rounds(size_t all)
 {
-    (void)state;
+    const char *wanted = getenv("HYPRSTREAM_HOSTILE_ROUNDS");
+    size_t n = wanted ? strtoul(wanted, NULL, 10) : DEFAULT_ROUNDS;
+    return n == 0 || n > all ? all : n;
+}
+
+static void change_bytes(enum tiny_gguf_arch arch)
+{
     struct tiny_gguf_spec spec;
     tiny_gguf_defaults(&spec);
+    spec.arch = arch;
     spec.chat_template = tiny_gguf_chatml;
     struct gguf_bytes bytes = {0};
     size_t header_len = 0;
     assert_true(tiny_gguf_build(&spec, &bytes, &header_len));
-    const char *wanted = getenv("HYPRSTREAM_HOSTILE_ROUNDS");
-    size_t n_rounds = wanted ? strtoul(wanted, NULL, 10) : DEFAULT_ROUNDS;
     size_t all = header_len * 8;
-    n_rounds = n_rounds == 0 || n_rounds > all ? all : n_rounds;
+    size_t n_rounds = wanted_rounds(all);
     size_t n_loaded = 0;
     size_t n_crashed = 0;
     for (size_t round = 0; round < n_rounds; round++) {
@@ -158,8 +165,8 @@ static void test_one_changed_byte(void **state)
             int crash = run_child();
             if (crash != 0) {
                 n_crashed++;
-                print_error("byte %zu, bit %zu: the process ended with %d\n", bit / 8, bit % 8,
-                            crash);
+                print_error("architecture %d, byte %zu, bit %zu: the process ended with %d\n",
+                            (int)arch, bit / 8, bit % 8, crash);
             }
         }
         bytes.data[bit / 8] ^= (uint8_t)(1u << (bit % 8));
@@ -169,10 +176,104 @@ static void test_one_changed_byte(void **state)
     gguf_bytes_free(&bytes);
 }
 
+/* Put `size` bytes over the number at `value` and see what happens; false: a crash. */
+static bool try_number(struct gguf_bytes *bytes, size_t offset, const void *value, size_t size)
+{
+    uint8_t kept[8];
+    memcpy(kept, bytes->data + offset, size);
+    memcpy(bytes->data + offset, value, size);
+    bool is_accepted = reader_accepts(bytes);
+    int crash = is_accepted ? run_child() : 0;
+    n_let_through += is_accepted;
+    memcpy(bytes->data + offset, kept, size);
+    return crash == 0;
+}
+
+/* Every scalar and the first items of every array become numbers that nobody expects. */
+static size_t spoil_value(struct gguf_bytes *bytes, const struct hs_gguf_kv *kv, size_t offset)
+{
+    static const uint64_t integers[] = {0,      1,      2,          3,          7,       255,
+                                        65535u, 65536u, 0x7FFFFFFF, 0xFFFFFFFF, 1u << 24};
+    const float floats[] = {0, -1, 1e-30F, 1e30F, INFINITY, -INFINITY, NAN};
+    enum hs_gguf_type type = kv->type == HS_GGUF_ARRAY ? kv->item_type : kv->type;
+    size_t n_crashed = 0;
+    if (type == HS_GGUF_FLOAT32) {
+        for (size_t i = 0; i < sizeof(floats) / sizeof(floats[0]); i++) {
+            n_crashed += !try_number(bytes, offset, &floats[i], sizeof(floats[i]));
+        }
+    } else if (type == HS_GGUF_UINT32 || type == HS_GGUF_INT32) {
+        for (size_t i = 0; i < sizeof(integers) / sizeof(integers[0]); i++) {
+            uint32_t value = (uint32_t)integers[i];
+            n_crashed += !try_number(bytes, offset, &value, sizeof(value));
+        }
+    }
+    if (n_crashed > 0) {
+        print_error("%zu crashes with another value of '%.*s'\n", n_crashed, (int)kv->key_len,
+                    kv->key);
+    }
+    return n_crashed;
+}
+
+static void spoil_numbers(enum tiny_gguf_arch arch)
+{
+    struct hs_error err = {0};
+    struct tiny_gguf_spec spec;
+    tiny_gguf_defaults(&spec);
+    spec.arch = arch;
+    struct gguf_bytes bytes = {0};
+    size_t header_len = 0;
+    assert_true(tiny_gguf_build(&spec, &bytes, &header_len));
+    uint8_t *copy = malloc(bytes.len);
+    assert_non_null(copy);
+    memcpy(copy, bytes.data, bytes.len);
+    hs_gguf *gguf = NULL;
+    OK(hs_gguf_open_memory(copy, bytes.len, bytes.len, &gguf, &err));
+    size_t n_crashed = 0;
+    for (size_t i = 0; i < hs_gguf_n_kv(gguf); i++) {
+        const struct hs_gguf_kv *kv = hs_gguf_kv_at(gguf, i);
+        n_crashed += spoil_value(&bytes, kv, (size_t)(kv->value - copy));
+    }
+    assert_int_equal(n_crashed, 0);
+    hs_gguf_free(gguf);
+    free(copy);
+    gguf_bytes_free(&bytes);
+}
+
+static void test_extreme_numbers(void **state)
+{
+    (void)state;
+    spoil_numbers(TINY_GGUF_LLAMA);
+    spoil_numbers(TINY_GGUF_GEMMA3);
+    spoil_numbers(TINY_GGUF_MAMBA);
+    print_message("%zu odd numbers let through\n", n_let_through);
+    assert_true(n_let_through > 50);
+}
+
+static void test_plain_attention(void **state)
+{
+    (void)state;
+    change_bytes(TINY_GGUF_LLAMA);
+}
+
+static void test_sliding_window(void **state)
+{
+    (void)state;
+    change_bytes(TINY_GGUF_GEMMA3);
+}
+
+static void test_recurrent(void **state)
+{
+    (void)state;
+    change_bytes(TINY_GGUF_MAMBA);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_one_changed_byte),
+        cmocka_unit_test(test_extreme_numbers),
+        cmocka_unit_test(test_plain_attention),
+        cmocka_unit_test(test_sliding_window),
+        cmocka_unit_test(test_recurrent),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

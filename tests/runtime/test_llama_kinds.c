@@ -234,6 +234,54 @@ static void test_abort(void **state)
     }
 }
 
+/*
+ * A window that moved on while the aborted batch was computed is not whole after the way back. A
+ * prompt of 200 tokens, 800 more, stopped anywhere: what is kept answers as its tokens say.
+ */
+static void test_abort_behind_a_window(void **state)
+{
+    (void)state;
+    enum { RESIDENT = LEN, ALL = 1000 };
+    struct hs_error err = {0};
+    static int32_t all[ALL];
+    static struct hs_rt_batch_item items[ALL - RESIDENT];
+    for (int32_t i = 0; i < ALL; i++) {
+        all[i] = i == 0 ? TINY_GGUF_BOS : TINY_GGUF_ANSWER0 + (i * 37) % TINY_GGUF_N_ANSWERS;
+    }
+    for (int32_t i = RESIDENT; i < ALL; i++) {
+        items[i - RESIDENT] = (struct hs_rt_batch_item){all[i], i, 0, i == ALL - 1};
+    }
+    int n_kept = 0;
+    int n_emptied = 0;
+    for (int calls = 0; calls < 1600; calls += 32) {
+        struct hs_rt_context_params params = context_params(2048, 1);
+        params.n_ubatch = 16;
+        params.n_batch = ALL;
+        hs_rt_context *context = NULL;
+        OK(rt->context_new(window, &params, &context, &err));
+        feed(context, 0, 0, all, RESIDENT);
+        int calls_left = calls;
+        rt->set_abort(context, abort_after, &calls_left);
+        enum hs_rt_decode outcome = HS_RT_DECODE_OK;
+        OK(rt->decode(context, items, ALL - RESIDENT, &outcome, &err));
+        rt->set_abort(context, NULL, NULL);
+        int32_t kept = rt->kv_pos_max(context, 0) + 1;
+        if (outcome == HS_RT_DECODE_ABORTED) {
+            assert_true(kept == RESIDENT || kept == 0);
+            n_kept += kept == RESIDENT;
+            n_emptied += kept == 0;
+            int32_t mixed[RESIDENT + 1];
+            memcpy(mixed, all, sizeof(mixed));
+            mixed[RESIDENT] = other[100];
+            int32_t item = feed(context, 0, kept, &mixed[kept], RESIDENT + 1 - kept);
+            expect_answer(context, &window_spec, item, mixed, RESIDENT + 1);
+        }
+        rt->context_free(context);
+    }
+    assert_true(n_kept > 0);
+    assert_true(n_emptied > 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -244,6 +292,7 @@ int main(void)
         cmocka_unit_test(test_recurrent_state_cannot_step_back),
         cmocka_unit_test(test_partial_states),
         cmocka_unit_test(test_abort),
+        cmocka_unit_test(test_abort_behind_a_window),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

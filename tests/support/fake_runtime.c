@@ -287,8 +287,9 @@ static hs_status estimate(const char *path, const struct hs_model_params *params
         .host_available_bytes =
             config.available_bytes > 0 ? config.available_bytes : (uint64_t)1 << 40,
     };
-    ret_memory->host_bytes =
-        ret_memory->weights_bytes + ret_memory->kv_bytes + ret_memory->compute_bytes;
+    ret_memory->device_free_bytes = config.device_free_bytes;
+    ret_memory->host_bytes = ret_memory->weights_bytes + ret_memory->compute_bytes +
+                             (config.has_kv_on_device ? 0 : ret_memory->kv_bytes);
     if (ret_n_ctx_train != NULL) {
         *ret_n_ctx_train = 4096;
     }

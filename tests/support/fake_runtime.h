@@ -47,6 +47,8 @@ struct fake_config {
     bool fails_context_new;
     const char *reasoning_start, *reasoning_end; /* NULL: does not reason */
     uint64_t weights_bytes, kv_bytes_per_token, seq_bytes, compute_bytes, available_bytes;
+    uint64_t device_free_bytes;
+    bool has_kv_on_device;
 };
 
 struct fake_counters {

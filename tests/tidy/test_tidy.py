@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
 """Every rule of tidy.py fires on a tree that breaks it, and only there."""
+import contextlib
+import io
 import json
 import shutil
 import tempfile
@@ -172,7 +174,10 @@ class TargetTest(TidyTest):
     def test_no_build_folder_is_said(self):
         with self.assertRaises(tidy.CannotCheck):
             self.findings("targets")
-        self.assertEqual(tidy.main("targets", self.root, self.root), 77)
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            self.assertEqual(tidy.main("targets", self.root, self.root), 77)
+        self.assertIn("no build folder", said.getvalue())
 
 
 class HeaderTest(TidyTest):
