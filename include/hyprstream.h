@@ -181,7 +181,8 @@ struct hs_sampling {
 #define HS_SEED_RANDOM 0xFFFFFFFFu
 
 enum hs_overflow {
-    HS_OVERFLOW_STOP = 0, /* a full context ends the answer with HS_FINISH_LENGTH */
+    HS_OVERFLOW_SAVED = -1, /* sessions only: what the saved one has, otherwise HS_OVERFLOW_STOP */
+    HS_OVERFLOW_STOP = 0,   /* a full context ends the answer with HS_FINISH_LENGTH */
     HS_OVERFLOW_SHIFT =
         1 /* the oldest turns are dropped by whole messages; the system message stays */
 };
@@ -265,13 +266,13 @@ struct hs_engine_params {
 };
 
 struct hs_session_params {
-    const char
-        *name; /* NULL: anonymous, gone when closed; else [A-Za-z0-9._-]{1,64}, kept on disk */
+    const char *name; /* NULL: anonymous, gone when closed; else [A-Za-z0-9._-]{1,64}, no '.' first,
+                         kept on disk */
     const char *model_id; /* a loaded model */
     const struct hs_adapter_ref *adapters;
     int32_t n_adapters;
-    const char *system; /* system message; NULL: none, or what the saved session has */
-    enum hs_overflow overflow;
+    const char *system;        /* system message; NULL: none, or what the saved session has */
+    enum hs_overflow overflow; /* default: HS_OVERFLOW_SAVED */
     bool save_kv; /* keep KV beside the text, so that the prompt need not be evaluated again */
 };
 
@@ -325,11 +326,14 @@ HS_API void hs_tokens_free(int32_t *tokens);
 HS_API void hs_text_free(char *text);
 
 /* A named session that exists on disk is resumed: its messages, and its KV when the model's
- * fingerprint fits. */
+ * fingerprint fits. The file also keeps the parameters of the last turn, for whoever reads it; here
+ * every turn brings its own. HS_CORRUPT: the file cannot be read, and is left as it is. */
 HS_API HS_CHECKED hs_status hs_engine_create_session(hs_engine *engine,
                                                      const struct hs_session_params *params,
                                                      char ret_session_id[HS_ID_MAX],
                                                      struct hs_error *err);
+/* When turns or changes could not be saved, saving is tried again; when it fails again, that is the
+ * error (HS_IO and the like), and the session stays open. */
 HS_API HS_CHECKED hs_status hs_engine_close_session(hs_engine *engine, const char *session_id,
                                                     struct hs_error *err);
 /* Number of messages, system message included. */
@@ -340,8 +344,13 @@ HS_API HS_CHECKED hs_status hs_session_message(hs_engine *engine, const char *se
                                                struct hs_message *ret_message,
                                                struct hs_error *err);
 HS_API void hs_message_free(struct hs_message *message);
-/* Drop messages from index `n_keep` on (0: all, the system message too). HS_BUSY while it
- * generates. */
+/*
+ * Drop messages from index `n_keep` on (0: all, the system message too). HS_BUSY while it
+ * generates. The messages on disk are replaced with the next answer that joins,
+ * hs_session_set_system or hs_engine_close_session. So the last question can be answered anew
+ * without risk: cut the answer off and generate without a prompt; when that is refused, fails or is
+ * cancelled, the messages that were dropped are back.
+ */
 HS_API HS_CHECKED hs_status hs_session_truncate(hs_engine *engine, const char *session_id,
                                                 size_t n_keep, struct hs_error *err);
 /* Set or, with NULL, remove the system message. */
@@ -357,9 +366,10 @@ HS_API HS_CHECKED hs_status hs_engine_apply_lora_weights(hs_engine *engine, cons
  * Append `prompt` as a user message and generate the answer.
  * In:     prompt NULL: answer the messages as they stand (the last one must not be the
  * assistant's). Out:    ret_stream, to be freed by hs_stream_free. The answer joins the session
- * when the stream reports HS_EVENT_DONE; a cancelled answer joins with the text so far, an error
- * removes the user message. Errors: HS_QUEUE_FULL, HS_BUSY (the session already generates),
- * HS_NOT_FOUND, HS_CONTEXT_FULL (the prompt alone exceeds the context), HS_INVALID_ARGUMENT.
+ * when the stream reports HS_EVENT_DONE; a cancelled answer joins with the text so far, an error,
+ * or a cancellation before any text, removes the user message. Errors: HS_QUEUE_FULL, HS_BUSY (the
+ * session already generates), HS_NOT_FOUND, HS_CONTEXT_FULL (the prompt alone exceeds the context),
+ * HS_INVALID_ARGUMENT.
  */
 HS_API HS_CHECKED hs_status hs_engine_generate(hs_engine *engine, const char *session_id,
                                                const char *prompt,

@@ -85,13 +85,6 @@ static hs_status read_record(struct hs_chat *chat, const char *name, struct hs_e
 {
     hs_session_record_free(&chat->record);
     chat->record = (struct hs_session_record){0};
-    if (!hs_session_name_ok(name)) {
-        hs_status status =
-            hs_error_set(err, HS_INVALID_ARGUMENT, "'%s' cannot be the name of a session", name);
-        hs_error_hint(err, "use up to %u letters, digits, '.', '_' and '-', not '.' first",
-                      HS_SESSION_NAME_MAX);
-        return status;
-    }
     hs_status status =
         hs_session_store_read(chat->args->paths->sessions_dir, name, &chat->record, NULL, err);
     return status == HS_NOT_FOUND ? HS_OK : status;
@@ -100,9 +93,10 @@ static hs_status read_record(struct hs_chat *chat, const char *name, struct hs_e
 static hs_status open_conversation(struct hs_chat *chat, const char *name, struct hs_error *err)
 {
     const struct hs_config *config = chat->args->config;
-    return hs_dialogue_open(chat->engine, chat->model_id, name,
-                            hs_config_str(config, HS_CFG_SYSTEM), hs_config_overflow(config),
-                            &chat->conversation, err);
+    bool is_given = config->values[HS_CFG_OVERFLOW].source != HS_CONFIG_DEFAULT;
+    return hs_dialogue_open(
+        chat->engine, chat->model_id, name, hs_config_str(config, HS_CFG_SYSTEM),
+        is_given ? hs_config_overflow(config) : HS_OVERFLOW_SAVED, &chat->conversation, err);
 }
 
 static hs_status open_all(struct hs_chat *chat, struct hs_error *err)
@@ -329,6 +323,8 @@ static hs_status write_session(struct hs_chat *chat, const char *name, struct hs
     if (status) {
         return status;
     }
+    struct hs_generate_params params;
+    hs_generate_params_fill(chat->args->config, chat->record.params, &params);
     int64_t now = hs_clock_unix_ms();
     struct hs_session_record record = {.model_name = chat->model.name,
                                        .fingerprint = info.fingerprint,
@@ -336,7 +332,8 @@ static hs_status write_session(struct hs_chat *chat, const char *name, struct hs
                                        .n_messages = chat->conversation.n_messages,
                                        .overflow = hs_config_overflow(chat->args->config),
                                        .created_unix_ms = now,
-                                       .updated_unix_ms = now};
+                                       .updated_unix_ms = now,
+                                       .params = &params};
     status = hs_session_file_save(file, &record, err);
     hs_session_file_close(file);
     return status;

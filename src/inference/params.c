@@ -25,7 +25,7 @@ void hs_model_params_defaults(struct hs_model_params *params)
 void hs_session_params_defaults(struct hs_session_params *params)
 {
     *params = (struct hs_session_params){
-        .overflow = HS_OVERFLOW_STOP,
+        .overflow = HS_OVERFLOW_SAVED,
         .save_kv = true,
     };
 }

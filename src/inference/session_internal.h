@@ -21,10 +21,17 @@ struct hs_session {
     enum hs_overflow overflow;
     /* Guarded by the manager's mutex; the messages are also read by whoever made it busy. */
     struct hs_conversation conversation;
+    /* What hs_session_keep cut off behind it, until a turn joins or the text is saved: a turn that
+     * answers the last question anew and fails puts it back. Room for it stays in conversation. */
+    struct hs_conversation dropped;
     bool is_busy;
-    bool has_added; /* this turn appended the user message */
-    int32_t n_jobs; /* turns the saver still works on */
+    bool has_added;          /* this turn appended the user message */
+    size_t n_skipped_before; /* conversation.n_skipped before this turn */
+    int32_t n_jobs;          /* turns the saver still works on */
     /* The busy one's. */
+    bool is_unsaved;                        /* the text on disk is older */
+    struct hs_generate_params *params;      /* of the last turn that joined; NULL: none */
+    struct hs_generate_params *turn_params; /* of the turn in progress */
     int32_t *kv_tokens; /* [n_kv_tokens] of the last turn: some of its KV is in the worker */
     size_t n_kv_tokens;
     bool is_kv_saved; /* kv.bin holds it */
@@ -47,8 +54,13 @@ struct hs_session_manager {
 
 /* Called with the mutex held; NULL: not open. */
 hs_session *hs_session_find(hs_session_manager *manager, const char *id);
-/* Replace session.json; the session is busy. */
-HS_CHECKED hs_status hs_session_save_text(hs_session *session, struct hs_error *err);
+/* Replace session.json, with the session's messages or others in their place; the session is busy.
+ */
+HS_CHECKED hs_status hs_session_save_text(hs_session *session,
+                                          const struct hs_conversation *conversation,
+                                          struct hs_error *err);
+/* The same when the text on disk is older. */
+HS_CHECKED hs_status hs_session_save_pending(hs_session *session, struct hs_error *err);
 /* Messages and, when it fits the model, KV of a saved session. */
 HS_CHECKED hs_status hs_session_load(hs_session *session, struct hs_error *err);
 /* Take the KV from the worker and write it, when asked for and not yet done; the session is busy.

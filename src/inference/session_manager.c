@@ -71,6 +71,9 @@ static void session_free(hs_session *session)
     }
     hs_session_file_close(session->file);
     hs_conversation_free(&session->conversation);
+    hs_conversation_free(&session->dropped);
+    hs_session_params_free(session->params);
+    hs_session_params_free(session->turn_params);
     hs_kv_state_clear(&session->brought);
     hs_free(session->kv_tokens);
     hs_free(session);
@@ -90,6 +93,10 @@ void hs_session_manager_free(hs_session_manager *manager)
         }
         manager->sessions = session->next;
         pthread_mutex_unlock(&manager->mutex);
+        struct hs_error error;
+        if (hs_session_save_pending(session, &error) != HS_OK) {
+            hs_log(HS_LOG_ERROR, "inference", "%s; what was said since is lost", error.message);
+        }
         hs_session_save_kv(session);
         session_free(session);
         pthread_mutex_lock(&manager->mutex);
@@ -155,16 +162,15 @@ static void release(hs_session *session)
 
 /* ---- opening and closing ---- */
 
-static bool is_system(const struct hs_session *session)
+static bool has_system(const struct hs_conversation *conversation)
 {
-    return session->conversation.n > 0 &&
-           strcmp(session->conversation.messages[0].role, "system") == 0;
+    return conversation->n > 0 && strcmp(conversation->messages[0].role, "system") == 0;
 }
 
-static hs_status replace_system(hs_session *session, const char *system, struct hs_error *err)
+static hs_status replace_system(struct hs_conversation *conversation, const char *system,
+                                struct hs_error *err)
 {
-    struct hs_conversation *conversation = &session->conversation;
-    bool had_system = is_system(session);
+    bool had_system = has_system(conversation);
     struct hs_message message = {.role = "system", .content = system == NULL ? "" : system};
     if (!hs_utf8_valid(message.content, strlen(message.content))) {
         return hs_error_set(err, HS_INVALID_ARGUMENT, "the system message is not valid UTF-8");
@@ -189,15 +195,14 @@ static hs_status replace_system(hs_session *session, const char *system, struct 
     return HS_OK;
 }
 
-static hs_status check_name(const char *name, struct hs_error *err)
+static hs_status check_params(const struct hs_session_params *params, struct hs_error *err)
 {
-    if (name == NULL || hs_session_name_ok(name)) {
-        return HS_OK;
+    enum hs_overflow overflow = params->overflow;
+    if (overflow != HS_OVERFLOW_SAVED && overflow != HS_OVERFLOW_STOP &&
+        overflow != HS_OVERFLOW_SHIFT) {
+        return hs_error_set(err, HS_INVALID_ARGUMENT, "overflow %d is unknown", (int)overflow);
     }
-    hs_error_set(err, HS_INVALID_ARGUMENT, "'%.80s' is no session name", name);
-    hs_error_hint(err, "use 1 to %u letters, digits, '.', '_' or '-', not beginning with '.'",
-                  HS_SESSION_NAME_MAX);
-    return HS_INVALID_ARGUMENT;
+    return params->name == NULL ? HS_OK : hs_session_name_check(params->name, err);
 }
 
 static hs_status make_session(hs_session_manager *manager, struct hs_model *model,
@@ -223,8 +228,11 @@ static hs_status make_session(hs_session_manager *manager, struct hs_model *mode
             status = hs_session_load(session, err);
         }
     }
+    if (session->overflow == HS_OVERFLOW_SAVED) {
+        session->overflow = HS_OVERFLOW_STOP; /* nothing was saved */
+    }
     if (status == HS_OK && params->system != NULL) {
-        status = replace_system(session, params->system, err);
+        status = replace_system(&session->conversation, params->system, err);
     }
     if (status != HS_OK) {
         session_free(session);
@@ -238,7 +246,7 @@ hs_status hs_session_open(hs_session_manager *manager, struct hs_model *model,
                           const struct hs_session_params *params, char ret_id[HS_ID_MAX],
                           struct hs_error *err)
 {
-    hs_status status = check_name(params->name, err);
+    hs_status status = check_params(params, err);
     hs_session *session = NULL;
     if (status == HS_OK) {
         status = make_session(manager, model, params, &session, err);
@@ -272,6 +280,12 @@ hs_status hs_session_close(hs_session_manager *manager, const char *id, struct h
     hs_session *session = NULL;
     hs_status status = acquire(manager, id, &session, err);
     if (status != HS_OK) {
+        return status;
+    }
+    status = hs_session_save_pending(session, err);
+    if (status != HS_OK) {
+        /* Still open: nothing is lost, and closing can be tried again. */
+        release(session);
         return status;
     }
     hs_session_save_kv(session);
@@ -328,6 +342,30 @@ hs_status hs_session_get(hs_session_manager *manager, const char *id, size_t i,
     return status;
 }
 
+/* Move the messages from index n_keep on in front of what was cut off before. */
+static hs_status cut_off(hs_session *session, size_t n_keep, struct hs_error *err)
+{
+    struct hs_conversation *conversation = &session->conversation;
+    struct hs_conversation *dropped = &session->dropped;
+    size_t n_cut = conversation->n - n_keep;
+    struct hs_message *messages =
+        hs_realloc_array(dropped->messages, dropped->n + n_cut, sizeof(messages[0]));
+    if (messages == NULL) {
+        return hs_error_nomem(err, "messages of a session");
+    }
+    memmove(&messages[n_cut], messages, dropped->n * sizeof(messages[0]));
+    memcpy(messages, &conversation->messages[n_keep], n_cut * sizeof(messages[0]));
+    if (dropped->n == 0) {
+        dropped->n_skipped = conversation->n_skipped;
+    }
+    dropped->messages = messages;
+    dropped->n = dropped->cap = dropped->n + n_cut;
+    conversation->n = n_keep;
+    conversation->n_skipped = 0;
+    session->is_unsaved = true;
+    return HS_OK;
+}
+
 hs_status hs_session_keep(hs_session_manager *manager, const char *id, size_t n_keep,
                           struct hs_error *err)
 {
@@ -337,13 +375,10 @@ hs_status hs_session_keep(hs_session_manager *manager, const char *id, size_t n_
         return status;
     }
     pthread_mutex_lock(&manager->mutex);
-    bool is_change = n_keep < session->conversation.n;
-    hs_conversation_truncate(&session->conversation, n_keep);
-    session->conversation.n_skipped = 0;
-    pthread_mutex_unlock(&manager->mutex);
-    if (is_change) {
-        status = hs_session_save_text(session, err);
+    if (n_keep < session->conversation.n) {
+        status = cut_off(session, n_keep, err);
     }
+    pthread_mutex_unlock(&manager->mutex);
     release(session);
     return status;
 }
@@ -356,12 +391,29 @@ hs_status hs_session_system(hs_session_manager *manager, const char *id, const c
     if (status != HS_OK) {
         return status;
     }
-    pthread_mutex_lock(&manager->mutex);
-    status = replace_system(session, system, err);
-    pthread_mutex_unlock(&manager->mutex);
-    if (status == HS_OK) {
-        status = hs_session_save_text(session, err);
+    /* On a copy, so that what cannot be saved has not happened. */
+    struct hs_conversation changed = {0};
+    const struct hs_conversation *conversation = &session->conversation;
+    if (hs_conversation_copy(conversation->messages, conversation->n, &changed) != HS_OK) {
+        status = hs_error_nomem(err, "messages of a session");
     }
+    if (status == HS_OK) {
+        changed.n_skipped = conversation->n_skipped;
+        status = replace_system(&changed, system, err);
+    }
+    if (status == HS_OK) {
+        status = hs_session_save_text(session, &changed, err);
+    }
+    if (status == HS_OK) {
+        pthread_mutex_lock(&manager->mutex);
+        struct hs_conversation old = session->conversation;
+        session->conversation = changed;
+        changed = old;
+        hs_conversation_free(&session->dropped);
+        session->dropped = (struct hs_conversation){0};
+        pthread_mutex_unlock(&manager->mutex);
+    }
+    hs_conversation_free(&changed);
     release(session);
     return status;
 }

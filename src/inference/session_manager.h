@@ -27,13 +27,15 @@ void hs_session_manager_free(hs_session_manager *manager);
 HS_CHECKED hs_status hs_session_open(hs_session_manager *manager, struct hs_model *model,
                                      const struct hs_session_params *params, char ret_id[HS_ID_MAX],
                                      struct hs_error *err);
-/* Out: ret_model, the model it borrowed. HS_BUSY while it generates. */
+/* Out: ret_model, the model it borrowed. HS_BUSY while it generates; when the text cannot be saved,
+ * the session stays open. */
 HS_CHECKED hs_status hs_session_close(hs_session_manager *manager, const char *id,
                                       struct hs_model **ret_model, struct hs_error *err);
 HS_CHECKED hs_status hs_session_count(hs_session_manager *manager, const char *id, size_t *ret_n,
                                       struct hs_error *err);
 HS_CHECKED hs_status hs_session_get(hs_session_manager *manager, const char *id, size_t i,
                                     struct hs_message *ret_message, struct hs_error *err);
+/* As hs_session_truncate says. */
 HS_CHECKED hs_status hs_session_keep(hs_session_manager *manager, const char *id, size_t n_keep,
                                      struct hs_error *err);
 HS_CHECKED hs_status hs_session_system(hs_session_manager *manager, const char *id,
@@ -53,9 +55,16 @@ HS_CHECKED hs_status hs_session_begin(hs_session_manager *manager, const char *i
 /* What the prompt is built from; valid while the turn lasts. */
 const struct hs_conversation *hs_session_conversation(const hs_session *session);
 enum hs_overflow hs_session_overflow(const hs_session *session);
-/* Hand the turn to a request: its end will end the turn. n_skipped: as the prompt was built. */
-void hs_session_attach(hs_session *session, struct hs_request *request, size_t n_skipped);
-/* The request was not accepted: everything is as before hs_session_begin. request may be NULL. */
+/*
+ * Hand the turn to a request: its end will end the turn. n_skipped: as the prompt was built;
+ * params: kept in the file when the answer joins.
+ * Errors: those of hs_session_params_copy.
+ */
+HS_CHECKED hs_status hs_session_attach(hs_session *session, struct hs_request *request,
+                                       size_t n_skipped, const struct hs_generate_params *params,
+                                       struct hs_error *err);
+/* The request was not accepted: everything is as before hs_session_begin, and messages cut off to
+ * answer a question anew are back. request may be NULL. */
 void hs_session_revert(hs_session *session, struct hs_request *request);
 
 #endif

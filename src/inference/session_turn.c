@@ -15,7 +15,8 @@
 
 /* ---- files ---- */
 
-hs_status hs_session_save_text(hs_session *session, struct hs_error *err)
+hs_status hs_session_save_text(hs_session *session, const struct hs_conversation *conversation,
+                               struct hs_error *err)
 {
     if (session->file == NULL) {
         return HS_OK;
@@ -23,13 +24,21 @@ hs_status hs_session_save_text(hs_session *session, struct hs_error *err)
     struct hs_session_record record = {
         .model_name = session->model->info.id,
         .fingerprint = session->model->info.fingerprint,
-        .messages = session->conversation.messages,
-        .n_messages = session->conversation.n,
+        .messages = conversation->messages,
+        .n_messages = conversation->n,
         .overflow = session->overflow,
         .created_unix_ms = session->created_unix_ms,
         .updated_unix_ms = hs_clock_unix_ms(),
+        .params = session->params,
     };
-    return hs_session_file_save(session->file, &record, err);
+    hs_status status = hs_session_file_save(session->file, &record, err);
+    session->is_unsaved = session->is_unsaved && status != HS_OK;
+    return status;
+}
+
+hs_status hs_session_save_pending(hs_session *session, struct hs_error *err)
+{
+    return session->is_unsaved ? hs_session_save_text(session, &session->conversation, err) : HS_OK;
 }
 
 static void write_kv(hs_session *session, const struct hs_kv_state *state)
@@ -125,6 +134,11 @@ hs_status hs_session_load(hs_session *session, struct hs_error *err)
     }
     if (status == HS_OK) {
         session->created_unix_ms = record.created_unix_ms;
+        session->params = record.params;
+        record.params = NULL;
+        if (session->overflow == HS_OVERFLOW_SAVED) {
+            session->overflow = record.overflow;
+        }
         load_kv(session);
     }
     hs_session_record_free(&record);
@@ -166,6 +180,7 @@ static hs_status begin_locked(hs_session *session, const char *prompt, struct hs
         }
     }
     session->has_added = prompt != NULL;
+    session->n_skipped_before = conversation->n_skipped;
     session->is_busy = true;
     return HS_OK;
 }
@@ -206,28 +221,68 @@ static void end_turn(hs_session *session)
     pthread_mutex_unlock(&manager->mutex);
 }
 
-/* The answer joins the conversation, or the question leaves it. */
-static void settle(hs_session *session, struct hs_request *request)
+/* Called with the mutex held. Everything is as before the turn or, when it was to answer the last
+ * question anew, as before the old answer was cut off. */
+static void undo_turn(hs_session *session)
 {
-    hs_session_manager *manager = session->manager;
-    struct hs_error error;
-    pthread_mutex_lock(&manager->mutex);
     struct hs_conversation *conversation = &session->conversation;
-    if (request->finish != HS_FINISH_ERROR) {
-        const char *content = request->content.data == NULL ? "" : request->content.data;
-        const char *reasoning = request->reasoning.len == 0 ? NULL : request->reasoning.data;
-        if (append_message(session, "assistant", content, reasoning, &error) != HS_OK) {
-            request->finish = HS_FINISH_ERROR;
-            request->error = error;
-        }
-    }
-    if (request->finish == HS_FINISH_ERROR && session->has_added) {
+    struct hs_conversation *dropped = &session->dropped;
+    conversation->n_skipped = session->n_skipped_before;
+    if (session->has_added) {
         hs_conversation_truncate(conversation, conversation->n - 1);
+    } else if (dropped->n > 0) {
+        memcpy(&conversation->messages[conversation->n], dropped->messages,
+               dropped->n * sizeof(dropped->messages[0]));
+        conversation->n += dropped->n;
+        conversation->n_skipped = dropped->n_skipped;
+        dropped->n = 0; /* its strings have moved */
     }
+    hs_session_params_free(session->turn_params);
+    session->turn_params = NULL;
+}
+
+/* Whether there is an answer to join. Called with the mutex held. */
+static bool has_answer(const hs_session *session, const struct hs_request *request)
+{
+    if (request->finish != HS_FINISH_CANCELLED) {
+        return request->finish != HS_FINISH_ERROR;
+    }
+    bool is_empty = request->content.len == 0 && request->reasoning.len == 0;
+    bool has_old_one = !session->has_added && session->dropped.n > 0;
+    return !is_empty && !has_old_one;
+}
+
+/* Called with the mutex held. */
+static hs_status join_answer(hs_session *session, struct hs_request *request, struct hs_error *err)
+{
+    const char *content = request->content.data == NULL ? "" : request->content.data;
+    const char *reasoning = request->reasoning.len == 0 ? NULL : request->reasoning.data;
+    hs_status status = append_message(session, "assistant", content, reasoning, err);
+    if (status != HS_OK) {
+        return status;
+    }
+    hs_conversation_free(&session->dropped);
+    session->dropped = (struct hs_conversation){0};
     if (request->conversation.n > 0) {
-        conversation->n_skipped = request->conversation.n_skipped;
+        session->conversation.n_skipped = request->conversation.n_skipped;
     }
-    pthread_mutex_unlock(&manager->mutex);
+    if (session->turn_params != NULL) {
+        hs_session_params_free(session->params);
+        session->params = session->turn_params;
+        session->turn_params = NULL;
+    }
+    session->is_unsaved = session->file != NULL;
+    return HS_OK;
+}
+
+static void settle_kv(hs_session *session, struct hs_request *request)
+{
+    if (request->brought.state != NULL) {
+        /* Never admitted: what is on disk is still the session's KV. */
+        session->brought = request->brought;
+        request->brought = (struct hs_kv_state){0};
+        return;
+    }
     hs_free(session->kv_tokens);
     session->kv_tokens = request->tokens;
     session->n_kv_tokens = request->n_tokens;
@@ -236,13 +291,33 @@ static void settle(hs_session *session, struct hs_request *request)
     request->n_tokens = 0;
 }
 
+/* The answer joins the conversation, or the turn leaves no trace: *ret_joined. */
+static void settle(hs_session *session, struct hs_request *request, bool *ret_joined)
+{
+    struct hs_error error;
+    pthread_mutex_lock(&session->manager->mutex);
+    bool joined = has_answer(session, request);
+    if (joined && join_answer(session, request, &error) != HS_OK) {
+        request->finish = HS_FINISH_ERROR;
+        request->error = error;
+        joined = false;
+    }
+    if (!joined) {
+        undo_turn(session);
+    }
+    pthread_mutex_unlock(&session->manager->mutex);
+    settle_kv(session, request);
+    *ret_joined = joined;
+}
+
 /* Runs on the worker's thread; writing is the saver's. */
 static void turn_done(struct hs_request *request, void *user)
 {
     hs_session *session = user;
     hs_session_manager *manager = session->manager;
     if (session->file == NULL) {
-        settle(session, request);
+        bool joined;
+        settle(session, request, &joined);
         end_turn(session);
         hs_request_complete(request);
         return;
@@ -260,8 +335,15 @@ static void turn_done(struct hs_request *request, void *user)
     pthread_mutex_unlock(&manager->mutex);
 }
 
-void hs_session_attach(hs_session *session, struct hs_request *request, size_t n_skipped)
+hs_status hs_session_attach(hs_session *session, struct hs_request *request, size_t n_skipped,
+                            const struct hs_generate_params *params, struct hs_error *err)
 {
+    if (session->file != NULL) {
+        hs_status status = hs_session_params_copy(params, &session->turn_params, err);
+        if (status != HS_OK) {
+            return status;
+        }
+    }
     session->conversation.n_skipped = n_skipped;
     request->on_done = turn_done;
     request->on_done_user = session;
@@ -270,6 +352,7 @@ void hs_session_attach(hs_session *session, struct hs_request *request, size_t n
     request->wants_kv_bytes = saves_kv ? CHEAP_KV_BYTES : 0;
     request->brought = session->brought;
     session->brought = (struct hs_kv_state){0};
+    return HS_OK;
 }
 
 void hs_session_revert(hs_session *session, struct hs_request *request)
@@ -280,9 +363,7 @@ void hs_session_revert(hs_session *session, struct hs_request *request)
         request->brought = (struct hs_kv_state){0};
     }
     pthread_mutex_lock(&manager->mutex);
-    if (session->has_added) {
-        hs_conversation_truncate(&session->conversation, session->conversation.n - 1);
-    }
+    undo_turn(session);
     pthread_mutex_unlock(&manager->mutex);
     end_turn(session);
 }
@@ -293,11 +374,11 @@ static void save_turn(struct hs_request *request)
 {
     hs_session *session = request->on_done_user;
     struct hs_error error;
-    settle(session, request);
-    /* A question that failed left no trace: what is on disk is still right. */
-    if (request->finish != HS_FINISH_ERROR && hs_session_save_text(session, &error) != HS_OK) {
-        hs_log(HS_LOG_ERROR, "inference", "session '%s' was not saved: %s", session->id,
-               error.message);
+    bool joined;
+    settle(session, request, &joined);
+    /* Without an answer what is on disk is still right. */
+    if (joined && hs_session_save_pending(session, &error) != HS_OK) {
+        hs_log(HS_LOG_ERROR, "inference", "%s; it is tried again", error.message);
     }
     struct hs_kv_state kv = request->kv;
     request->kv = (struct hs_kv_state){0};

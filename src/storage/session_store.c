@@ -15,10 +15,8 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "base/error.h"
 #include "base/fs.h"
 #include "base/log.h"
@@ -44,12 +42,12 @@ bool hs_session_name_ok(const char *name)
            strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == len;
 }
 
-static hs_status check_name(const char *name, struct hs_error *err)
+hs_status hs_session_name_check(const char *name, struct hs_error *err)
 {
     if (hs_session_name_ok(name))
         return HS_OK;
-    hs_error_set(err, HS_INVALID_ARGUMENT, "'%.80s' cannot name a session", name);
-    hs_error_hint(err, "use 1 to %u of A-Z a-z 0-9 . _ -, not beginning with a dot",
+    hs_error_set(err, HS_INVALID_ARGUMENT, "'%.80s' cannot be the name of a session", name);
+    hs_error_hint(err, "use 1 to %u letters (a-z, A-Z), digits, '.', '_' or '-', not '.' first",
                   HS_SESSION_NAME_MAX);
     return HS_INVALID_ARGUMENT;
 }
@@ -158,7 +156,7 @@ static void file_free(hs_session_file *file)
 static hs_status file_new(const char *sessions_dir, const char *name, hs_session_file **ret_file,
                           struct hs_error *err)
 {
-    hs_status status = check_name(name, err);
+    hs_status status = hs_session_name_check(name, err);
     if (status != HS_OK)
         return status;
     hs_session_file *file = hs_calloc(1, sizeof *file);
@@ -263,47 +261,14 @@ hs_status hs_session_file_load(hs_session_file *file, struct hs_session_record *
     return status;
 }
 
-/* "session.json.corrupt-20261123T085043Z", with "-2" and so on when that is taken. */
-static hs_status set_aside(const hs_session_file *file, struct hs_error *err)
-{
-    time_t now = (time_t)(hs_clock_unix_ms() / 1000);
-    struct tm utc;
-    char when[32] = "";
-    if (gmtime_r(&now, &utc) != NULL)
-        strftime(when, sizeof when, "%Y%m%dT%H%M%SZ", &utc);
-    for (int i = 1; i < ATTEMPTS; i++) {
-        char suffix[16] = "";
-        if (i > 1)
-            snprintf(suffix, sizeof suffix, "-%d", i);
-        HS_CLEANUP(hs_freep)
-        char *aside = hs_asprintf("%s.corrupt-%s%s", file->json_path, when, suffix);
-        if (aside == NULL)
-            return hs_error_nomem(err, "name of a file");
-        if (exists(aside))
-            continue;
-        if (rename(file->json_path, aside) != 0)
-            return hs_error_errno(err, errno, "rename", file->json_path);
-        hs_log(HS_LOG_WARN, "storage", "session '%s': session.json is damaged and kept as '%s'",
-               file->name, aside);
-        return HS_OK;
-    }
-    return hs_error_set(err, HS_ALREADY_EXISTS, "session '%s' has too many damaged files set aside",
-                        file->name);
-}
-
 /* See to it that replacing session.json destroys nothing that could not be read. */
-static hs_status make_replaceable(hs_session_file *file, struct hs_error *err)
+static hs_status check_replaceable(hs_session_file *file, struct hs_error *err)
 {
     if (file->is_ours || !exists(file->json_path))
         return HS_OK;
     struct hs_session_record record = {0};
-    struct hs_error why = {0};
-    hs_status status = read_json(file->json_path, &record, &why);
+    hs_status status = read_json(file->json_path, &record, err);
     hs_session_record_free(&record);
-    if (status == HS_CORRUPT || status == HS_LIMIT)
-        return set_aside(file, err);
-    if (status != HS_OK && err != NULL)
-        *err = why;
     return status;
 }
 
@@ -313,7 +278,7 @@ hs_status hs_session_file_save(hs_session_file *file, const struct hs_session_re
     HS_CLEANUP(hs_buf_free) struct hs_buf text = HS_BUF_INIT(HS_SESSION_MAX_JSON);
     hs_status status = hs_session_record_format(record, &text, err);
     if (status == HS_OK)
-        status = make_replaceable(file, err);
+        status = check_replaceable(file, err);
     if (status == HS_OK)
         status = hs_fs_write_atomic(file->json_path, text.data, text.len, 0600, err);
     if (status == HS_OK)

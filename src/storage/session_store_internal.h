@@ -42,7 +42,6 @@ HS_CHECKED hs_status hs_session_params_parse(struct json_t *object,
                                              struct hs_error *err);
 HS_CHECKED hs_status hs_session_params_format(const struct hs_generate_params *params,
                                               struct json_t **ret_object, struct hs_error *err);
-void hs_session_params_free(struct hs_generate_params *params);
 
 /* Where the bytes of a kv.bin come from: an open file, or memory when fd is -1. */
 struct hs_session_kv_source {

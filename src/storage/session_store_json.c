@@ -47,8 +47,8 @@ static void watch_allocations(void)
 static hs_status corrupt(struct hs_error *err, const char *what)
 {
     hs_error_set(err, HS_CORRUPT, "session.json is damaged: %s", what);
-    hs_error_hint(err, "repair the file by hand or remove the session; saving sets it aside as "
-                       "session.json.corrupt-<time>");
+    hs_error_hint(err,
+                  "repair the file by hand, or remove the session with `hyprstream session rm`");
     return HS_CORRUPT;
 }
 

@@ -115,8 +115,8 @@ static hs_status corrupt(struct hs_error *err, const char *key)
     hs_error_set(err, HS_CORRUPT,
                  "session.json is damaged: \"%s\" in \"params\" is missing or of a wrong type",
                  key);
-    hs_error_hint(err, "repair the file by hand or remove the session; saving sets it aside as "
-                       "session.json.corrupt-<time>");
+    hs_error_hint(err,
+                  "repair the file by hand, or remove the session with `hyprstream session rm`");
     return HS_CORRUPT;
 }
 
@@ -244,7 +244,7 @@ hs_status hs_session_params_parse(json_t *object, struct hs_generate_params **re
     return HS_OK;
 }
 
-/* ---- writing ---- */
+/* ---- copying and writing ---- */
 
 static hs_status invalid(struct hs_error *err, const char *key)
 {
@@ -252,6 +252,110 @@ static hs_status invalid(struct hs_error *err, const char *key)
                         "a session's parameter \"%s\" cannot be saved: "
                         "it is not finite, missing or not valid UTF-8",
                         key);
+}
+
+static hs_status copy_text(const char *text, const char *key, const char **ret_copy,
+                           struct hs_error *err)
+{
+    if (text == NULL || !hs_utf8_valid(text, strlen(text)))
+        return invalid(err, key);
+    *ret_copy = hs_strdup(text);
+    return *ret_copy != NULL ? HS_OK : hs_error_nomem(err, "parameters of a session");
+}
+
+static hs_status copy_texts(const char *const *texts, int32_t n, const char *key,
+                            const char *const **ret_copies, int32_t *ret_n, struct hs_error *err)
+{
+    const char **copies = n < 0 ? NULL : hs_calloc((size_t)n, sizeof *copies);
+    if (copies == NULL)
+        return n < 0 ? invalid(err, key) : hs_error_nomem(err, "parameters of a session");
+    *ret_copies = copies;
+    *ret_n = n;
+    for (int32_t i = 0; i < n; i++) {
+        hs_status status = copy_text(texts[i], key, &copies[i], err);
+        if (status != HS_OK)
+            return status;
+    }
+    return HS_OK;
+}
+
+static bool is_unset(const struct hs_generate_params *params, const struct field *field)
+{
+    const void *member = const_member_of(params, field->offset);
+    return (field->kind == KIND_TEXT && *(const char *const *)member == NULL) ||
+           (field->kind == KIND_TEXTS && *(const char *const *const *)member == NULL);
+}
+
+static hs_status copy_field(const struct hs_generate_params *params, const struct field *field,
+                            struct hs_generate_params *copy, struct hs_error *err)
+{
+    const void *from = const_member_of(params, field->offset);
+    void *to = member_of(copy, field->offset);
+    if (is_unset(params, field))
+        return HS_OK;
+    switch (field->kind) {
+    case KIND_I32:
+        *(int32_t *)to = *(const int32_t *)from;
+        return HS_OK;
+    case KIND_U32:
+        *(uint32_t *)to = *(const uint32_t *)from;
+        return HS_OK;
+    case KIND_BOOL:
+        *(bool *)to = *(const bool *)from;
+        return HS_OK;
+    case KIND_FLOAT:
+        *(float *)to = *(const float *)from;
+        return isfinite(*(const float *)from) ? HS_OK : invalid(err, field->key);
+    case KIND_TEXT:
+        return copy_text(*(const char *const *)from, field->key, to, err);
+    case KIND_TEXTS:
+        return copy_texts(*(const char *const *const *)from,
+                          *(const int32_t *)const_member_of(params, field->count_offset),
+                          field->key, to, member_of(copy, field->count_offset), err);
+    }
+    return invalid(err, field->key);
+}
+
+static hs_status copy_bias(const struct hs_sampling *from, struct hs_sampling *to,
+                           struct hs_error *err)
+{
+    if (from->n_logit_bias <= 0)
+        return HS_OK;
+    size_t n = (size_t)from->n_logit_bias;
+    int32_t *tokens = hs_calloc(n, sizeof *tokens);
+    float *values = hs_calloc(n, sizeof *values);
+    to->logit_bias_tokens = tokens;
+    to->logit_bias_values = values;
+    if (tokens == NULL || values == NULL)
+        return hs_error_nomem(err, "parameters of a session");
+    to->n_logit_bias = from->n_logit_bias;
+    for (size_t i = 0; i < n; i++) {
+        float bias = from->logit_bias_values[i];
+        if (isnan(bias) || (isinf(bias) && bias > 0))
+            return invalid(err, BIAS_KEY);
+        tokens[i] = from->logit_bias_tokens[i];
+        values[i] = bias;
+    }
+    return HS_OK;
+}
+
+hs_status hs_session_params_copy(const struct hs_generate_params *params,
+                                 struct hs_generate_params **ret_copy, struct hs_error *err)
+{
+    struct hs_generate_params *copy = hs_calloc(1, sizeof *copy);
+    if (copy == NULL)
+        return hs_error_nomem(err, "parameters of a session");
+    hs_status status = HS_OK;
+    for (size_t i = 0; status == HS_OK && i < N_FIELDS; i++)
+        status = copy_field(params, &FIELDS[i], copy, err);
+    if (status == HS_OK)
+        status = copy_bias(&params->sampling, &copy->sampling, err);
+    if (status != HS_OK) {
+        hs_session_params_free(copy);
+        return status;
+    }
+    *ret_copy = copy;
+    return HS_OK;
 }
 
 static hs_status format_text(const char *text, const char *key, json_t **ret_value,
@@ -330,13 +434,6 @@ static hs_status format_bias(const struct hs_sampling *sampling, json_t *object,
             return hs_error_nomem(err, "parameters of a session");
     }
     return HS_OK;
-}
-
-static bool is_unset(const struct hs_generate_params *params, const struct field *field)
-{
-    const void *member = const_member_of(params, field->offset);
-    return (field->kind == KIND_TEXT && *(const char *const *)member == NULL) ||
-           (field->kind == KIND_TEXTS && *(const char *const *const *)member == NULL);
 }
 
 static hs_status format_all(const struct hs_generate_params *params, json_t *object,

@@ -394,6 +394,25 @@ static void wrong_requests_are_refused(void **state)
     message = (struct hs_message){.role = "bad", .content = "x"};
     assert_int_equal(hs_engine_chat(engine, "m", NULL, 0, &message, 1, &good, &stream, &err),
                      HS_INVALID_ARGUMENT);
+    static const struct hs_message bad[] = {
+        {.role = NULL, .content = "x"},
+        {.role = "", .content = "x"},
+        {.role = "user", .content = NULL},
+        {.role = "us\xff", .content = "x"},
+        {.role = "user", .content = "caf\xe9"},
+        {.role = "assistant", .content = "x", .reasoning = "\xc3"},
+    };
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        struct hs_message two[] = {{.role = "user", .content = "x"}, bad[i]};
+        char *text = NULL;
+        size_t len = 0;
+        assert_int_equal(hs_engine_chat(engine, "m", NULL, 0, two, 2, &good, &stream, &err),
+                         HS_INVALID_ARGUMENT);
+        assert_non_null(strstr(err.message, "message 1"));
+        assert_int_equal(hs_engine_render(engine, "m", two, 2, true, &text, &len, &err),
+                         HS_INVALID_ARGUMENT);
+        assert_non_null(strstr(err.message, "message 1"));
+    }
     params = good;
     params.n_logprobs = 20;
     assert_int_equal(hs_engine_complete(engine, "m", NULL, 0, tokens, 2, &params, &stream, &err),

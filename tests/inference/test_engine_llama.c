@@ -44,6 +44,29 @@ static void run_exact(struct llama_fixture *f, size_t n, int32_t max_tokens)
     assert_int_equal(answer.usage.prompt_tokens, n);
 }
 
+static struct hs_model_params crowd_model(int32_t n_ctx, int32_t n_seq_max)
+{
+    struct hs_model_params params;
+    hs_model_params_defaults(&params);
+    params.n_ctx = n_ctx;
+    params.n_seq_max = n_seq_max;
+    params.n_threads = 1;
+    return params;
+}
+
+static void open_session(hs_engine *engine, const char *name, enum hs_overflow overflow,
+                         char id[HS_ID_MAX])
+{
+    struct hs_session_params params;
+    hs_session_params_defaults(&params);
+    params.name = name;
+    params.model_id = "m";
+    params.overflow = overflow;
+    if (hs_engine_create_session(engine, &params, id, &err) != HS_OK) {
+        fail_msg("%s", err.message);
+    }
+}
+
 static void a_known_text_is_streamed_to_its_end(void **state)
 {
     (void)state;
@@ -59,7 +82,7 @@ static void a_known_text_is_streamed_to_its_end(void **state)
     struct hs_event event;
     int n_events = 0;
     do {
-        assert_int_equal(hs_stream_next(stream, 10000, &event, &err), HS_OK);
+        assert_int_equal(hs_stream_next(stream, 60000, &event, &err), HS_OK);
         assert_true(hs_utf8_valid(event.text, event.text_len));
         strcat(got, event.text);
         n_events++;
@@ -94,6 +117,64 @@ static void stop_strings_cut_across_tokens(void **state)
             assert_int_equal(answer.finish, HS_FINISH_STOP);
         }
     }
+    llama_stop(&f);
+}
+
+/* What a model says that was asked "hello" under its chat template; tmpl NULL: its own. */
+static void check_chat(const struct tiny_gguf_spec *spec, const char *tmpl, const char *want)
+{
+    struct hs_model_params model = crowd_model(512, 2);
+    model.chat_template = tmpl;
+    struct llama_fixture f;
+    llama_start(&f, spec, NULL, &model, 0, 0);
+    struct hs_message message = {.role = "user", .content = "hello"};
+    struct hs_generate_params params = test_params(60);
+    const char *stops[64];
+    for (int32_t i = 0; i < 64; i++) {
+        stops[i] = "never";
+    }
+    params.stop = stops;
+    for (int round = 0; round < 2; round++) {
+        hs_stream *stream = NULL;
+        params.n_stop = round * 64; /* the user's limit is still the user's */
+        assert_int_equal(
+            hs_engine_chat(f.engine, "m", NULL, 0, &message, 1, &params, &stream, &err), HS_OK);
+        test_collect(stream, &answer);
+        assert_string_equal(answer.text, want);
+        assert_int_equal(answer.finish, HS_FINISH_STOP);
+    }
+    if (tmpl == NULL) {
+        char id[HS_ID_MAX];
+        open_session(f.engine, NULL, HS_OVERFLOW_STOP, id);
+        params.n_stop = 0;
+        test_collect(test_generate(f.engine, id, "hello", &params), &answer);
+        assert_string_equal(answer.text, want);
+    }
+    llama_stop(&f);
+}
+
+/* It goes on as the user by itself: that is where a model without a template must be stopped. */
+static void without_a_template_answers_end_before_the_next_user(void **state)
+{
+    (void)state;
+    int32_t next[TINY_GGUF_N_VOCAB];
+    struct tiny_gguf_spec spec;
+    tiny_gguf_defaults(&spec);
+    tiny_gguf_next_unset(next);
+    assert_true(tiny_gguf_spell(next, tiny_gguf_token(":"), " Us!\nUser: I", -1));
+    spec.next = next;
+    check_chat(&spec, NULL, " Us!");
+    check_chat(&spec, "", " Us!");
+    check_chat(&spec, "{{ messages[0].content }}:", " Us!\nUser: I");
+    spec.chat_template = "{{ messages[0].content }}:";
+    check_chat(&spec, NULL, " Us!\nUser: I");
+    struct llama_fixture f;
+    spec.chat_template = NULL;
+    llama_start(&f, &spec, NULL, NULL, 512, 2);
+    size_t n = llama_tokens(f.engine, "Assistant:", true, tokens);
+    struct hs_generate_params params = test_params(60);
+    test_collect(llama_complete(f.engine, tokens, n, &params), &answer);
+    assert_string_equal(answer.text, " Us!\nUser: I");
     llama_stop(&f);
 }
 
@@ -165,16 +246,6 @@ static void check_crowd(const struct hs_model_params *model, uint64_t budget, in
 {
     struct tiny_gguf_spec spec = history_spec();
     check_crowd_of(&spec, model, budget, n_requests, max_tokens);
-}
-
-static struct hs_model_params crowd_model(int32_t n_ctx, int32_t n_seq_max)
-{
-    struct hs_model_params params;
-    hs_model_params_defaults(&params);
-    params.n_ctx = n_ctx;
-    params.n_seq_max = n_seq_max;
-    params.n_threads = 1;
-    return params;
 }
 
 static void sixty_four_sequences_do_not_mix(void **state)
@@ -286,23 +357,11 @@ static void cuts_go_back_to_checkpoints(void **state)
 
 /* ---- sessions ---- */
 
-static void open_session(hs_engine *engine, const char *name, enum hs_overflow overflow,
-                         char id[HS_ID_MAX])
-{
-    struct hs_session_params params;
-    hs_session_params_defaults(&params);
-    params.name = name;
-    params.model_id = "m";
-    params.overflow = overflow;
-    if (hs_engine_create_session(engine, &params, id, &err) != HS_OK) {
-        fail_msg("%s", err.message);
-    }
-}
-
 /* Prompt tokens of a session's messages [first, n) as the chat template renders them. */
 static size_t session_prompt(hs_engine *engine, const char *id, size_t first, size_t n)
 {
-    struct hs_message messages[128];
+    struct hs_message messages[128] = {{0}};
+    assert_in_range(n - first, 1, 128);
     for (size_t i = first; i < n; i++) {
         assert_int_equal(hs_session_message(engine, id, i, &messages[i - first], &err), HS_OK);
     }
@@ -537,25 +596,48 @@ static void the_context_shifts_by_whole_messages(void **state)
 
 /* ---- cancellation and threads ---- */
 
+/*
+ * The whole prompt is one batch, and what a batch evaluated counts only when it was finished: a
+ * request that was let in and leaves the count alone was stopped in the middle of its batch.
+ */
 static void a_long_prompt_can_be_cancelled(void **state)
 {
     (void)state;
     struct tiny_gguf_spec spec;
     tiny_gguf_defaults(&spec);
     struct llama_fixture f;
-    llama_start(&f, &spec, NULL, NULL, 4096, 4);
+    struct hs_model_params model = crowd_model(4096, 4);
+    model.n_batch = 4096;
+    model.n_ubatch = 32;
+    llama_start(&f, &spec, NULL, &model, 0, 0);
     for (size_t i = 0; i < 4000; i++) {
         tokens[i] = TINY_GGUF_ANSWER0 + (int32_t)(i % 256);
     }
+    struct hs_generate_params params = test_params(1);
+    params.cache_prompt = false;
+    test_collect(llama_complete(f.engine, tokens, 4000, &params), &answer);
+    struct hs_model_stats before = test_stats(f.engine);
+    assert_int_equal(before.n_prompt_tokens, 4000);
+    assert_int_equal(before.n_decode_calls, 1);
+    int n_aborted = 0;
     for (int round = 0; round < 10; round++) {
-        struct hs_generate_params params = test_params(1000);
         hs_stream *stream = llama_complete(f.engine, tokens, 4000, &params);
-        test_sleep_ms(round * 3);
+        test_wait_for(f.engine, 1, 0);
+        test_sleep_ms(round);
         hs_stream_cancel(stream);
         test_collect(stream, &answer);
-        assert_true(answer.finish == HS_FINISH_CANCELLED || answer.finish == HS_FINISH_LENGTH);
-        tokens[round] = TINY_GGUF_LETTER0 + round;
+        test_wait_for(f.engine, 0, 0);
+        struct hs_model_stats after = test_stats(f.engine);
+        assert_int_equal(after.n_decode_calls, before.n_decode_calls + 1);
+        if (after.n_prompt_tokens == before.n_prompt_tokens) {
+            assert_int_equal(answer.finish, HS_FINISH_CANCELLED);
+            assert_int_equal(answer.usage.completion_tokens, 0);
+            n_aborted++;
+        }
+        before = after;
     }
+    print_message("stopped in the middle: %d of 10\n", n_aborted);
+    assert_true(n_aborted > 0);
     run_exact(&f, 900, 20);
     llama_stop(&f);
 }
@@ -596,7 +678,7 @@ static void *talk(void *arg)
         struct hs_event event;
         bool is_cancelled = i % 4 == 3;
         do {
-            if (hs_stream_next(stream, 20000, &event, &error) != HS_OK) {
+            if (hs_stream_next(stream, 60000, &event, &error) != HS_OK) {
                 talker->n_wrong++;
                 break;
             }
@@ -660,6 +742,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_known_text_is_streamed_to_its_end),
         cmocka_unit_test(stop_strings_cut_across_tokens),
+        cmocka_unit_test(without_a_template_answers_end_before_the_next_user),
         cmocka_unit_test(history_is_exact_and_reused_exactly),
         cmocka_unit_test(sixty_four_sequences_do_not_mix),
         cmocka_unit_test(few_cells_are_shared_by_preemption),

@@ -535,8 +535,11 @@ static void limits_hold_at_n_and_n_plus_1(void **state)
         stop[i] = "x";
     }
     expect_new(&params, HS_OK, "");
+    params.own_stop = "y"; /* does not count */
+    expect_new(&params, HS_OK, "");
     params.n_stop = HS_STOP_MAX + 1;
     expect_new(&params, HS_LIMIT, "65 stop strings");
+    params.own_stop = NULL;
 
     memset(longest, 'a', HS_STOP_MAX_BYTES);
     stop[0] = longest;

@@ -808,6 +808,39 @@ static void test_json_refuses_to_write(void **state)
     assert_unsaveable(&record);
 }
 
+static void test_params_copy(void **state)
+{
+    (void)state;
+    struct hs_generate_params params = example_params(), *copy = NULL;
+    assert_int_equal(hs_session_params_copy(&params, &copy, NULL), HS_OK);
+    assert_params_equal(copy, &params);
+    assert_ptr_not_equal(copy->stop, params.stop);
+    assert_ptr_not_equal(copy->sampling.grammar, params.sampling.grammar);
+    assert_true(copy->deadline_ms == 0 && copy->n_logprobs == 0 && copy->stream_capacity == 0);
+    hs_session_params_free(copy);
+    hs_status status = HS_OK;
+    for (uint64_t i = 1; i == 1 || status != HS_OK; i++) {
+        hs_mem_fail_after(i);
+        status = hs_session_params_copy(&params, &copy, NULL);
+        hs_mem_fail_after(0);
+        assert_true(status == HS_OK || status == HS_OUT_OF_MEMORY);
+    }
+    hs_session_params_free(copy);
+    /* What cannot be saved is not taken. */
+    struct hs_error err = {0};
+    params.sampling.min_p = NAN;
+    assert_int_equal(hs_session_params_copy(&params, &copy, &err), HS_INVALID_ARGUMENT);
+    assert_non_null(strstr(err.message, "min_p"));
+    params = example_params();
+    const char *const bad_stops[] = {"a", "\xff", "b"};
+    params.stop = bad_stops;
+    assert_int_equal(hs_session_params_copy(&params, &copy, NULL), HS_INVALID_ARGUMENT);
+    params = example_params();
+    const float bad_bias[] = {0, INFINITY, 0};
+    params.sampling.logit_bias_values = bad_bias;
+    assert_int_equal(hs_session_params_copy(&params, &copy, NULL), HS_INVALID_ARGUMENT);
+}
+
 static void test_json_limit(void **state)
 {
     (void)state;
@@ -889,6 +922,7 @@ int main(void)
         cmocka_unit_test(test_json_params_are_checked),
         cmocka_unit_test(test_json_params_ranges),
         cmocka_unit_test(test_json_refuses_to_write),
+        cmocka_unit_test(test_params_copy),
         cmocka_unit_test(test_json_limit),
         cmocka_unit_test(test_json_cut_anywhere),
         cmocka_unit_test(test_json_out_of_memory),

@@ -7,8 +7,8 @@
  * is ignored. kill -9 at any moment loses at most the turn in progress. A process that opens a
  * session holds a lock on it (flock on the folder's `lock`); a second one gets HS_BUSY.
  *
- * A session.json that cannot be read is HS_CORRUPT and stays as it is; saving sets it aside as
- * session.json.corrupt-<time>. One of a newer version is never replaced.
+ * A session.json that cannot be read (HS_CORRUPT), or is of a newer version, is never replaced:
+ * saving over it fails as reading it does. Only hs_session_store_remove removes it.
  *
  * Formats: docs/formats.md, "Session files". kv.bin: magic "HSKV", version, lengths, fingerprint,
  *          cache key, tokens, state, and a check value (Poly1305 under a fixed key, which is many
@@ -60,6 +60,8 @@ struct hs_session_kv {
 };
 
 bool hs_session_name_ok(const char *name);
+/* The same with what a name may be as the error (HS_INVALID_ARGUMENT). */
+HS_CHECKED hs_status hs_session_name_check(const char *name, struct hs_error *err);
 
 /* Open for reading and writing, taking the lock; `create`: make it when it is not there. A session
  * that is closed without ever being saved leaves nothing behind. */
@@ -94,6 +96,15 @@ HS_CHECKED hs_status hs_session_store_read(const char *sessions_dir, const char 
 HS_CHECKED hs_status hs_session_store_remove(const char *sessions_dir, const char *name,
                                              struct hs_error *err);
 
+/*
+ * A copy of what hs_session_record.params keeps, freed by hs_session_params_free.
+ * Errors: HS_INVALID_ARGUMENT (a number that is not finite, a text that is not UTF-8: they cannot
+ * be saved), HS_OUT_OF_MEMORY.
+ */
+HS_CHECKED hs_status hs_session_params_copy(const struct hs_generate_params *params,
+                                            struct hs_generate_params **ret_copy,
+                                            struct hs_error *err);
+void hs_session_params_free(struct hs_generate_params *params);
 void hs_session_record_free(struct hs_session_record *record);
 void hs_session_kv_free(struct hs_session_kv *kv);
 
