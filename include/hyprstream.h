@@ -406,6 +406,18 @@ HS_API HS_CHECKED hs_status hs_engine_render(hs_engine *engine, const char *mode
  */
 HS_API HS_CHECKED hs_status hs_stream_next(hs_stream *stream, int timeout_ms,
                                            struct hs_event *ret_event, struct hs_error *err);
+/* Something was queued for this stream's reader; must not block, nor call any function of the
+ * stream but hs_stream_cancel. */
+typedef void (*hs_stream_notify_fn)(void *user);
+
+/*
+ * Have `notify` called, outside the stream's locks and on any thread, each time an event is queued,
+ * so that a reader without a thread of its own can poll with hs_stream_next(stream, 0, ...). Events
+ * that wait already count: it is then called once before this returns. NULL: no more calls.
+ * Once this or hs_stream_free returns, calls of an earlier `notify` are over: hold no lock that it
+ * takes. Threads: the reader's.
+ */
+HS_API void hs_stream_set_notify(hs_stream *stream, hs_stream_notify_fn notify, void *user);
 /* Ask the worker to stop within one step; HS_EVENT_DONE with HS_FINISH_CANCELLED still arrives. */
 HS_API void hs_stream_cancel(hs_stream *stream);
 /* Cancels when still running. NULL is allowed. */

@@ -43,3 +43,45 @@ int hs_exit_code(hs_status status)
     }
     return hs_exit_code(HS_INTERNAL);
 }
+
+int hs_http_status(hs_status status)
+{
+    switch (status) {
+    case HS_OK:
+        return 200;
+    case HS_INVALID_ARGUMENT:
+    case HS_LIMIT:
+    case HS_CONTEXT_FULL:
+    case HS_NOT_SUPPORTED:
+    case HS_IS_DIRECTORY:
+        return 400;
+    case HS_PERMISSION_DENIED:
+        return 403;
+    case HS_NOT_FOUND:
+        return 404;
+    case HS_BUSY:
+    case HS_ALREADY_EXISTS:
+    case HS_MISMATCH:
+        return 409;
+    case HS_BAD_MAGIC:
+    case HS_BAD_FORMAT:
+    case HS_TRUNCATED:
+    case HS_UNSUPPORTED_VERSION:
+    case HS_UNSUPPORTED_MODEL:
+        return 422;
+    case HS_QUEUE_FULL:
+        return 429;
+    case HS_UNAVAILABLE:
+    case HS_CANCELLED:
+    case HS_MODEL_TOO_LARGE:
+        return 503;
+    case HS_TIMEOUT:
+        return 504;
+    case HS_IO:
+    case HS_CORRUPT:
+    case HS_OUT_OF_MEMORY:
+    case HS_INTERNAL:
+        break;
+    }
+    return 500;
+}

@@ -29,10 +29,12 @@ struct slot {
 struct hs_stream {
     pthread_mutex_t mutex;
     pthread_cond_t readable; /* monotonic clock; the reader waits here */
-    pthread_cond_t quiet;    /* hs_stream_detach waits here for wake calls under way */
+    pthread_cond_t quiet;    /* whoever takes a callback away waits here for its calls under way */
     hs_stream_wake_fn wake;  /* NULL once detached */
     void *wake_user;
-    int32_t n_waking;
+    hs_stream_notify_fn notify; /* the reader's; NULL: none */
+    void *notify_user;
+    int32_t n_waking, n_notifying;
     int32_t n_refs;
     int32_t capacity;
     int32_t n_queued;
@@ -139,6 +141,44 @@ static void stream_destroy(hs_stream *stream)
     hs_free(stream);
 }
 
+/* Called with the mutex held, which is let go during the callback. The caller has a reference. */
+static void notify_locked(hs_stream *stream)
+{
+    hs_stream_notify_fn notify = stream->notify;
+    if (notify == NULL) {
+        return;
+    }
+    void *user = stream->notify_user;
+    stream->n_notifying++;
+    pthread_mutex_unlock(&stream->mutex);
+    notify(user);
+    pthread_mutex_lock(&stream->mutex);
+    if (--stream->n_notifying == 0) {
+        pthread_cond_broadcast(&stream->quiet);
+    }
+}
+
+static void drop_notify_locked(hs_stream *stream)
+{
+    stream->notify = NULL;
+    while (stream->n_notifying > 0) {
+        pthread_cond_wait(&stream->quiet, &stream->mutex);
+    }
+}
+
+void hs_stream_set_notify(hs_stream *stream, hs_stream_notify_fn notify, void *user)
+{
+    pthread_mutex_lock(&stream->mutex);
+    drop_notify_locked(stream);
+    stream->notify = notify;
+    stream->notify_user = user;
+    bool has_end = stream->is_finished && !stream->is_done_delivered;
+    if (stream->n_queued > 0 || has_end) {
+        notify_locked(stream);
+    }
+    pthread_mutex_unlock(&stream->mutex);
+}
+
 static void finish_locked(hs_stream *stream, enum hs_finish finish, const struct hs_usage *usage,
                           const struct hs_error *error)
 {
@@ -156,6 +196,7 @@ static void finish_locked(hs_stream *stream, enum hs_finish finish, const struct
     if (stream->is_reader_waiting) {
         pthread_cond_signal(&stream->readable);
     }
+    notify_locked(stream);
 }
 
 void hs_stream_unref(hs_stream *stream)
@@ -164,13 +205,13 @@ void hs_stream_unref(hs_stream *stream)
         return;
     }
     pthread_mutex_lock(&stream->mutex);
-    bool is_last = --stream->n_refs == 0;
-    if (!is_last && !stream->is_reader_gone && !stream->is_finished) {
+    if (stream->n_refs > 1 && !stream->is_reader_gone && !stream->is_finished) {
         /* A reader must never wait for a worker that is gone. */
         struct hs_error error;
         hs_error_set(&error, HS_INTERNAL, "the worker dropped this request without finishing it");
         finish_locked(stream, HS_FINISH_ERROR, NULL, &error);
     }
+    bool is_last = --stream->n_refs == 0;
     pthread_mutex_unlock(&stream->mutex);
     if (is_last) {
         stream_destroy(stream);
@@ -282,6 +323,7 @@ static hs_status post_locked(hs_stream *stream, enum hs_event_type type, const c
     if (stream->is_reader_waiting) {
         pthread_cond_signal(&stream->readable);
     }
+    notify_locked(stream);
     return HS_OK;
 }
 
@@ -398,6 +440,7 @@ void hs_stream_free(hs_stream *stream)
     }
     hs_stream_cancel(stream);
     pthread_mutex_lock(&stream->mutex);
+    drop_notify_locked(stream);
     stream->is_reader_gone = true;
     pthread_mutex_unlock(&stream->mutex);
     hs_stream_unref(stream);

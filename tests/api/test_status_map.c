@@ -114,6 +114,30 @@ static void reports(void **state)
     assert_string_equal(test->out.data, "");
 }
 
+/* What is the client's fault is 4xx, what is ours 5xx; every status has one of them. */
+static void http_statuses(void **state)
+{
+    (void)state;
+    static const struct {
+        hs_status status;
+        int http;
+    } known[] = {
+        {HS_OK, 200},          {HS_INVALID_ARGUMENT, 400},  {HS_CONTEXT_FULL, 400},
+        {HS_NOT_FOUND, 404},   {HS_PERMISSION_DENIED, 403}, {HS_BUSY, 409},
+        {HS_QUEUE_FULL, 429},  {HS_INTERNAL, 500},          {HS_OUT_OF_MEMORY, 500},
+        {HS_UNAVAILABLE, 503}, {HS_TIMEOUT, 504},           {(hs_status)9999, 500},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        assert_int_equal(hs_http_status(known[i].status), known[i].http);
+    }
+    size_t n;
+    const struct hs_exit_code_row *rows = hs_exit_code_rows(&n);
+    for (size_t i = 0; i < n; i++) {
+        int http = hs_http_status(rows[i].status);
+        assert_true(rows[i].status == HS_OK || (http >= 400 && http <= 599));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -121,6 +145,7 @@ int main(void)
         cmocka_unit_test(codes_are_distinct_and_sorted),
         cmocka_unit_test(known_codes),
         cmocka_unit_test(nearest_names),
+        cmocka_unit_test(http_statuses),
         cmocka_unit_test_setup_teardown(reports, api_setup, api_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

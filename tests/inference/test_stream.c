@@ -669,6 +669,126 @@ static void every_allocation_fails_once(void **state)
     hs_mem_fail_after(0);
 }
 
+/* ---- notifications ---- */
+
+static void each_event_notifies_once(void **state)
+{
+    (void)state;
+    hs_stream *stream = new_stream(8, NULL, NULL);
+    atomic_int n = 0;
+    hs_stream_set_notify(stream, count_wake, &n);
+    assert_int_equal(atomic_load(&n), 0);
+    post_text(stream, "a");
+    assert_int_equal(atomic_load(&n), 1);
+    post_text(stream, "b");
+    assert_int_equal(atomic_load(&n), 2);
+    assert_int_equal(hs_stream_post(stream, HS_EVENT_DONE, "", 0, 1, NULL, 0), HS_INVALID_ARGUMENT);
+    assert_int_equal(atomic_load(&n), 2);
+    hs_stream_finish(stream, HS_FINISH_STOP, NULL, NULL);
+    assert_int_equal(atomic_load(&n), 3);
+    hs_stream_finish(stream, HS_FINISH_STOP, NULL, NULL);
+    assert_int_equal(atomic_load(&n), 3);
+    free_both(stream);
+    assert_int_equal(atomic_load(&n), 3);
+}
+
+static void what_waits_notifies_at_once(void **state)
+{
+    (void)state;
+    hs_stream *stream = new_stream(8, NULL, NULL);
+    atomic_int n = 0;
+    struct hs_event event;
+    post_text(stream, "a");
+    post_text(stream, "b");
+    hs_stream_set_notify(stream, count_wake, &n);
+    assert_int_equal(atomic_load(&n), 1);
+    hs_stream_set_notify(stream, NULL, NULL);
+    next_text(stream, "a");
+    next_text(stream, "b");
+    hs_stream_set_notify(stream, count_wake, &n);
+    assert_int_equal(atomic_load(&n), 1);
+    hs_stream_set_notify(stream, NULL, NULL);
+    post_text(stream, "c");
+    assert_int_equal(atomic_load(&n), 1);
+    next_text(stream, "c");
+    hs_stream_finish(stream, HS_FINISH_STOP, NULL, NULL);
+    hs_stream_set_notify(stream, count_wake, &n);
+    assert_int_equal(atomic_load(&n), 2);
+    assert_int_equal(hs_stream_next(stream, 0, &event, NULL), HS_OK);
+    hs_stream_set_notify(stream, count_wake, &n); /* the end was delivered: nothing waits */
+    assert_int_equal(atomic_load(&n), 2);
+    free_both(stream);
+}
+
+static void a_worker_that_vanishes_notifies(void **state)
+{
+    (void)state;
+    hs_stream *stream = new_stream(8, NULL, NULL);
+    atomic_int n = 0;
+    struct hs_event event;
+    hs_stream_set_notify(stream, count_wake, &n);
+    hs_stream_unref(stream);
+    assert_int_equal(atomic_load(&n), 1);
+    assert_int_equal(hs_stream_next(stream, 0, &event, NULL), HS_OK);
+    assert_int_equal(event.finish, HS_FINISH_ERROR);
+    hs_stream_free(stream);
+}
+
+static void cancel_stream(void *user)
+{
+    hs_stream_cancel(user);
+}
+
+static void the_notification_may_cancel(void **state)
+{
+    (void)state;
+    atomic_int n = 0;
+    hs_stream *stream = new_stream(8, count_wake, &n);
+    hs_stream_set_notify(stream, cancel_stream, stream);
+    post_text(stream, "a");
+    assert_true(hs_stream_is_cancelled(stream));
+    assert_int_equal(atomic_load(&n), 1);
+    free_both(stream);
+}
+
+struct slow_notification {
+    atomic_bool is_running, is_over;
+};
+
+static void notify_slowly(void *user)
+{
+    struct slow_notification *slow = user;
+    atomic_store(&slow->is_running, true);
+    sleep_ms(50);
+    atomic_store(&slow->is_over, true);
+}
+
+static void *post_and_finish(void *user)
+{
+    hs_stream *stream = user;
+    post_text(stream, "a");
+    hs_stream_finish(stream, HS_FINISH_STOP, NULL, NULL);
+    hs_stream_unref(stream);
+    return NULL;
+}
+
+/* What the callback uses may be freed once hs_stream_free returned. */
+static void freeing_waits_for_a_notification_under_way(void **state)
+{
+    (void)state;
+    hs_stream *stream = new_stream(8, NULL, NULL);
+    struct slow_notification slow = {false, false};
+    hs_stream_set_notify(stream, notify_slowly, &slow);
+    pthread_t worker;
+    assert_int_equal(pthread_create(&worker, NULL, post_and_finish, stream), 0);
+    while (!atomic_load(&slow.is_running)) {
+        sleep_ms(1);
+    }
+    hs_stream_free(stream);
+    assert_true(atomic_load(&slow.is_over));
+    assert_int_equal(pthread_join(worker, NULL), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -693,6 +813,11 @@ int main(void)
         cmocka_unit_test(a_third_thread_cancels),
         cmocka_unit_test(a_reader_leaves_in_the_middle),
         cmocka_unit_test(every_allocation_fails_once),
+        cmocka_unit_test(each_event_notifies_once),
+        cmocka_unit_test(what_waits_notifies_at_once),
+        cmocka_unit_test(a_worker_that_vanishes_notifies),
+        cmocka_unit_test(the_notification_may_cancel),
+        cmocka_unit_test(freeing_waits_for_a_notification_under_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,7 +20,12 @@ struct hs_stream {
     hs_engine *engine;
     const struct fake_answer *answer;
     size_t next;
-    bool cancelled, is_done, in_session;
+    atomic_bool cancelled;
+    bool is_done, in_session;
+    hs_stream_notify_fn notify;
+    void *notify_user;
+    int32_t n_logprobs;
+    struct hs_token_logprob *logprobs; /* of the last event */
     char text[4096];
 };
 
@@ -41,7 +46,10 @@ void fake_engine_reset(void)
         }
         for (size_t s = 0; s < 8; s++) {
             free(asked->stop[s]);
+            free(asked->breakers[s]);
         }
+        free(asked->grammar);
+        free(asked->samplers);
     }
     fake_engine = (struct fake_engine_script){.answers = &default_answer, .n_answers = 1};
 }
@@ -171,7 +179,11 @@ hs_status hs_engine_model_info(hs_engine *engine, const char *model_id,
     if (status) {
         return status;
     }
-    *ret_info = (struct hs_model_info){.n_ctx = 2048, .n_ctx_train = 8192, .n_threads = 4};
+    *ret_info = (struct hs_model_info){.n_ctx = 2048,
+                                       .n_ctx_train = 8192,
+                                       .n_threads = 4,
+                                       .n_vocab = FAKE_N_VOCAB,
+                                       .n_seq_max = 4};
     snprintf(ret_info->id, HS_ID_MAX, "%s", model_id);
     snprintf(ret_info->path, sizeof ret_info->path, "%s", engine->model_path);
     snprintf(ret_info->description, sizeof ret_info->description, "fake 1B Q4");
@@ -399,6 +411,16 @@ static void record_asked(const char *model_id, const char *prompt,
     for (int32_t i = 0; i < params->n_stop && i < 8; i++) {
         asked->stop[i] = strdup(params->stop[i]);
     }
+    const struct hs_sampling *sampling = &params->sampling;
+    asked->grammar = sampling->grammar ? strdup(sampling->grammar) : NULL;
+    asked->samplers = sampling->samplers ? strdup(sampling->samplers) : NULL;
+    for (int32_t i = 0; i < sampling->n_dry_breakers && i < 8; i++) {
+        asked->breakers[i] = strdup(sampling->dry_breakers[i]);
+    }
+    for (int32_t i = 0; i < sampling->n_logit_bias && i < 8; i++) {
+        asked->bias_tokens[i] = sampling->logit_bias_tokens[i];
+        asked->bias_values[i] = sampling->logit_bias_values[i];
+    }
     for (size_t i = 0; i < n_messages && i < FAKE_MAX_MESSAGES; i++) {
         asked->messages[asked->n_messages++] = (struct hs_message){
             copy(messages[i].role), copy(messages[i].content), copy(messages[i].reasoning)};
@@ -422,6 +444,7 @@ static hs_status new_stream(hs_engine *engine, bool in_session, hs_stream **ret_
     stream->engine = engine;
     stream->answer = answer;
     stream->in_session = in_session;
+    stream->n_logprobs = fake_engine.asked[fake_engine.n_asked - 1].params.n_logprobs;
     fake_engine.was_cancelled = false;
     fake_engine.n_streams++;
     *ret_stream = stream;
@@ -467,9 +490,19 @@ hs_status hs_engine_complete(hs_engine *engine, const char *model_id,
                              const struct hs_generate_params *params, hs_stream **ret_stream,
                              struct hs_error *err)
 {
-    (void)tokens;
-    (void)n_tokens;
-    return hs_engine_chat(engine, model_id, adapters, n_adapters, NULL, 0, params, ret_stream, err);
+    (void)adapters;
+    (void)n_adapters;
+    hs_status status = need_model(engine, model_id, err);
+    if (status) {
+        return status;
+    }
+    record_asked(model_id, NULL, NULL, 0, params);
+    struct fake_asked *asked = &fake_engine.asked[fake_engine.n_asked - 1];
+    asked->n_tokens = n_tokens < 64 ? n_tokens : 64;
+    for (size_t i = 0; i < asked->n_tokens; i++) {
+        asked->tokens[i] = tokens[i];
+    }
+    return new_stream(engine, false, ret_stream, err);
 }
 
 hs_status hs_engine_render(hs_engine *engine, const char *model_id,
@@ -508,6 +541,27 @@ static void finish(hs_stream *stream, struct hs_event *event)
     }
 }
 
+static void add_logprobs(hs_stream *stream, struct hs_event *event)
+{
+    size_t stride = (size_t)stream->n_logprobs + 1;
+    struct hs_token_logprob *rows = calloc(event->text_len * stride + 1, sizeof *rows);
+    if (!rows) {
+        abort();
+    }
+    for (size_t t = 0; t < event->text_len; t++) {
+        int32_t token = (unsigned char)event->text[t];
+        rows[t * stride] = (struct hs_token_logprob){token, -0.5f};
+        for (int32_t i = 0; i < stream->n_logprobs; i++) {
+            rows[t * stride + 1 + (size_t)i] =
+                (struct hs_token_logprob){(token + i) % 256, -0.5f - (float)i};
+        }
+    }
+    free(stream->logprobs);
+    stream->logprobs = rows;
+    event->logprobs = rows;
+    event->n_tokens = (int32_t)event->text_len;
+}
+
 hs_status hs_stream_next(hs_stream *stream, int timeout_ms, struct hs_event *ret_event,
                          struct hs_error *err)
 {
@@ -533,6 +587,9 @@ hs_status hs_stream_next(hs_stream *stream, int timeout_ms, struct hs_event *ret
     }
     *ret_event = (struct hs_event){
         .type = piece->type, .text = piece->text, .text_len = strlen(piece->text), .n_tokens = 1};
+    if (stream->n_logprobs > 0) {
+        add_logprobs(stream, ret_event);
+    }
     return HS_OK;
 }
 
@@ -540,12 +597,26 @@ void hs_stream_cancel(hs_stream *stream)
 {
     stream->cancelled = true;
     fake_engine.was_cancelled = true;
+    if (stream->notify) {
+        stream->notify(stream->notify_user);
+    }
+}
+
+/* Everything is there from the start, but for what FAKE_WAIT holds back. */
+void hs_stream_set_notify(hs_stream *stream, hs_stream_notify_fn notify, void *user)
+{
+    stream->notify_user = user;
+    stream->notify = notify;
+    if (notify) {
+        notify(user);
+    }
 }
 
 void hs_stream_free(hs_stream *stream)
 {
     if (stream) {
         fake_engine.n_streams--;
+        free(stream->logprobs);
         free(stream);
     }
 }

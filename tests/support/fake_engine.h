@@ -4,14 +4,18 @@
  * hs_inference.
  *
  * Tokens are bytes (the id is the byte's value), with 256 as "<s>" in front when specials are
- * added. Named sessions lie in the real session store. One script for the whole process:
- * fake_engine_reset() before each test.
+ * added. With logprobs every byte of a piece is a token of probability e^-0.5, and the i-th
+ * likeliest one is the byte plus i, of e^-(0.5 + i). Named sessions lie in the real session store.
+ * One script for the whole process: fake_engine_reset() before each test.
  */
 #ifndef SUPPORT_FAKE_ENGINE_H
 #define SUPPORT_FAKE_ENGINE_H
 
+#include <stdatomic.h>
+
 #include "hyprstream.h"
 
+#define FAKE_N_VOCAB 257
 #define FAKE_MAX_ASKED 16
 #define FAKE_MAX_MESSAGES 32
 
@@ -37,6 +41,11 @@ struct fake_asked {
     struct hs_generate_params params;
     char *stop[8];
     char *model_id;
+    char *grammar, *samplers, *breakers[8]; /* copies of what params.sampling pointed to */
+    int32_t bias_tokens[8];
+    float bias_values[8];
+    int32_t tokens[64]; /* complete's */
+    size_t n_tokens;
 };
 
 struct fake_engine_script {
@@ -54,8 +63,9 @@ struct fake_engine_script {
     char loaded_id[HS_ID_MAX];
     struct hs_model_params load_params;
     int n_loads;
-    int n_engines, n_streams, n_models; /* alive now */
-    bool was_cancelled;                 /* the last stream */
+    int n_engines, n_models;   /* alive now */
+    atomic_int n_streams;      /* likewise */
+    atomic_bool was_cancelled; /* the last stream */
 };
 
 extern struct fake_engine_script fake_engine;

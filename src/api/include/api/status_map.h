@@ -1,6 +1,6 @@
 /*
- * status_map.h - from a status to what the outside sees: the process exit code and its
- * documentation.
+ * status_map.h - from a status to what the outside sees: the process exit code with its
+ * documentation, and the HTTP status.
  *
  * Threads: constant data.
  */
@@ -20,6 +20,8 @@ struct hs_exit_code_row {
 
 /* Every status once, by exit code. */
 const struct hs_exit_code_row *hs_exit_code_rows(size_t *ret_n);
+/* The HTTP status; 200 for HS_OK, foreign values give that of HS_INTERNAL. */
+int hs_http_status(hs_status status);
 /* 0 only for HS_OK; foreign values give the code of HS_INTERNAL. */
 int hs_exit_code(hs_status status);
 

@@ -1,0 +1,228 @@
+/* cmd_serve.c - `hyprstream serve`: the REST server in the foreground. */
+#include <signal.h>
+#include <string.h>
+#include <time.h>
+
+#include "api/http.h"
+#include "api/http_bind.h"
+#include "api/output.h"
+#include "base/error.h"
+#include "base/mem.h"
+#include "model_ref.h"
+#include "params.h"
+#include "rest/rest.h"
+#include "serve_signals.h"
+
+/* Logprobs of many tokens can leave at once, after a long stop string was ruled out. */
+#define STREAM_BYTES_MAX (8u << 20)
+
+struct server {
+    const struct hs_command_args *args;
+    struct hs_rest rest;
+    hs_engine *engine;
+    hs_http_keys *keys;
+    hs_http_server *http;
+    char *keys_file;
+    int stopped_by; /* the signal that came while the model was loaded; 0: none */
+};
+
+static void free_server(struct server *server)
+{
+    hs_http_server_free(server->http);
+    hs_engine_free(server->engine);
+    hs_http_keys_free(server->keys);
+    hs_free(server->keys_file);
+}
+
+/* ---- model ---- */
+
+static bool load_progress(float fraction, void *user)
+{
+    struct server *server = user;
+    const struct hs_command_io *io = server->args->io;
+    io->progress(io->self, "loading", fraction, NULL);
+    int number = hs_serve_signals_wait(0);
+    server->stopped_by = number == SIGINT || number == SIGTERM ? number : server->stopped_by;
+    return server->stopped_by == 0;
+}
+
+static void close_registry(hs_registry **registry)
+{
+    hs_registry_close(*registry);
+}
+
+static hs_status load_model(struct server *server, struct hs_error *err)
+{
+    const struct hs_command_args *args = server->args;
+    hs_registry *registry HS_CLEANUP(close_registry) = NULL;
+    struct hs_model_choice choice HS_CLEANUP(hs_model_choice_free) = {0};
+    struct hs_load_settings settings HS_CLEANUP(hs_load_settings_free) = {0};
+    struct hs_engine_params params;
+    hs_engine_params_defaults(&params);
+    params.park_budget_bytes = (uint64_t)hs_config_float(args->config, HS_CFG_PARK_BUDGET);
+    params.max_queue = (int32_t)hs_config_int(args->config, HS_CFG_MAX_QUEUE);
+    hs_status status = hs_model_choose(args, NULL, &registry, &choice, err);
+    status = status ? status : hs_load_settings_fill(args->config, &settings, err);
+    status = status ? status : hs_engine_create(&params, &server->engine, err);
+    if (status) {
+        return status;
+    }
+    if (choice.note[0]) {
+        hs_err_info(args->io, "%s", choice.note);
+    }
+    settings.model.progress = load_progress;
+    settings.model.progress_user = server;
+    char model_id[HS_ID_MAX];
+    status = hs_engine_load_model(server->engine, choice.path, choice.name, &settings.model,
+                                  model_id, err);
+    args->io->progress(args->io->self, "", -1, NULL);
+    server->rest.engine = server->engine;
+    return status ? status : hs_rest_add_model(&server->rest, model_id, err);
+}
+
+/* ---- HTTP ---- */
+
+static hs_status open_keys(struct server *server, struct hs_error *err)
+{
+    server->keys_file = hs_asprintf("%s/%s", server->args->paths->data_dir, HS_KEYS_FILE);
+    return server->keys_file ? hs_http_keys_open(server->keys_file, &server->keys, err)
+                             : hs_error_nomem(err, "path");
+}
+
+static void fill_limits(const struct hs_config *config, struct hs_http_limits *limits)
+{
+    limits->body_bytes = (size_t)hs_config_float(config, HS_CFG_MAX_BODY);
+    limits->header_bytes = (size_t)hs_config_float(config, HS_CFG_MAX_HEADER);
+    limits->connections = (int)hs_config_int(config, HS_CFG_MAX_CONNECTIONS);
+    limits->connections_per_address = (int)hs_config_int(config, HS_CFG_MAX_PER_ADDRESS);
+    limits->idle_ms = hs_config_int(config, HS_CFG_IDLE_TIMEOUT) * 1000;
+    limits->slow_ms = hs_config_int(config, HS_CFG_READ_TIMEOUT) * 1000;
+    limits->request_ms = hs_config_int(config, HS_CFG_REQUEST_TIMEOUT) * 1000;
+    limits->json_depth = (int)hs_config_int(config, HS_CFG_MAX_JSON_DEPTH);
+    limits->stream_bytes = STREAM_BYTES_MAX;
+}
+
+static const char *text_or_null(const struct hs_config *config, enum hs_config_id id)
+{
+    const char *text = hs_config_str(config, id);
+    return text && *text ? text : NULL;
+}
+
+static hs_status start_http(struct server *server, struct hs_error *err)
+{
+    const struct hs_config *config = server->args->config;
+    struct hs_http_config http;
+    hs_http_config_defaults(&http);
+    http.host = hs_config_str(config, HS_CFG_HOST);
+    http.port = (int)hs_config_int(config, HS_CFG_PORT);
+    http.tls_cert_file = text_or_null(config, HS_CFG_TLS_CERT);
+    http.tls_key_file = text_or_null(config, HS_CFG_TLS_KEY);
+    fill_limits(config, &http.limits);
+    http.routes = hs_rest_routes(&http.n_routes);
+    http.user = &server->rest;
+    http.keys = server->keys;
+    const struct hs_config_value *origins = &config->values[HS_CFG_CORS_ORIGIN];
+    http.cors_origins = (const char *const *)origins->items;
+    http.n_cors_origins = origins->n_items;
+    const struct hs_config_value *names = &config->values[HS_CFG_HOST_NAME];
+    http.host_names = (const char *const *)names->items;
+    http.n_host_names = names->n_items;
+    http.openapi.title = "hyprstream";
+    http.openapi.version = hs_version();
+    http.openapi.description = "Local language models.";
+    http.openapi.schemas = hs_rest_schemas();
+    hs_status status = hs_http_server_start(&http, &server->http, err);
+    atomic_store(&server->rest.server, server->http);
+    return status;
+}
+
+static void announce(const struct server *server)
+{
+    const struct hs_config *config = server->args->config;
+    const char *host = hs_config_str(config, HS_CFG_HOST);
+    const struct hs_model_info *model = &server->rest.models[0];
+    bool is_v6 = strchr(host, ':') != NULL;
+    hs_err_printf(server->args->io, "listening on %s://%s%s%s:%d, model %s, context %d\n",
+                  hs_http_server_has_tls(server->http) ? "https" : "http", is_v6 ? "[" : "", host,
+                  is_v6 ? "]" : "", hs_http_server_port(server->http), model->id,
+                  (int)model->n_ctx);
+}
+
+/* ---- running ---- */
+
+/* An error: without its last key this address would be open to everybody, so the server ends. */
+static hs_status reload_keys(const struct server *server, struct hs_error *err)
+{
+    const struct hs_config *config = server->args->config;
+    HS_CLEANUP(hs_freep) struct hs_http_key_info *infos = NULL;
+    size_t n = 0;
+    struct hs_error own;
+    hs_status status = hs_http_key_list(server->keys_file, &infos, &n, &own);
+    if (!status) {
+        hs_status refused = hs_http_bind_check(hs_config_str(config, HS_CFG_HOST), n,
+                                               hs_config_bool(config, HS_CFG_INSECURE), err);
+        if (refused) {
+            return refused;
+        }
+        status = hs_http_keys_reload(server->keys, &own);
+    }
+    if (status) {
+        hs_err_printf(server->args->io, "the keys stay as they were: %s\n", own.message);
+    } else {
+        hs_err_printf(server->args->io, "read the keys again: %zu\n",
+                      hs_http_keys_count(server->keys));
+    }
+    return HS_OK;
+}
+
+static hs_status run(struct server *server, struct hs_error *err)
+{
+    const struct hs_command_args *args = server->args;
+    hs_status status = HS_OK;
+    while (!status && hs_serve_signals_wait(-1) == SIGHUP) {
+        status = reload_keys(server, err);
+    }
+    int64_t drain_s = status ? 0 : hs_config_int(args->config, HS_CFG_DRAIN_TIMEOUT);
+    struct hs_http_stats stats;
+    hs_http_server_stats(server->http, &stats);
+    hs_err_printf(args->io, "stopping: waiting up to %d s for %d requests\n", (int)drain_s,
+                  stats.n_active);
+    hs_serve_signals_kill();
+    hs_status stopped = hs_http_server_stop(server->http, drain_s * 1000, status ? NULL : err);
+    return status ? status : stopped;
+}
+
+static hs_status serve(struct server *server, struct hs_error *err)
+{
+    const struct hs_config *config = server->args->config;
+    hs_rest_defaults(&server->rest);
+    hs_generate_params_fill(config, NULL, &server->rest.defaults);
+    server->rest.defaults.stop = NULL;
+    server->rest.defaults.n_stop = 0;
+    server->rest.created_unix_s = (int64_t)time(NULL);
+    server->rest.max_messages = (int32_t)hs_config_int(config, HS_CFG_MAX_MESSAGES);
+    server->rest.max_choices = (int32_t)hs_config_int(config, HS_CFG_MAX_CHOICES);
+    hs_status status = open_keys(server, err);
+    if (!status) { /* before the model is loaded, which takes its time */
+        status =
+            hs_http_bind_check(hs_config_str(config, HS_CFG_HOST), hs_http_keys_count(server->keys),
+                               hs_config_bool(config, HS_CFG_INSECURE), err);
+    }
+    status = status ? status : load_model(server, err);
+    status = status ? status : start_http(server, err);
+    if (status) {
+        return status;
+    }
+    announce(server);
+    return run(server, err);
+}
+
+hs_status hs_cmd_serve(const struct hs_command_args *args, struct hs_error *err)
+{
+    hs_serve_signals_begin();
+    struct server server = {.args = args};
+    hs_status status = serve(&server, err);
+    free_server(&server);
+    hs_serve_signals_end();
+    return status;
+}

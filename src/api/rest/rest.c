@@ -1,0 +1,86 @@
+#include "rest.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "api/status_map.h"
+#include "base/error.h"
+#include "base/mem.h"
+#include "base/utf8.h"
+
+#define DEFAULT_MAX_MESSAGES 4096
+#define DEFAULT_MAX_CHOICES 16
+
+void hs_rest_defaults(struct hs_rest *ret_rest)
+{
+    memset(ret_rest, 0, sizeof *ret_rest);
+    hs_generate_params_defaults(&ret_rest->defaults);
+    ret_rest->max_messages = DEFAULT_MAX_MESSAGES;
+    ret_rest->max_choices = DEFAULT_MAX_CHOICES;
+    atomic_init(&ret_rest->server, NULL);
+}
+
+hs_status hs_rest_add_model(struct hs_rest *rest, const char *model_id, struct hs_error *err)
+{
+    if (rest->n_models == HS_REST_MODELS_MAX) {
+        return hs_error_set(err, HS_LIMIT, "a server has at most %d models", HS_REST_MODELS_MAX);
+    }
+    hs_status status =
+        hs_engine_model_info(rest->engine, model_id, &rest->models[rest->n_models], err);
+    rest->n_models += status == HS_OK;
+    return status;
+}
+
+static void respond_no_model(const struct hs_rest *rest, hs_http_request *request, const char *name)
+{
+    struct hs_buf message HS_CLEANUP(hs_buf_free) = HS_BUF_INIT(8192);
+    size_t len = hs_utf8_clip(name, strlen(name), HS_ID_MAX);
+    hs_status status =
+        hs_buf_printf(&message, "there is no model '%.*s'; there is", (int)len, name);
+    for (size_t i = 0; i < rest->n_models && status == HS_OK; i++) {
+        status = hs_buf_printf(&message, "%s '%s'", i == 0 ? "" : ",", rest->models[i].id);
+    }
+    hs_http_respond_error(request, &(struct hs_http_error){
+                                       .status = 404,
+                                       .param = "model",
+                                       .code = "model_not_found",
+                                       .message = status == HS_OK ? message.data : "no such model",
+                                   });
+}
+
+const struct hs_model_info *hs_rest_model(const struct hs_rest *rest, hs_http_request *request,
+                                          const char *name)
+{
+    if ((name == NULL || *name == '\0') && rest->n_models > 0) {
+        return &rest->models[0];
+    }
+    for (size_t i = 0; i < rest->n_models && name != NULL; i++) {
+        if (strcmp(rest->models[i].id, name) == 0) {
+            return &rest->models[i];
+        }
+    }
+    respond_no_model(rest, request, name == NULL ? "" : name);
+    return NULL;
+}
+
+void hs_rest_respond_failure(hs_http_request *request, const struct hs_error *err,
+                             const char *param)
+{
+    char message[HS_MESSAGE_MAX + HS_HINT_MAX + 2];
+    bool has_hint = err->hint[0] != '\0';
+    snprintf(message, sizeof message, "%s%s%s", err->message, has_hint ? "; " : "", err->hint);
+    const char *code = NULL;
+    if (err->status == HS_CONTEXT_FULL) {
+        code = "context_length_exceeded";
+    } else if (err->status == HS_QUEUE_FULL) {
+        code = "queue_full";
+    }
+    int status = hs_http_status(err->status);
+    hs_http_respond_error(request, &(struct hs_http_error){
+                                       .status = status,
+                                       .param = err->status == HS_CONTEXT_FULL ? param : NULL,
+                                       .code = code,
+                                       .message = message,
+                                       .retry_after_s = status == 429 || status == 503 ? 1 : 0,
+                                   });
+}

@@ -1,0 +1,63 @@
+/*
+ * rest.h - the REST endpoints: what they share, their one table, and the models they speak for.
+ *
+ * A handler reads its fields (fields.h), asks the engine, and answers or leaves a generation that
+ * the engine's notifications drive (generation.h). Nothing here knows the HTTP library.
+ *
+ * Owner:   struct hs_rest is the caller's and outlives the server; it borrows the engine.
+ * Threads: read-only once the server runs, but for `server`.
+ */
+#ifndef API_REST_H
+#define API_REST_H
+
+#include <stdatomic.h>
+
+#include "api/http.h"
+
+#define HS_REST_MODELS_MAX 16
+
+struct hs_rest {
+    hs_engine *engine;
+    struct hs_model_info models[HS_REST_MODELS_MAX]; /* as loaded; the first is the default */
+    size_t n_models;
+    struct hs_generate_params defaults; /* of what a request leaves out */
+    int64_t created_unix_s;             /* when the models were loaded */
+    int32_t max_messages;               /* in one request */
+    int32_t max_choices;                /* answers to one request: prompts times n */
+    _Atomic(hs_http_server *) server;   /* for /metrics; NULL: its figures are left out */
+};
+
+/* The settings' defaults without an engine or a model. */
+void hs_rest_defaults(struct hs_rest *ret_rest);
+/* Ask the engine for one more loaded model. HS_LIMIT, errors of hs_engine_model_info. */
+HS_CHECKED hs_status hs_rest_add_model(struct hs_rest *rest, const char *model_id,
+                                       struct hs_error *err);
+
+/* Every endpoint; `user` of the HTTP configuration is the struct hs_rest. */
+const struct hs_http_route *hs_rest_routes(size_t *ret_n);
+/* The routes' schemas: JSON text, an object by name. */
+const char *hs_rest_schemas(void);
+
+/* NULL: there is none of that name, and the client was told which there are. `name` NULL or "": the
+ * default model. */
+const struct hs_model_info *hs_rest_model(const struct hs_rest *rest, hs_http_request *request,
+                                          const char *name);
+/* The answer to what the engine refused; `param` is the field that holds the prompt. */
+void hs_rest_respond_failure(hs_http_request *request, const struct hs_error *err,
+                             const char *param);
+
+/* ---- handlers ---- */
+
+void hs_rest_chat_completions(hs_http_request *request, void *user);
+void hs_rest_completions(hs_http_request *request, void *user);
+void hs_rest_model_list(hs_http_request *request, void *user);
+void hs_rest_model_get(hs_http_request *request, void *user);
+void hs_rest_health(hs_http_request *request, void *user);
+void hs_rest_props(hs_http_request *request, void *user);
+void hs_rest_slots(hs_http_request *request, void *user);
+void hs_rest_metrics(hs_http_request *request, void *user);
+void hs_rest_tokenize(hs_http_request *request, void *user);
+void hs_rest_detokenize(hs_http_request *request, void *user);
+void hs_rest_apply_template(hs_http_request *request, void *user);
+
+#endif

@@ -1,0 +1,41 @@
+/* routes.c - the one table of endpoints. */
+#include "rest.h"
+
+#define GET HS_HTTP_GET
+#define POST HS_HTTP_POST
+#define OPENAI HS_HTTP_ERRORS_OPENAI
+#define INFERENCE HS_KEY_INFERENCE
+#define JSON HS_HTTP_GIVES_JSON
+#define SSE HS_HTTP_GIVES_SSE
+#define TEXT HS_HTTP_GIVES_TEXT
+
+static const struct hs_http_route routes[] = {
+    {POST, "/v1/chat/completions", hs_rest_chat_completions, INFERENCE, OPENAI, JSON | SSE,
+     "OpenAI", "ChatRequest", "Answer", "Answer a conversation"},
+    {POST, "/v1/completions", hs_rest_completions, INFERENCE, OPENAI, JSON | SSE, "OpenAI",
+     "CompletionRequest", "Answer", "Continue a text"},
+    {GET, "/v1/models", hs_rest_model_list, INFERENCE, OPENAI, JSON, "OpenAI", NULL, "ModelList",
+     "List the models"},
+    {GET, "/v1/models/{id+}", hs_rest_model_get, INFERENCE, OPENAI, JSON, "OpenAI", NULL, "Model",
+     "Describe a model"},
+    {GET, "/health", hs_rest_health, 0, OPENAI, JSON, "Server", NULL, "Health",
+     "Whether the server is up"},
+    {GET, "/props", hs_rest_props, INFERENCE, OPENAI, JSON, "Server", NULL, NULL,
+     "The model and the defaults of requests"},
+    {GET, "/slots", hs_rest_slots, INFERENCE, OPENAI, JSON, "Server", NULL, NULL,
+     "The sequences and how many are busy"},
+    {GET, "/metrics", hs_rest_metrics, INFERENCE, OPENAI, TEXT, "Server", NULL, NULL,
+     "Figures in Prometheus' text format"},
+    {POST, "/tokenize", hs_rest_tokenize, INFERENCE, OPENAI, JSON, "Text", "TokenizeRequest", NULL,
+     "The tokens of a text"},
+    {POST, "/detokenize", hs_rest_detokenize, INFERENCE, OPENAI, JSON, "Text", "DetokenizeRequest",
+     NULL, "The text of tokens"},
+    {POST, "/apply-template", hs_rest_apply_template, INFERENCE, OPENAI, JSON, "Text",
+     "TemplateRequest", NULL, "A conversation as the model's prompt"},
+};
+
+const struct hs_http_route *hs_rest_routes(size_t *ret_n)
+{
+    *ret_n = sizeof routes / sizeof routes[0];
+    return routes;
+}

@@ -1,0 +1,40 @@
+/*
+ * settings.h - how to generate, as a request's fields say it: OpenAI's names and llama.cpp's.
+ *
+ * Owner:   hs_rest_settings_free releases what a reader made, after a failure too; strings are
+ *          borrowed from the request.
+ * Threads: those of the request's handler.
+ */
+#ifndef API_SETTINGS_H
+#define API_SETTINGS_H
+
+#include "fields.h"
+#include "rest.h"
+
+#define HS_REST_STOP_MAX 64         /* stop strings */
+#define HS_REST_STOP_BYTES_MAX 1024 /* of one of them */
+#define HS_REST_BIAS_MAX 4096       /* entries of logit_bias */
+#define HS_REST_TOP_LOGPROBS_MAX 20
+
+struct hs_rest_settings {
+    struct hs_generate_params params; /* borrows what stands below */
+    int32_t n;                        /* answers to each prompt */
+    bool stream, include_usage;
+    bool logprobs; /* wanted by the client */
+    int32_t top_logprobs;
+    const char **stop, **breakers;
+    char *samplers;
+    int32_t *bias_tokens;
+    float *bias_values;
+};
+
+/* All but logprobs, which the endpoints disagree about. false: the request was answered. */
+bool hs_rest_settings_read(const struct hs_rest *rest, const struct hs_model_info *model,
+                           const struct hs_fields *fields, struct hs_rest_settings *ret);
+/* Ask the engine for the logprobs that the client wants. */
+void hs_rest_settings_set_logprobs(struct hs_rest_settings *settings, int32_t top_logprobs);
+/* The parameters of answer i of a prompt: seeds differ, so that answers do. */
+struct hs_generate_params hs_rest_settings_of(const struct hs_rest_settings *settings, int32_t i);
+void hs_rest_settings_free(struct hs_rest_settings *settings);
+
+#endif

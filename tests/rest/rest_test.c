@@ -1,0 +1,135 @@
+#include "rest_test.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+int rest_setup(void **state)
+{
+    struct rest_test *test = calloc(1, sizeof *test);
+    fake_engine_reset();
+    hs_rest_defaults(&test->rest);
+    struct hs_engine_params params;
+    struct hs_model_params model;
+    char id[HS_ID_MAX];
+    hs_engine_params_defaults(&params);
+    hs_model_params_defaults(&model);
+    if (hs_engine_create(&params, &test->engine, NULL) != HS_OK ||
+        hs_engine_load_model(test->engine, "/models/fake.gguf", "fake", &model, id, NULL) !=
+            HS_OK) {
+        return -1;
+    }
+    test->rest.engine = test->engine;
+    test->rest.max_messages = 8;
+    test->rest.max_choices = 4;
+    test->rest.created_unix_s = 1700000000;
+    struct hs_http_config config;
+    hs_http_config_defaults(&config);
+    config.n_workers = 2;
+    config.routes = hs_rest_routes(&config.n_routes);
+    config.user = &test->rest;
+    config.openapi.title = "test";
+    config.openapi.version = "1";
+    config.openapi.schemas = hs_rest_schemas();
+    struct hs_error err = {.message = ""};
+    if (hs_rest_add_model(&test->rest, id, &err) != HS_OK ||
+        hs_http_server_start(&config, &test->server, &err) != HS_OK) {
+        fprintf(stderr, "%s\n", err.message);
+        return -1;
+    }
+    atomic_store(&test->rest.server, test->server);
+    *state = test;
+    return 0;
+}
+
+int rest_teardown(void **state)
+{
+    struct rest_test *test = *state;
+    hs_status status = hs_http_server_stop(test->server, 1000, NULL);
+    hs_http_server_free(test->server);
+    int n_streams = atomic_load(&fake_engine.n_streams);
+    hs_engine_free(test->engine);
+    reply_free(&test->reply);
+    json_decref(test->json);
+    free(test);
+    fake_engine_reset();
+    return status == HS_OK && n_streams == 0 ? 0 : -1;
+}
+
+void rest_reset(void)
+{
+    wait_for_int(&fake_engine.n_streams, 0);
+    fake_engine_reset();
+}
+
+void rest_ask(struct rest_test *test, const char *line, const char *body, int status)
+{
+    reply_free(&test->reply);
+    json_decref(test->json);
+    request(test->server, line, "", body, &test->reply);
+    const char *text = test->reply.body.len > 0 ? test->reply.body.data : "";
+    test->json = json_loads(text, 0, NULL);
+    if (test->reply.status != status) {
+        fail_msg("%s %s: status %d instead of %d: %s", line, body, test->reply.status, status,
+                 text);
+    }
+}
+
+void rest_chat(struct rest_test *test, const char *more, int status)
+{
+    char body[4096];
+    snprintf(body, sizeof body, "{\"model\":\"fake\"," USER "%s%s}", *more ? "," : "", more);
+    rest_ask(test, "POST /v1/chat/completions", body, status);
+}
+
+const json_t *rest_at(const struct rest_test *test, const char *path)
+{
+    const json_t *json = test->json;
+    char part[64];
+    for (const char *p = path; json != NULL && *p != '\0';) {
+        size_t n = strcspn(p, "/");
+        snprintf(part, sizeof part, "%.*s", (int)n, p);
+        json = json_is_array(json) ? json_array_get(json, (size_t)strtol(part, NULL, 10))
+                                   : json_object_get(json, part);
+        p += n + (p[n] == '/');
+    }
+    if (json == NULL) {
+        fail_msg("no %s in %s", path, test->reply.body.len > 0 ? test->reply.body.data : "");
+    }
+    return json;
+}
+
+void rest_expect_string(const struct rest_test *test, const char *path, const char *want)
+{
+    const json_t *json = rest_at(test, path);
+    if (!json_is_string(json)) {
+        fail_msg("%s is no string", path);
+    }
+    assert_string_equal(json_string_value(json), want);
+}
+
+void rest_expect_int(const struct rest_test *test, const char *path, json_int_t want)
+{
+    const json_t *json = rest_at(test, path);
+    assert_true(json_is_integer(json));
+    assert_int_equal(json_integer_value(json), want);
+}
+
+void rest_expect_error(const struct rest_test *test, const char *param)
+{
+    assert_true(json_is_string(rest_at(test, "error/message")));
+    assert_true(json_is_string(rest_at(test, "error/type")));
+    rest_at(test, "error/code");
+    if (param == NULL) {
+        assert_true(json_is_null(rest_at(test, "error/param")));
+    } else {
+        rest_expect_string(test, "error/param", param);
+        /* people read the message only */
+        assert_non_null(strstr(json_string_value(rest_at(test, "error/message")), param));
+    }
+}
+
+const struct fake_asked *rest_asked(void)
+{
+    assert_true(fake_engine.n_asked > 0);
+    return &fake_engine.asked[0];
+}

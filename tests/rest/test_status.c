@@ -1,0 +1,106 @@
+/* Tests of rest/models.c, status.c and the route table. */
+#include <stdio.h>
+
+#include "base/buf.h"
+#include "rest_test.h"
+
+static void models(void **state)
+{
+    rest_ask(*state, "GET /v1/models", "", 200);
+    rest_expect_string(*state, "object", "list");
+    assert_int_equal(json_array_size(rest_at(*state, "data")), 1);
+    rest_expect_string(*state, "data/0/id", "fake");
+    rest_expect_string(*state, "data/0/object", "model");
+    rest_expect_int(*state, "data/0/created", 1700000000);
+    rest_expect_string(*state, "data/0/owned_by", "hyprstream");
+    rest_expect_int(*state, "data/0/meta/n_ctx", 2048);
+    rest_ask(*state, "GET /v1/models/fake", "", 200);
+    rest_expect_string(*state, "id", "fake");
+    rest_ask(*state, "GET /v1/models/other", "", 404);
+    rest_expect_string(*state, "error/code", "model_not_found");
+}
+
+static void health(void **state)
+{
+    rest_ask(*state, "GET /health", "", 200);
+    rest_expect_string(*state, "status", "ok");
+}
+
+static void props(void **state)
+{
+    rest_ask(*state, "GET /props", "", 200);
+    rest_expect_int(*state, "total_slots", 4);
+    rest_expect_int(*state, "default_generation_settings/n_ctx", 2048);
+    rest_expect_string(*state, "model_alias", "fake");
+    rest_expect_string(*state, "model_path", "fake.gguf"); /* not where it lies */
+    rest_ask(*state, "GET /props?model=x", "", 404);
+}
+
+static void slots(void **state)
+{
+    struct rest_test *test = *state;
+    rest_ask(test, "GET /slots", "", 200);
+    assert_int_equal(json_array_size(test->json), 4);
+    rest_expect_int(test, "3/id", 3);
+    assert_true(json_is_false(rest_at(test, "0/is_processing")));
+}
+
+static void metrics(void **state)
+{
+    struct rest_test *test = *state;
+    rest_ask(test, "GET /metrics", "", 200);
+    char type[512];
+    assert_string_equal(reply_header(&test->reply, "Content-Type", type),
+                        "text/plain; version=0.0.4; charset=utf-8");
+    const char *text = test->reply.body.data;
+    assert_non_null(strstr(text, "# TYPE hyprstream_kv_cells_used gauge\n"
+                                 "hyprstream_kv_cells_used{model=\"fake\"} 7\n"));
+    assert_non_null(strstr(text, "# TYPE hyprstream_http_requests_total counter\n"));
+    atomic_store(&test->rest.server, NULL);
+    rest_ask(test, "GET /metrics", "", 200);
+    assert_null(strstr(test->reply.body.data, "http_requests"));
+}
+
+static void every_route_is_described(void **state)
+{
+    size_t n = 0;
+    const struct hs_http_route *routes = hs_rest_routes(&n);
+    rest_ask(*state, "GET /openapi.json", "", 200);
+    json_t *schemas = json_loads(hs_rest_schemas(), 0, NULL);
+    assert_non_null(schemas);
+    for (size_t i = 0; i < n; i++) {
+        assert_non_null(routes[i].summary);
+        assert_non_null(routes[i].tag);
+        const char *names[] = {routes[i].request_schema, routes[i].response_schema};
+        for (size_t k = 0; k < 2; k++) {
+            assert_true(names[k] == NULL || json_object_get(schemas, names[k]) != NULL);
+        }
+        assert_int_equal(routes[i].method == HS_HTTP_POST, routes[i].request_schema != NULL);
+        bool is_open = strcmp(routes[i].path, "/health") == 0;
+        assert_int_equal(routes[i].scope, is_open ? 0 : HS_KEY_INFERENCE);
+    }
+    json_decref(schemas);
+}
+
+static void unknown_paths_and_methods(void **state)
+{
+    rest_ask(*state, "GET /v1/chat/completions", "", 405);
+    rest_ask(*state, "POST /v1/nothing", "{}", 404);
+    rest_expect_error(*state, NULL);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, rest_setup, rest_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(models),
+        TEST(health),
+        TEST(props),
+        TEST(slots),
+        TEST(metrics),
+        TEST(every_route_is_described),
+        TEST(unknown_paths_and_methods),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
