@@ -317,6 +317,27 @@ static void two_failures_are_both_told(void **state)
     assert_int_equal(asked(1)->n_messages, 3);
 }
 
+static void a_session_says_where_it_is(void **state)
+{
+    struct api_test *test = *state;
+    test->io.err_is_terminal = true;
+    api_flag(test, HS_CFG_SESSION, "work");
+    assert_int_equal(TALK(test, "hi"), HS_OK);
+    assert_contains(test->err_out.data, "session 'work' is new\n");
+    api_clear_output(test);
+    assert_int_equal(TALK(test, "/exit"), HS_OK);
+    assert_contains(test->err_out.data, "session 'work', 2 messages\n");
+}
+
+static void commands_refuse_what_they_cannot_use(void **state)
+{
+    struct api_test *test = *state;
+    assert_int_equal(TALK(test, "hi", "/clear all", "/exit now", "ho"), HS_OK);
+    assert_contains(test->err_out.data, "'/clear' takes nothing after it");
+    assert_contains(test->err_out.data, "'/exit' takes nothing after it");
+    assert_int_equal(asked(1)->n_messages, 3);
+}
+
 static void what_cannot_be_saved_is_not_left(void **state)
 {
     struct api_test *test = *state;
@@ -384,6 +405,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(model_in_a_named_session, setup, api_teardown),
         cmocka_unit_test_setup_teardown(a_session_that_cannot_be_opened_again, setup, api_teardown),
         cmocka_unit_test_setup_teardown(two_failures_are_both_told, setup, api_teardown),
+        cmocka_unit_test_setup_teardown(a_session_says_where_it_is, setup, api_teardown),
+        cmocka_unit_test_setup_teardown(commands_refuse_what_they_cannot_use, setup, api_teardown),
         cmocka_unit_test_setup_teardown(what_cannot_be_saved_is_not_left, setup, api_teardown),
         cmocka_unit_test_setup_teardown(a_failed_regen_keeps_the_answer, setup, api_teardown),
         cmocka_unit_test_setup_teardown(completion, setup, api_teardown),
