@@ -169,6 +169,7 @@ static hs_status index_session(struct hs_chat *chat, const char *name, struct hs
     return hs_registry_session_put(chat->registry, &row, err);
 }
 
+/* A session that cannot be saved stays open: conversation.engine tells. */
 static hs_status close_conversation(struct hs_chat *chat, struct hs_error *err)
 {
     HS_CLEANUP(hs_freep) char *name = hs_strdup(chat->conversation.name);
@@ -187,6 +188,7 @@ hs_status hs_chat_close(struct hs_chat *chat, struct hs_error *err)
         status = hs_registry_need(chat->args->paths, &chat->registry, err);
         status = status ? status : hs_registry_model_touch(chat->registry, chat->model.name, err);
     }
+    hs_dialogue_free(&chat->conversation);
     hs_engine_free(chat->engine);
     hs_registry_close(chat->registry);
     hs_model_choice_free(&chat->model);
@@ -247,39 +249,88 @@ static hs_status replace_model(struct hs_chat *chat, struct hs_model_choice *cho
     return HS_OK;
 }
 
+/* After replace_model failed with `failure`. */
+static hs_status load_former_model(struct hs_chat *chat, const struct hs_error *failure,
+                                   struct hs_error *err)
+{
+    struct hs_error again;
+    hs_error_clear(&again);
+    if (load_model(chat, &again)) {
+        hs_error_set(err, failure->status, "%s; the former model cannot be loaded again either: %s",
+                     failure->message, again.message);
+        return hs_error_hint(err, "%s", again.hint);
+    }
+    memcpy(chat->conversation.model_id, chat->model_id, sizeof chat->conversation.model_id);
+    return HS_OK;
+}
+
+/* Open `name` again or, when that fails, go on with `messages`, which it takes over, and tell. */
+static hs_status reopen(struct hs_chat *chat, const char *name, struct hs_dialogue *messages,
+                        struct hs_error *err)
+{
+    struct hs_error own;
+    hs_error_clear(&own);
+    hs_status status = open_conversation(chat, name, &own);
+    if (!status) {
+        hs_dialogue_free(messages);
+        return HS_OK;
+    }
+    chat->conversation = *messages;
+    memcpy(chat->conversation.model_id, chat->model_id, sizeof chat->conversation.model_id);
+    *messages = (struct hs_dialogue){0};
+    hs_error_set(err, status,
+                 "session '%s' cannot be opened again: %s; the conversation goes on without it",
+                 name, own.message);
+    hs_error_hint(err, "/save NAME keeps it under another name");
+    return status;
+}
+
+/* Close the session around the change of models, as an open one holds its model. */
+static hs_status replace_in_session(struct hs_chat *chat, const char *session,
+                                    struct hs_model_choice *choice, struct hs_error *err)
+{
+    struct hs_dialogue messages = {0};
+    struct hs_error own, told;
+    hs_error_clear(&own);
+    hs_error_clear(&told);
+    hs_status status = session ? hs_dialogue_copy(&chat->conversation, &messages, err) : HS_OK;
+    if (status) {
+        return status;
+    }
+    status = session ? close_conversation(chat, &own) : HS_OK;
+    bool is_closed = session && !chat->conversation.engine;
+    status = status ? status : replace_model(chat, choice, &own);
+    if (status && !chat->model_id[0] && load_former_model(chat, &own, err)) {
+        hs_dialogue_free(&messages);
+        return status;
+    }
+    hs_status opened = is_closed ? reopen(chat, session, &messages, &told) : HS_OK;
+    hs_dialogue_free(&messages);
+    if (opened && status) {
+        hs_error_set(err, status, "%s; %s", own.message, told.message);
+        return hs_error_hint(err, "%s", told.hint);
+    }
+    const struct hs_error *first = status ? &own : &told;
+    if (first->status) {
+        hs_error_set(err, first->status, "%s", first->message);
+        hs_error_hint(err, "%s", first->hint);
+    }
+    return first->status;
+}
+
 hs_status hs_chat_switch_model(struct hs_chat *chat, const char *ref, struct hs_error *err)
 {
     const struct hs_paths *paths = chat->args->paths;
     struct hs_model_choice choice HS_CLEANUP(hs_model_choice_free) = {0};
     HS_CLEANUP(hs_freep) char *session = hs_strdup(chat->conversation.name);
+    if (chat->conversation.name && !session) {
+        return hs_error_nomem(err, "session name");
+    }
     hs_status status = hs_model_resolve(paths, ref, &chat->registry, &choice, err);
     if (!status && session) {
         status = hs_model_register(paths, &chat->registry, &choice, err);
     }
-    if (!status && session) {
-        status = close_conversation(chat, err); /* an open session holds its model */
-    }
-    if (status) {
-        return status;
-    }
-    status = replace_model(chat, &choice, err);
-    if (status && !chat->model_id[0]) {
-        struct hs_error again;
-        if (load_model(chat, &again)) {
-            hs_log(HS_LOG_ERROR, "chat", "the former model cannot be loaded again either: %s",
-                   again.message);
-            return status;
-        }
-    }
-    if (session) {
-        struct hs_error open_error;
-        hs_status opened = open_conversation(chat, session, &open_error);
-        if (opened && !status) {
-            status = hs_error_set(err, opened, "%s", open_error.message);
-            hs_error_hint(err, "%s", open_error.hint);
-        }
-    }
-    return status;
+    return status ? status : replace_in_session(chat, session, &choice, err);
 }
 
 hs_status hs_chat_switch_session(struct hs_chat *chat, const char *name, struct hs_error *err)
@@ -302,10 +353,19 @@ hs_status hs_chat_switch_session(struct hs_chat *chat, const char *name, struct 
         chat->record = old;
         return status;
     }
-    hs_session_record_free(&old);
     struct hs_dialogue opened = chat->conversation;
     chat->conversation = before;
     status = close_conversation(chat, err);
+    if (chat->conversation.engine) { /* what cannot be saved is not left */
+        struct hs_error ignored;
+        hs_status closed = hs_dialogue_close(&opened, &ignored);
+        (void)closed; /* nothing was said in it here */
+        hs_dialogue_free(&opened);
+        hs_session_record_free(&chat->record);
+        chat->record = old;
+        return status;
+    }
+    hs_session_record_free(&old);
     chat->conversation = opened;
     return status;
 }

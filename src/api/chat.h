@@ -40,7 +40,10 @@ HS_CHECKED hs_status hs_chat_close(struct hs_chat *chat, struct hs_error *err);
 HS_CHECKED hs_status hs_chat_ask(struct hs_chat *chat, const char *prompt, enum hs_answer_mode mode,
                                  struct hs_answer *ret_answer, struct hs_error *err);
 
-/* Load another model and go on with the same messages; after a failure the old one is loaded again.
+/*
+ * Load another model and go on with the same messages; after a failure the old one is loaded again.
+ * When that fails as well, model_id is empty. A session that cannot be opened again is left, and
+ * the conversation goes on without a name; the error tells.
  */
 HS_CHECKED hs_status hs_chat_switch_model(struct hs_chat *chat, const char *ref,
                                           struct hs_error *err);

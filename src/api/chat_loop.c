@@ -164,7 +164,8 @@ static hs_status run_session(struct loop *loop, const char *rest, struct hs_erro
     size_t n = 0;
     hs_status status = hs_dialogue_count(&chat->conversation, &n, err);
     if (!status) {
-        hs_err_printf(loop->io, "session '%s', %zu messages\n", chat->conversation.name, n);
+        hs_err_printf(loop->io, "session '%s', %zu message%s\n", chat->conversation.name, n,
+                      n == 1 ? "" : "s");
     }
     return status;
 }
@@ -173,7 +174,8 @@ static hs_status run_save(struct loop *loop, const char *rest, struct hs_error *
 {
     struct hs_chat *chat = loop->chat;
     if (chat->conversation.name) {
-        hs_err_printf(loop->io, "session '%s' is saved after every answer\n",
+        hs_err_printf(loop->io,
+                      "session '%s' is saved after every answer; /session NAME goes to another\n",
                       chat->conversation.name);
         return HS_OK;
     }
@@ -400,6 +402,12 @@ static hs_status run_command(struct loop *loop, const char *line, struct hs_erro
     struct hs_nearest nearest = {.name = name};
     for (size_t i = 0; i < N_CHAT_COMMANDS; i++) {
         if (strcmp(chat_commands[i].name, name) == 0) {
+            if (*rest && !*chat_commands[i].args) {
+                hs_status status =
+                    hs_error_set(err, HS_INVALID_ARGUMENT, "'/%s' takes nothing after it", name);
+                hs_error_hint(err, "a message can begin with a blank and '/'");
+                return status;
+            }
             return chat_commands[i].run(loop, rest, err);
         }
         hs_nearest_offer(&nearest, chat_commands[i].name);
@@ -457,14 +465,34 @@ static hs_status handle(struct loop *loop, const char *line, struct hs_error *er
     return HS_OK;
 }
 
+static hs_status tell_session(const struct loop *loop, struct hs_error *err)
+{
+    const struct hs_dialogue *conversation = &loop->chat->conversation;
+    size_t n = 0;
+    hs_status status = conversation->name ? hs_dialogue_count(conversation, &n, err) : HS_OK;
+    if (status || !conversation->name) {
+        return status;
+    }
+    if (loop->chat->record.n_messages == 0) {
+        hs_err_info(loop->io, "session '%s' is new", conversation->name);
+    } else {
+        hs_err_info(loop->io, "session '%s', %zu message%s", conversation->name, n,
+                    n == 1 ? "" : "s");
+    }
+    return HS_OK;
+}
+
 hs_status hs_chat_loop(struct hs_chat *chat, struct hs_error *err)
 {
     const struct hs_command_io *io = chat->args->io;
     struct loop loop = {.chat = chat, .io = io};
     hs_err_info(io, "hyprstream %s; /help lists the commands, Ctrl-D leaves", hs_version());
+    hs_status status = tell_session(&loop, err);
+    if (status) {
+        return status;
+    }
     io->set_completer(io->self, complete, chat);
     bool was_interrupted = false;
-    hs_status status = HS_OK;
     while (!loop.leaving && !status) {
         HS_CLEANUP(hs_freep) char *line = NULL;
         status = io->read_line(io->self, PROMPT, &line, err);

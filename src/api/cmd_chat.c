@@ -1,6 +1,7 @@
 /* cmd_chat.c - `hyprstream chat`: one question and its answer, or the way into the conversation. */
 #include "api/output.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "chat.h"
 #include "json_out.h"
@@ -90,6 +91,15 @@ hs_status hs_cmd_chat(const struct hs_command_args *args, struct hs_error *err)
         return status;
     }
     status = interactive ? hs_chat_loop(&chat, err) : answer_once(&chat, prompt, err);
-    hs_status closed = hs_chat_close(&chat, status ? NULL : err);
-    return status ? status : closed;
+    struct hs_error close_error;
+    hs_error_clear(&close_error);
+    if (hs_chat_close(&chat, &close_error)) {
+        if (status) { /* the first failure is returned, but neither is hidden */
+            hs_log(HS_LOG_ERROR, "chat", "%s", close_error.message);
+            return status;
+        }
+        status = hs_error_set(err, close_error.status, "%s", close_error.message);
+        hs_error_hint(err, "%s", close_error.hint);
+    }
+    return status;
 }

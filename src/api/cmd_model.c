@@ -5,8 +5,10 @@
 #include "base/error.h"
 #include "base/fs.h"
 #include "base/mem.h"
+#include "base/log.h"
 #include "json_out.h"
 #include "model_ref.h"
+#include "models/families.h"
 #include "storage/gguf.h"
 #include "table.h"
 
@@ -281,7 +283,19 @@ static hs_status check_file(const char *path, struct hs_error *err)
 {
     hs_gguf *gguf HS_CLEANUP(free_gguf) = NULL;
     hs_status status = hs_gguf_open(path, &gguf, err);
-    return status ? status : hs_gguf_check_model(gguf, path, err);
+    status = status ? status : hs_gguf_check_model(gguf, path, err);
+    if (status) {
+        return status;
+    }
+    /* only llama.cpp knows all that it can run, and it is asked when a model is loaded */
+    HS_CLEANUP(hs_freep) char *architecture = hs_gguf_strdup(gguf, "general.architecture");
+    if (architecture && !hs_model_family_find(architecture)) {
+        hs_log(HS_LOG_WARN, "model",
+               "architecture '%s' is not in the table of known ones: whether llama.cpp can run it "
+               "shows at the first use",
+               architecture);
+    }
+    return HS_OK;
 }
 
 hs_status hs_cmd_model_add(const struct hs_command_args *args, struct hs_error *err)

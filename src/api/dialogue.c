@@ -38,9 +38,22 @@ static hs_status insert(struct hs_dialogue *c, size_t at, const char *role, cons
 
 static void drop_from(struct hs_dialogue *c, size_t n_keep)
 {
+    free_message(&c->cut);
     while (c->n_messages > n_keep) {
         free_message(&c->messages[--c->n_messages]);
     }
+}
+
+/* The messages as they were before the request; the array has room for what was there. */
+static void undo_turn(struct hs_dialogue *c)
+{
+    if (c->has_question) {
+        drop_from(c, c->n_messages - 1);
+    } else if (c->cut.role) {
+        c->messages[c->n_messages++] = c->cut;
+        c->cut = (struct hs_message){0};
+    }
+    c->has_question = false;
 }
 
 hs_status hs_dialogue_open(hs_engine *engine, const char *model_id, const char *name,
@@ -79,11 +92,41 @@ hs_status hs_dialogue_close(struct hs_dialogue *conversation, struct hs_error *e
     if (conversation->name) {
         status = hs_engine_close_session(conversation->engine, conversation->session_id, err);
     }
+    if (!status) {
+        hs_dialogue_free(conversation);
+    }
+    return status;
+}
+
+void hs_dialogue_free(struct hs_dialogue *conversation)
+{
     drop_from(conversation, 0);
     hs_free(conversation->messages);
     hs_free(conversation->name);
     *conversation = (struct hs_dialogue){0};
-    return status;
+}
+
+hs_status hs_dialogue_copy(const struct hs_dialogue *conversation, struct hs_dialogue *ret,
+                           struct hs_error *err)
+{
+    struct hs_dialogue c = {.engine = conversation->engine};
+    memcpy(c.model_id, conversation->model_id, sizeof c.model_id);
+    size_t n = 0;
+    hs_status status = hs_dialogue_count(conversation, &n, err);
+    for (size_t i = 0; i < n && !status; i++) {
+        struct hs_message message = {0};
+        status = hs_dialogue_message(conversation, i, &message, err);
+        if (!status) {
+            status = insert(&c, i, message.role, message.content, message.reasoning, err);
+            hs_message_free(&message);
+        }
+    }
+    if (status) {
+        hs_dialogue_free(&c);
+        return status;
+    }
+    *ret = c;
+    return HS_OK;
 }
 
 hs_status hs_dialogue_count(const struct hs_dialogue *conversation, size_t *ret_n,
@@ -123,7 +166,15 @@ hs_status hs_dialogue_truncate(struct hs_dialogue *conversation, size_t n_keep,
     if (conversation->name) {
         return hs_session_truncate(conversation->engine, conversation->session_id, n_keep, err);
     }
-    drop_from(conversation, n_keep);
+    struct hs_dialogue *c = conversation;
+    struct hs_message last = {0};
+    bool is_answer = c->n_messages > 0 && n_keep == c->n_messages - 1 &&
+                     strcmp(c->messages[n_keep].role, "assistant") == 0;
+    if (is_answer) {
+        last = c->messages[--c->n_messages];
+    }
+    drop_from(c, n_keep);
+    c->cut = last;
     return HS_OK;
 }
 
@@ -135,6 +186,9 @@ hs_status hs_dialogue_set_system(struct hs_dialogue *conversation, const char *s
         return hs_session_set_system(c->engine, c->session_id, system, err);
     }
     hs_status status = system ? insert(c, 0, "system", system, NULL, err) : HS_OK;
+    if (!status) {
+        free_message(&c->cut); /* it answered under another one */
+    }
     size_t old = system ? 1 : 0; /* where the one before lies now */
     if (!status && old < c->n_messages && strcmp(c->messages[old].role, "system") == 0) {
         free_message(&c->messages[old]);
@@ -153,14 +207,14 @@ hs_status hs_dialogue_generate(struct hs_dialogue *conversation, const char *pro
     if (c->name) {
         return hs_engine_generate(c->engine, c->session_id, prompt, params, ret_stream, err);
     }
-    size_t n_before = c->n_messages;
-    hs_status status = prompt ? insert(c, n_before, "user", prompt, NULL, err) : HS_OK;
+    hs_status status = prompt ? insert(c, c->n_messages, "user", prompt, NULL, err) : HS_OK;
+    c->has_question = prompt && !status;
     if (!status) {
         status = hs_engine_chat(c->engine, c->model_id, NULL, 0, c->messages, c->n_messages, params,
                                 ret_stream, err);
     }
     if (status) {
-        drop_from(c, n_before);
+        undo_turn(c);
     }
     return status;
 }
@@ -172,10 +226,20 @@ hs_status hs_dialogue_answered(struct hs_dialogue *conversation, enum hs_finish 
     if (c->name) {
         return HS_OK;
     }
-    if (finish == HS_FINISH_ERROR) {
-        drop_from(c, c->n_messages > 0 ? c->n_messages - 1 : 0);
-        return HS_OK;
+    bool is_thought = reasoning && *reasoning;
+    bool is_empty = !*answer && !is_thought;
+    bool has_old_one = !c->has_question && c->cut.role;
+    bool is_none =
+        finish == HS_FINISH_ERROR || (finish == HS_FINISH_CANCELLED && (is_empty || has_old_one));
+    hs_status status = HS_OK;
+    if (!is_none) {
+        status = insert(c, c->n_messages, "assistant", answer, is_thought ? reasoning : NULL, err);
     }
-    return insert(c, c->n_messages, "assistant", answer, reasoning && *reasoning ? reasoning : NULL,
-                  err);
+    if (is_none || status) {
+        undo_turn(c);
+        return status;
+    }
+    free_message(&c->cut);
+    c->has_question = false;
+    return HS_OK;
 }

@@ -5,7 +5,7 @@
  * A conversation without a name is held by the caller (hs_engine_chat), so that it can be carried
  * to another model or put into a named session.
  *
- * Owner:   hs_dialogue_close releases everything; the engine and the model outlive it.
+ * Owner:   hs_dialogue_free releases what hs_dialogue_close left; engine and model outlive it.
  * Threads: none.
  */
 #ifndef API_DIALOGUE_H
@@ -20,14 +20,22 @@ struct hs_dialogue {
     char *name;                 /* of the session; NULL: none */
     struct hs_message *messages;
     size_t n_messages, capacity;
+    struct hs_message cut; /* without a name: the answer cut off last, until another one is there */
+    bool has_question;     /* without a name: the request that runs brought the last message */
 };
 
 /* name NULL: without a name. system NULL: none, or what the session has. */
 HS_CHECKED hs_status hs_dialogue_open(hs_engine *engine, const char *model_id, const char *name,
                                       const char *system, enum hs_overflow overflow,
                                       struct hs_dialogue *ret, struct hs_error *err);
-/* A named session is saved by that. The struct is empty afterwards, whatever is returned. */
+/* A named session is saved by that; when it cannot be, everything stays as it is. The struct is
+ * empty afterwards. */
 HS_CHECKED hs_status hs_dialogue_close(struct hs_dialogue *conversation, struct hs_error *err);
+/* Release the memory alone; the engine keeps a session that is still open. */
+void hs_dialogue_free(struct hs_dialogue *conversation);
+/* The same messages without a name. Out: ret, to be closed. */
+HS_CHECKED hs_status hs_dialogue_copy(const struct hs_dialogue *conversation,
+                                      struct hs_dialogue *ret, struct hs_error *err);
 
 HS_CHECKED hs_status hs_dialogue_count(const struct hs_dialogue *conversation, size_t *ret_n,
                                        struct hs_error *err);
@@ -45,8 +53,12 @@ HS_CHECKED hs_status hs_dialogue_set_system(struct hs_dialogue *conversation, co
 HS_CHECKED hs_status hs_dialogue_generate(struct hs_dialogue *conversation, const char *prompt,
                                           const struct hs_generate_params *params,
                                           hs_stream **ret_stream, struct hs_error *err);
-/* To be called with what the stream gave, once it is done: as the engine does it for sessions, an
- * answer joins the messages, and after an error the user's message leaves them. */
+/*
+ * To be called with what the stream gave, once it is done. As the engine does it for sessions: an
+ * answer joins the messages. After an error, and when nothing came before it was cancelled, the
+ * user's message leaves them. An answer that was cut off to be given anew (prompt NULL) is back
+ * after an error, a refusal or a cancellation.
+ */
 HS_CHECKED hs_status hs_dialogue_answered(struct hs_dialogue *conversation, enum hs_finish finish,
                                           const char *answer, const char *reasoning,
                                           struct hs_error *err);

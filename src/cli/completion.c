@@ -126,6 +126,62 @@ static hs_status each_first_word(struct hs_buf *text,
     return status;
 }
 
+/* ---- the commands, for bash and zsh ---- */
+
+/* How one of these shells writes what the other writes, too. */
+struct dialect {
+    const char *open, *close;             /* around a list of words */
+    const char *names_open, *names_close; /* around a command that prints names */
+    const char *bare;                     /* the list for words without descriptions */
+    const char *top_flags;                /* when there is no command yet */
+    hs_status (*word)(struct hs_buf *text, const char *word, size_t len,
+                      const struct hs_command *row);
+    hs_status (*group)(struct hs_buf *text, const char *word, size_t len,
+                       const struct hs_command *row);
+    hs_status (*flags)(struct hs_buf *text, const struct hs_command *row);
+};
+
+static hs_status add_arguments(struct hs_buf *text, const struct dialect *dialect,
+                               const char *completes)
+{
+    hs_status status = HS_OK;
+    if (strcmp(completes, "model") == 0) {
+        ADD("; names=%s%s%s", dialect->names_open, models, dialect->names_close);
+    } else if (strcmp(completes, "session") == 0) {
+        ADD("; names=%s%s%s", dialect->names_open, sessions, dialect->names_close);
+    } else if (strcmp(completes, "file") == 0) {
+        ADD("; files=1");
+    } else if (strcmp(completes, "command") == 0) {
+        ADD("; offer=%s", dialect->open);
+        status = status ? status : each_first_word(text, dialect->word);
+        ADD("%s", dialect->close);
+    } else if (completes[0] == '{') {
+        ADD("; %s=%s%.*s%s", dialect->bare, dialect->open, (int)strlen(completes) - 2,
+            completes + 1, dialect->close);
+    }
+    return status;
+}
+
+/* The branches of a case over the words so far. */
+static hs_status add_commands(struct hs_buf *text, const struct dialect *dialect)
+{
+    size_t n = 0;
+    const struct hs_command *rows = hs_commands(&n);
+    hs_status status = HS_OK;
+    ADD("    \"\") offer=%s", dialect->open);
+    status = status ? status : each_first_word(text, dialect->word);
+    ADD("%s; flags=%s%s%s ;;\n", dialect->close, dialect->open, dialect->top_flags, dialect->close);
+    status = status ? status : each_first_word(text, dialect->group);
+    for (size_t i = 0; i < n && !status; i++) {
+        ADD("    \"%s\"|\"%s \"*) flags=%s", rows[i].name, rows[i].name, dialect->open);
+        status = status ? status : dialect->flags(text, &rows[i]);
+        ADD("%s", dialect->close);
+        status = status ? status : add_arguments(text, dialect, rows[i].completes);
+        ADD(" ;;\n");
+    }
+    return status;
+}
+
 /* ---- bash ---- */
 
 static hs_status bash_word(struct hs_buf *text, const char *word, size_t len,
@@ -204,37 +260,17 @@ static hs_status bash_group(struct hs_buf *text, const char *word, size_t len,
     return status;
 }
 
-static hs_status bash_commands(struct hs_buf *text)
-{
-    size_t n = 0;
-    const struct hs_command *rows = hs_commands(&n);
-    hs_status status = HS_OK;
-    ADD("    \"\") offer=\"");
-    status = status ? status : each_first_word(text, bash_word);
-    ADD("\"; flags=\"--help --version\" ;;\n");
-    status = status ? status : each_first_word(text, bash_group);
-    for (size_t i = 0; i < n && !status; i++) {
-        const char *completes = rows[i].completes;
-        ADD("    \"%s\"|\"%s \"*) flags=\"", rows[i].name, rows[i].name);
-        status = status ? status : bash_flags(text, &rows[i]);
-        ADD("\"");
-        if (strcmp(completes, "model") == 0) {
-            ADD("; names=$(%s)", models);
-        } else if (strcmp(completes, "session") == 0) {
-            ADD("; names=$(%s)", sessions);
-        } else if (strcmp(completes, "file") == 0) {
-            ADD("; files=1");
-        } else if (strcmp(completes, "command") == 0) {
-            ADD("; offer=\"");
-            status = status ? status : each_first_word(text, bash_word);
-            ADD("\"");
-        } else if (completes[0] == '{') {
-            ADD("; offer=\"%.*s\"", (int)strlen(completes) - 2, completes + 1);
-        }
-        ADD(" ;;\n");
-    }
-    return status;
-}
+static const struct dialect bash = {
+    .open = "\"",
+    .close = "\"",
+    .names_open = "$(",
+    .names_close = ")",
+    .bare = "offer",
+    .top_flags = "--help --version",
+    .word = bash_word,
+    .group = bash_group,
+    .flags = bash_flags,
+};
 
 static hs_status write_bash(struct hs_buf *text)
 {
@@ -274,7 +310,7 @@ static hs_status write_bash(struct hs_buf *text)
     status = status ? status : bash_values(text);
     ADD("    esac\n"
         "    case \"$words\" in\n");
-    status = status ? status : bash_commands(text);
+    status = status ? status : add_commands(text, &bash);
     ADD("    esac\n"
         "    if [[ $cur == -* ]]; then\n"
         "        COMPREPLY=($(compgen -W \"$flags\" -- \"$cur\"))\n"
@@ -382,37 +418,17 @@ static hs_status zsh_group(struct hs_buf *text, const char *word, size_t len,
     return status;
 }
 
-static hs_status zsh_commands(struct hs_buf *text)
-{
-    size_t n = 0;
-    const struct hs_command *rows = hs_commands(&n);
-    hs_status status = HS_OK;
-    ADD("    \"\") offer=(");
-    status = status ? status : each_first_word(text, zsh_word);
-    ADD("); flags=('--help:show the help' '--version:show the version') ;;\n");
-    status = status ? status : each_first_word(text, zsh_group);
-    for (size_t i = 0; i < n && !status; i++) {
-        const char *completes = rows[i].completes;
-        ADD("    \"%s\"|\"%s \"*) flags=(", rows[i].name, rows[i].name);
-        status = status ? status : zsh_flags(text, &rows[i]);
-        ADD(")");
-        if (strcmp(completes, "model") == 0) {
-            ADD("; names=(${(f)\"$(%s)\"})", models);
-        } else if (strcmp(completes, "session") == 0) {
-            ADD("; names=(${(f)\"$(%s)\"})", sessions);
-        } else if (strcmp(completes, "file") == 0) {
-            ADD("; files=1");
-        } else if (strcmp(completes, "command") == 0) {
-            ADD("; offer=(");
-            status = status ? status : each_first_word(text, zsh_word);
-            ADD(")");
-        } else if (completes[0] == '{') {
-            ADD("; names=(%.*s)", (int)strlen(completes) - 2, completes + 1);
-        }
-        ADD(" ;;\n");
-    }
-    return status;
-}
+static const struct dialect zsh = {
+    .open = "(",
+    .close = ")",
+    .names_open = "(${(f)\"$(",
+    .names_close = ")\"})",
+    .bare = "names",
+    .top_flags = "'--help:show the help' '--version:show the version'",
+    .word = zsh_word,
+    .group = zsh_group,
+    .flags = zsh_flags,
+};
 
 static hs_status write_zsh(struct hs_buf *text)
 {
@@ -437,7 +453,7 @@ static hs_status write_zsh(struct hs_buf *text)
     status = status ? status : zsh_values(text);
     ADD("    esac\n"
         "    case \"$taken\" in\n");
-    status = status ? status : zsh_commands(text);
+    status = status ? status : add_commands(text, &zsh);
     ADD("    esac\n"
         "    if [[ $cur == -* ]]; then\n"
         "        _describe -o option flags\n"

@@ -188,7 +188,10 @@ void hs_kv_slot_resync(hs_kv_cache *cache, struct hs_kv_slot *slot)
     if (rt->kv_pos_max(cache->p.context, slot->seq) + 1 > n && n > 0 && !cache->p.is_recurrent) {
         rt->kv_remove(cache->p.context, slot->seq, n, -1);
     }
-    if (rt->kv_pos_max(cache->p.context, slot->seq) + 1 != n) {
+    /* An end in the right place says nothing of the window before it. */
+    int32_t needed = n > cache->p.n_swa ? n - cache->p.n_swa : 0;
+    bool has_window = cache->p.n_swa <= 0 || rt->kv_pos_min(cache->p.context, slot->seq) <= needed;
+    if (rt->kv_pos_max(cache->p.context, slot->seq) + 1 != n || !has_window) {
         hs_kv_slot_clear(cache, slot);
     }
 }

@@ -158,6 +158,30 @@ static void regen_answers_again(void **state)
     assert_int_equal(asked(2)->n_messages, 3);
 }
 
+static void a_failed_regen_keeps_the_answer(void **state)
+{
+    struct api_test *test = *state;
+    static const struct fake_piece pieces[] = {{HS_EVENT_TEXT, "good"}, {HS_EVENT_TEXT, NULL}};
+    static const struct fake_answer answers[] = {
+        {.pieces = pieces},
+        {.pieces = pieces,
+         .finish = HS_FINISH_ERROR,
+         .error = {.status = HS_IO, .message = "broken"}},
+        {.refuse = HS_QUEUE_FULL, .error = {.message = "the queue is full"}},
+        {.pieces = pieces}};
+    fake_engine.answers = answers;
+    fake_engine.n_answers = COUNT_OF(answers);
+    assert_int_equal(TALK(test, "hi", "/regen", "/regen", "ho"), HS_OK);
+    assert_contains(test->err_out.data, "broken");
+    assert_contains(test->err_out.data, "the queue is full");
+    assert_int_equal(asked(1)->n_messages, 1);
+    assert_int_equal(asked(2)->n_messages, 1);
+    assert_int_equal(asked(3)->n_messages, 3);
+    assert_string_equal(asked(3)->messages[0].content, "hi");
+    assert_string_equal(asked(3)->messages[1].content, "good");
+    assert_string_equal(asked(3)->messages[2].content, "ho");
+}
+
 static void set_changes_the_next_answer(void **state)
 {
     struct api_test *test = *state;
@@ -261,6 +285,71 @@ static void model_in_a_named_session(void **state)
     assert_int_equal(asked(1)->n_messages, 3);
 }
 
+static void a_session_that_cannot_be_opened_again(void **state)
+{
+    struct api_test *test = *state;
+    api_flag(test, HS_CFG_SESSION, "work");
+    fake_engine.session_status = HS_CORRUPT;
+    fake_engine.session_fails_at = 2;
+    assert_int_equal(TALK(test, "hi", "/model two", "ho", "/session", "/save kept"), HS_OK);
+    assert_contains(test->err_out.data, "session 'work' cannot be opened again");
+    assert_contains(test->err_out.data, "/save NAME keeps it");
+    assert_contains(test->err_out.data, "this conversation is not kept");
+    assert_contains(test->err_out.data, "saved as session 'kept'");
+    assert_string_equal(asked(1)->model_id, "two");
+    assert_int_equal(asked(1)->n_messages, 3);
+    assert_string_equal(asked(1)->messages[0].content, "hi");
+}
+
+static void two_failures_are_both_told(void **state)
+{
+    struct api_test *test = *state;
+    char path[1024];
+    snprintf(path, sizeof path, "%s/two", test->home);
+    api_flag(test, HS_CFG_SESSION, "work");
+    fake_engine.load_path_fails = path;
+    fake_engine.session_status = HS_CORRUPT;
+    fake_engine.session_fails_at = 2;
+    assert_int_equal(TALK(test, "hi", "/model two", "ho"), HS_OK);
+    assert_contains(test->err_out.data, "is not a GGUF file");
+    assert_contains(test->err_out.data, "session 'work' cannot be opened again");
+    assert_string_equal(asked(1)->model_id, "one");
+    assert_int_equal(asked(1)->n_messages, 3);
+}
+
+static void a_session_says_where_it_is(void **state)
+{
+    struct api_test *test = *state;
+    test->io.err_is_terminal = true;
+    api_flag(test, HS_CFG_SESSION, "work");
+    assert_int_equal(TALK(test, "hi"), HS_OK);
+    assert_contains(test->err_out.data, "session 'work' is new\n");
+    api_clear_output(test);
+    assert_int_equal(TALK(test, "/exit"), HS_OK);
+    assert_contains(test->err_out.data, "session 'work', 2 messages\n");
+}
+
+static void commands_refuse_what_they_cannot_use(void **state)
+{
+    struct api_test *test = *state;
+    assert_int_equal(TALK(test, "hi", "/clear all", "/exit now", "ho"), HS_OK);
+    assert_contains(test->err_out.data, "'/clear' takes nothing after it");
+    assert_contains(test->err_out.data, "'/exit' takes nothing after it");
+    assert_int_equal(asked(1)->n_messages, 3);
+}
+
+static void what_cannot_be_saved_is_not_left(void **state)
+{
+    struct api_test *test = *state;
+    api_flag(test, HS_CFG_SESSION, "work");
+    fake_engine.close_status = HS_IO;
+    assert_int_equal(TALK(test, "hi", "/model two", "ho"), HS_IO);
+    assert_contains(test->err_out.data, "session 'work' cannot be saved");
+    assert_contains(test->err.message, "session 'work' cannot be saved"); /* and at the end */
+    assert_string_equal(asked(1)->model_id, "one");
+    assert_int_equal(asked(1)->n_messages, 3);
+}
+
 static void expect_words(struct api_test *test, const char *line, const char *words, size_t start)
 {
     test->complete_line = line;
@@ -314,6 +403,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(session_switches, setup, api_teardown),
         cmocka_unit_test_setup_teardown(a_busy_session_leaves_the_old_one, setup, api_teardown),
         cmocka_unit_test_setup_teardown(model_in_a_named_session, setup, api_teardown),
+        cmocka_unit_test_setup_teardown(a_session_that_cannot_be_opened_again, setup, api_teardown),
+        cmocka_unit_test_setup_teardown(two_failures_are_both_told, setup, api_teardown),
+        cmocka_unit_test_setup_teardown(a_session_says_where_it_is, setup, api_teardown),
+        cmocka_unit_test_setup_teardown(commands_refuse_what_they_cannot_use, setup, api_teardown),
+        cmocka_unit_test_setup_teardown(what_cannot_be_saved_is_not_left, setup, api_teardown),
+        cmocka_unit_test_setup_teardown(a_failed_regen_keeps_the_answer, setup, api_teardown),
         cmocka_unit_test_setup_teardown(completion, setup, api_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

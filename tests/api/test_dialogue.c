@@ -120,6 +120,47 @@ static void an_error_takes_the_question_back(void **state)
     close_one(&f);
 }
 
+static void an_answer_given_anew(void **state)
+{
+    struct fixture f;
+    open_one(&f, *state, NULL, NULL);
+    ask(&f, "one", HS_FINISH_STOP);
+    static const enum hs_finish undone[] = {HS_FINISH_ERROR, HS_FINISH_CANCELLED};
+    for (size_t i = 0; i < COUNT_OF(undone); i++) {
+        assert_int_equal(hs_dialogue_truncate(&f.conversation, 1, NULL), HS_OK);
+        assert_string_equal(listing(&f), "user:one");
+        ask(&f, NULL, undone[i]);
+        assert_string_equal(listing(&f), "user:one|assistant:Hello world");
+    }
+    /* another question is no new answer to the old one */
+    assert_int_equal(hs_dialogue_truncate(&f.conversation, 1, NULL), HS_OK);
+    ask(&f, "two", HS_FINISH_STOP);
+    assert_string_equal(listing(&f), "user:one|user:two|assistant:Hello world");
+    /* without an old answer an error leaves the question for another try */
+    assert_int_equal(hs_dialogue_truncate(&f.conversation, 1, NULL), HS_OK);
+    ask(&f, NULL, HS_FINISH_ERROR);
+    assert_string_equal(listing(&f), "user:one");
+    ask(&f, NULL, HS_FINISH_CANCELLED);
+    assert_string_equal(listing(&f), "user:one|assistant:Hello world");
+    close_one(&f);
+}
+
+static void a_copy_has_no_name(void **state)
+{
+    struct fixture f;
+    open_one(&f, *state, "work", "be brief");
+    ask(&f, "one", HS_FINISH_STOP);
+    struct hs_dialogue copy = {0};
+    assert_int_equal(hs_dialogue_copy(&f.conversation, &copy, NULL), HS_OK);
+    struct hs_dialogue named = f.conversation;
+    f.conversation = copy;
+    assert_null(f.conversation.name);
+    assert_string_equal(listing(&f), "system:be brief|user:one|assistant:Hello world");
+    close_one(&(struct fixture){.test = f.test, .conversation = copy});
+    f.conversation = named;
+    close_one(&f);
+}
+
 static void a_refused_question_is_not_kept(void **state)
 {
     struct fixture f;
@@ -170,6 +211,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(with_a_name, api_setup, api_teardown),
         cmocka_unit_test_setup_teardown(many_messages, api_setup, api_teardown),
         cmocka_unit_test_setup_teardown(an_error_takes_the_question_back, api_setup, api_teardown),
+        cmocka_unit_test_setup_teardown(an_answer_given_anew, api_setup, api_teardown),
+        cmocka_unit_test_setup_teardown(a_copy_has_no_name, api_setup, api_teardown),
         cmocka_unit_test_setup_teardown(a_refused_question_is_not_kept, api_setup, api_teardown),
         cmocka_unit_test_setup_teardown(memory_failures, api_setup, api_teardown),
     };

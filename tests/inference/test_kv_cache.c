@@ -434,6 +434,31 @@ static void checkpoints_are_limited(void **state)
 
 /* ---- the truth after a failed decode ---- */
 
+/* A window that is not whole is as good as none. */
+static void resync_asks_for_the_window(void **state)
+{
+    (void)state;
+    struct fixture f;
+    start(&f, &(struct fake_config){.n_swa = 4}, 256, 2, 0);
+    size_t n_reused = 0;
+    struct hs_kv_slot *slot = take(&f, KEY, "abcdefgh", &n_reused);
+    evaluate(&f, slot, "abcdefgh");
+    hs_kv_slot_resync(f.cache, slot);
+    assert_int_equal(slot->content.n_tokens, 8);
+    /* Two more than we know of have pushed two out that the ninth would look at. */
+    for (int32_t i = 8; i < 10; i++) {
+        struct hs_rt_batch_item item = {'x', i, slot->seq, true};
+        enum hs_rt_decode outcome;
+        struct hs_error err;
+        assert_int_equal(fake_runtime()->decode(f.context, &item, 1, &outcome, &err), HS_OK);
+    }
+    hs_kv_slot_resync(f.cache, slot);
+    assert_int_equal(slot->content.n_tokens, 0);
+    assert_int_equal(fake_runtime()->kv_pos_max(f.context, slot->seq), -1);
+    hs_kv_cache_release(f.cache, slot, true);
+    stop(&f);
+}
+
 static void resync_believes_the_context(void **state)
 {
     (void)state;
@@ -631,6 +656,7 @@ int main(void)
         cmocka_unit_test(a_refused_cut_is_learned),
         cmocka_unit_test(checkpoints_are_limited),
         cmocka_unit_test(resync_believes_the_context),
+        cmocka_unit_test(resync_asks_for_the_window),
         cmocka_unit_test(an_exported_state_serves_another_cache),
         cmocka_unit_test(a_parked_context_can_be_exported),
         cmocka_unit_test(random_conversations),

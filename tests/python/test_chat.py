@@ -100,9 +100,12 @@ def test_demo_model_answers(hs, demo):
 
 def test_a_model_without_a_template(hs, tiny):
     path = tiny("plain", "Once upon")
-    result = hs.run("chat", "-m", path, "-n", 4, "Hi")
-    assert result.code == 0
-    assert "template" in result.err  # a warning says that a plain one is used
+    result = hs.ok("chat", "-m", path, "--json", "-n", 4, "Hi")
+    assert "has no chat template: a plain one is used" in result.err
+    # what the model was given is as long as the plain template's text, a token for each byte here
+    plain = hs.ok("tokenize", "-m", path, "--json", "User: Hi\nAssistant:").json["n_tokens"]
+    assert result.json["usage"]["prompt_tokens"] == plain
+    assert plain >= len("User: Hi\nAssistant:")
 
 
 # ---- the terminal ----
@@ -442,15 +445,16 @@ def test_system_message_in_a_session(hs, say):
     assert messages[0] == {"role": "system", "content": "be kind"}
 
 
-def test_two_processes_one_session(hs, demo):
-    process = hs.start("chat", "-m", demo, "--session", "work", "Tell me a very long story")
+def test_two_processes_one_session(hs, cycle):
+    # the first one writes into a pipe that is not read, and does not end before it is
+    process = hs.start("chat", "-m", cycle, "--session", "work", "--overflow", "shift", "Hi")
     wait_for_bytes(process)
-    result = hs.run("chat", "-m", demo, "--session", "work", "Hi")
+    result = hs.run("chat", "-m", cycle, "--session", "work", "Hi")
     interrupt(process)
     process.communicate(timeout=TIMEOUT)
     assert result.code == 14, result.err
     assert "'work'" in result.err or "work" in result.err
-    assert hs.run("chat", "-m", demo, "--session", "work", "-n", 2, "Hi").code == 0
+    assert hs.run("chat", "-m", cycle, "--session", "work", "-n", 2, "Hi").code == 0
 
 
 @pytest.mark.parametrize("name", ["../x", ".hidden", "a/b", "x" * 65, "ä"])

@@ -278,19 +278,17 @@ static void test_plain_template(void **state)
 }
 
 /* HS_RT_PLAIN_STOP is what follows an answer: a model that goes on with the pattern of the prompt
- * writes it before it speaks for the user, and before nothing else. */
+ * writes it before it speaks for the user. */
 static void test_plain_stop_begins_the_next_turn(void **state)
 {
     (void)state;
-    const struct hs_message messages[] = {{"system", "Be brief.", NULL},
-                                          {"user", "2 + 2?", NULL},
-                                          {"assistant", "4", NULL},
-                                          {"user", "And 3 + 3?", NULL}};
+    const struct hs_message messages[] = {
+        {"user", "2 + 2?", NULL}, {"assistant", "4", NULL}, {"user", "And 3 + 3?", NULL}};
     struct hs_rt_template_params params = {
-        .messages = messages, .n_messages = 2, .add_generation_prompt = true};
+        .messages = messages, .n_messages = 1, .add_generation_prompt = true};
     struct hs_rt_reasoning reasoning;
     struct hs_buf asked = render(model, &params, &reasoning);
-    params.n_messages = 4;
+    params.n_messages = 3;
     struct hs_buf whole = render(model, &params, &reasoning);
     assert_null(strstr(asked.data, HS_RT_PLAIN_STOP));
     assert_memory_equal(whole.data, asked.data, asked.len);

@@ -283,7 +283,9 @@ void hs_message_free(struct hs_message *message)
 hs_status hs_engine_create_session(hs_engine *engine, const struct hs_session_params *params,
                                    char ret_session_id[HS_ID_MAX], struct hs_error *err)
 {
-    if (fake_engine.session_status) {
+    int nth = ++fake_engine.n_sessions;
+    if (fake_engine.session_status &&
+        (fake_engine.session_fails_at == 0 || fake_engine.session_fails_at == nth)) {
         return hs_error_set(err, fake_engine.session_status, "session '%s' is in use",
                             params->name);
     }
@@ -320,6 +322,10 @@ hs_status hs_engine_close_session(hs_engine *engine, const char *session_id, str
 {
     if (strcmp(engine->session, session_id) != 0) {
         return HS_OK; /* it made room for another one */
+    }
+    if (fake_engine.close_status) {
+        return hs_error_set(err, fake_engine.close_status, "session '%s' cannot be saved",
+                            session_id);
     }
     hs_status status = engine->record.n_messages > 0
                            ? hs_session_file_save(engine->file, &engine->record, err)

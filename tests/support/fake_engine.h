@@ -55,6 +55,8 @@ struct fake_engine_script {
     const char *load_path_fails; /* only this path fails, with HS_BAD_MAGIC; NULL: none */
     bool load_asks_progress;     /* calls it twice, and obeys */
     hs_status session_status;    /* of create_session */
+    int session_fails_at;        /* only the n-th call fails with it; 0: all */
+    hs_status close_status;      /* of close_session, which then leaves it open */
     hs_status system_status;     /* of hs_system_info_get */
 
     size_t n_asked;
@@ -62,7 +64,7 @@ struct fake_engine_script {
     char loaded_path[1024];
     char loaded_id[HS_ID_MAX];
     struct hs_model_params load_params;
-    int n_loads;
+    int n_loads, n_sessions;
     int n_engines, n_models;   /* alive now */
     atomic_int n_streams;      /* likewise */
     atomic_bool was_cancelled; /* the last stream */
