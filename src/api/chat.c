@@ -299,6 +299,11 @@ static hs_status replace_in_session(struct hs_chat *chat, const char *session,
     }
     status = session ? close_conversation(chat, &own) : HS_OK;
     bool is_closed = session && !chat->conversation.engine;
+    if (status && is_closed) { /* saved, but not in the index: no reason to keep the old model */
+        hs_log(HS_LOG_WARN, "chat", "%s", own.message);
+        hs_error_clear(&own);
+        status = HS_OK;
+    }
     status = status ? status : replace_model(chat, choice, &own);
     if (status && !chat->model_id[0] && load_former_model(chat, &own, err)) {
         hs_dialogue_free(&messages);

@@ -100,6 +100,20 @@ def test_ctrl_c_stops_the_answer(hs, demo):
     assert roles == ["user", "assistant"] * 2  # what came until then stays
 
 
+def test_model_when_the_session_was_damaged(hs, tiny, say):
+    other = tiny("say", "Other words")
+    chat = Chat(hs, "-m", say, "--session", "s")
+    chat.say("one")
+    (hs.home / "sessions" / "s" / "session.json").write_text('{"x')
+    shown = chat.command(f"/model {other}")
+    assert "session 's' cannot be opened again" in shown and "/save NAME" in shown
+    chat.say("two", expect="Other words")
+    assert "saved as session 'kept'" in chat.command("/save kept")
+    assert chat.leave() == 0
+    assert messages(hs, "kept") == [("user", "one"), ("assistant", ANSWER),
+                                    ("user", "two"), ("assistant", "Other words")]
+
+
 def test_regen(hs, tiny):
     chat = Chat(hs, "-m", tiny("history"), "--temp", 0, "-n", 6, "--session", "s")
     first = chat.say("one", expect=None)
@@ -251,7 +265,7 @@ def test_commands(hs, say, cycle):
     chat.command("/model counter")
     chat.say("two", expect=" hs ht")
     chat.command("/clear")
-    assert "'mine', 1 messages" in chat.command("/session")
+    assert "'mine', 1 message\r" in chat.command("/session")
     assert "not a GGUF" in chat.command(f"/model {BINARY}")
     chat.say("three", expect=" hs ht")  # the model from before is still there
     chat.leave()
