@@ -27,7 +27,7 @@ LAYER_EDGES = {
     "runtime": {"base"},
     "adapters": {"base", "storage"},
     "inference": {"runtime", "adapters", "models", "storage", "base"},
-    "api": {"inference", "storage", "base"},
+    "api": {"inference", "models", "storage", "base"},
     "cli": {"api", "base"},
 }
 # Headers of other projects that belong to certain layers only.
