@@ -19,7 +19,8 @@ BINARY = Path(os.environ.get("HYPRSTREAM") or os.environ.get("HS_BIN")
               or ROOT / "build" / "bin" / "hyprstream").absolute()
 TOOL = Path(os.environ.get("HS_TINY_GGUF_TOOL") or BINARY.parents[1] / "tests" / "tiny_gguf_tool")
 PINS = dict(re.findall(r"^(\w+)=(\S+)$", (ROOT / "pins.env").read_text(), re.M))
-DEMO = Path(os.environ.get("HS_DEMO_MODEL") or ROOT / "deps" / "models" / PINS["DEMO_FILE"])
+DEPS = Path(os.environ.get("HS_DEPS_DIR") or ROOT / "deps")
+DEMO = Path(os.environ.get("HS_DEMO_MODEL") or DEPS / "models" / PINS["DEMO_FILE"])
 TIMEOUT = 120  # seconds; generous, as the machine may be busy
 
 

@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("HYPRSTREAM", ROOT / "build" / "bin" / "hyprstream")).parents[1]
 DUMP = BUILD / "tests" / "gguf_dump"
-DEMO = next((ROOT / "deps" / "models").glob("SmolLM2*.gguf"), None)
+DEPS = Path(os.environ.get("HS_DEPS_DIR") or ROOT / "deps")
+DEMO = next((DEPS / "models").glob("SmolLM2*.gguf"), None)
 
 pytestmark = pytest.mark.skipif(not DUMP.exists(), reason=f"{DUMP} is not built")
 
