@@ -364,12 +364,8 @@ static void start(const struct hs_rest *rest, const struct hs_model_info *model,
 void hs_rest_completions(hs_http_request *request, void *user)
 {
     const struct hs_rest *rest = user;
-    struct hs_fields fields = {request, hs_http_request_json(request), ""};
-    const char *name = NULL;
-    if (fields.object == NULL || !hs_field_string(&fields, "model", &name)) {
-        return;
-    }
-    const struct hs_model_info *model = hs_rest_model(rest, request, name);
+    struct hs_fields fields;
+    const struct hs_model_info *model = hs_rest_open(rest, request, &fields);
     if (model == NULL) {
         return;
     }

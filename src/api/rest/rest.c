@@ -63,6 +63,17 @@ const struct hs_model_info *hs_rest_model(const struct hs_rest *rest, hs_http_re
     return NULL;
 }
 
+const struct hs_model_info *hs_rest_open(const struct hs_rest *rest, hs_http_request *request,
+                                         struct hs_fields *ret_fields)
+{
+    *ret_fields = (struct hs_fields){request, hs_http_request_json(request), ""};
+    const char *name = NULL;
+    if (ret_fields->object == NULL || !hs_field_string(ret_fields, "model", &name)) {
+        return NULL;
+    }
+    return hs_rest_model(rest, request, name);
+}
+
 void hs_rest_respond_failure(hs_http_request *request, const struct hs_error *err,
                              const char *param)
 {

@@ -13,6 +13,7 @@
 #include <stdatomic.h>
 
 #include "api/http.h"
+#include "fields.h"
 
 #define HS_REST_MODELS_MAX 16
 
@@ -42,6 +43,9 @@ const char *hs_rest_schemas(void);
  * default model. */
 const struct hs_model_info *hs_rest_model(const struct hs_rest *rest, hs_http_request *request,
                                           const char *name);
+/* The body's fields and the model it names. NULL: the request was answered. */
+const struct hs_model_info *hs_rest_open(const struct hs_rest *rest, hs_http_request *request,
+                                         struct hs_fields *ret_fields);
 /* The answer to what the engine refused; `param` is the field that holds the prompt. */
 void hs_rest_respond_failure(hs_http_request *request, const struct hs_error *err,
                              const char *param);

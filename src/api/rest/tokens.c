@@ -8,18 +8,6 @@
 
 #define BODY_MAX_BYTES (256u << 20)
 
-/* The body's fields and the model it names. NULL: the request was answered. */
-static const struct hs_model_info *open(const struct hs_rest *rest, hs_http_request *request,
-                                        struct hs_fields *ret_fields)
-{
-    *ret_fields = (struct hs_fields){request, hs_http_request_json(request), ""};
-    const char *name = NULL;
-    if (ret_fields->object == NULL || !hs_field_string(ret_fields, "model", &name)) {
-        return NULL;
-    }
-    return hs_rest_model(rest, request, name);
-}
-
 /* An object with one field of text. */
 static void respond_text(hs_http_request *request, const char *field, const char *text, size_t len)
 {
@@ -79,7 +67,7 @@ void hs_rest_tokenize(hs_http_request *request, void *user)
 {
     const struct hs_rest *rest = user;
     struct hs_fields fields;
-    const struct hs_model_info *model = open(rest, request, &fields);
+    const struct hs_model_info *model = hs_rest_open(rest, request, &fields);
     const char *content = NULL;
     bool add_special = false, parse_special = true, with_pieces = false;
     if (model == NULL || !hs_field_string(&fields, "content", &content) ||
@@ -145,7 +133,7 @@ void hs_rest_detokenize(hs_http_request *request, void *user)
 {
     const struct hs_rest *rest = user;
     struct hs_fields fields;
-    const struct hs_model_info *model = open(rest, request, &fields);
+    const struct hs_model_info *model = hs_rest_open(rest, request, &fields);
     int32_t *tokens HS_CLEANUP(hs_freep) = NULL;
     size_t n = 0;
     if (model == NULL || !read_tokens(&fields, model, &tokens, &n)) {
@@ -169,7 +157,7 @@ void hs_rest_apply_template(hs_http_request *request, void *user)
 {
     const struct hs_rest *rest = user;
     struct hs_fields fields;
-    const struct hs_model_info *model = open(rest, request, &fields);
+    const struct hs_model_info *model = hs_rest_open(rest, request, &fields);
     if (model == NULL) {
         return;
     }
