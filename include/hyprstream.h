@@ -180,6 +180,19 @@ struct hs_sampling {
 };
 #define HS_SEED_RANDOM 0xFFFFFFFFu
 
+/* A tool that the model may call, as the client describes it. */
+struct hs_tool {
+    const char *name;        /* [A-Za-z0-9_.-]{1,64}, unique in the request */
+    const char *description; /* NULL: none */
+    const char *parameters;  /* JSON Schema of an object, as text; NULL: no parameters */
+};
+
+enum hs_tool_choice {
+    HS_TOOL_CHOICE_AUTO = 0, /* text or calls, as the model decides */
+    HS_TOOL_CHOICE_NONE,     /* the tools are in the prompt, but no call is made */
+    HS_TOOL_CHOICE_REQUIRED  /* at least one call */
+};
+
 enum hs_overflow {
     HS_OVERFLOW_SAVED = -1, /* sessions only: what the saved one has, otherwise HS_OVERFLOW_STOP */
     HS_OVERFLOW_STOP = 0,   /* a full context ends the answer with HS_FINISH_LENGTH */
@@ -199,13 +212,35 @@ struct hs_generate_params {
     int64_t deadline_ms;       /* from submission; 0: none */
     enum hs_overflow overflow; /* for requests without a session; a session has its own */
     int32_t n_logprobs;        /* 0: none; events then carry the top n, at most 20 */
-    int32_t stream_capacity;   /* events a slow reader may lag; 0: 256 */
+    /* What the chat template renders and the answer must look like. Refused without a template that
+     * can do it (HS_NOT_SUPPORTED) and by hs_engine_complete, but for json_schema. */
+    const struct hs_tool *tools; /* [n_tools] */
+    int32_t n_tools;
+    enum hs_tool_choice tool_choice;
+    const char *tool_name;       /* REQUIRED only: this one; NULL: any */
+    bool parallel_tool_calls;    /* more than one call in an answer */
+    const char *json_schema;     /* the text after any reasoning is JSON that fits; NULL: free text.
+                                    HS_INVALID_ARGUMENT names a keyword that cannot be enforced */
+    const char *template_kwargs; /* JSON object: more variables for the template; NULL: none */
+    bool continue_final;         /* the last message is the assistant's: go on where it ends */
+    int32_t stream_capacity;     /* events a slow reader may lag; 0: 256 */
+};
+
+/* A call of a tool, as the model made it. */
+struct hs_tool_call {
+    const char *id; /* what the tool's answer refers to */
+    const char *name;
+    const char *arguments; /* JSON object, as text */
 };
 
 struct hs_message {
     const char *role; /* "system", "user", "assistant", "tool" */
     const char *content;
-    const char *reasoning; /* NULL: none */
+    const char *reasoning;                 /* NULL: none */
+    const struct hs_tool_call *tool_calls; /* [n_tool_calls], of the assistant */
+    int32_t n_tool_calls;
+    const char *tool_call_id; /* the call that a tool's message answers; NULL: not said */
+    const char *name;         /* of the tool that answers; NULL: not said */
 };
 
 /* An adapter as a request or session names it. */
@@ -219,10 +254,11 @@ enum hs_finish {
     HS_FINISH_STOP,   /* end-of-generation token or stop string */
     HS_FINISH_LENGTH, /* max_tokens reached or context full */
     HS_FINISH_CANCELLED,
-    HS_FINISH_ERROR
+    HS_FINISH_ERROR,
+    HS_FINISH_TOOL_CALLS /* stopped, and the answer calls tools */
 };
 HS_API const char *
-hs_finish_name(enum hs_finish finish); /* "stop", "length", "cancelled", "error" */
+hs_finish_name(enum hs_finish finish); /* "stop", "length", "cancelled", "error", "tool_calls" */
 
 struct hs_usage {
     int32_t prompt_tokens;     /* all of the prompt, reused ones included */
@@ -238,13 +274,24 @@ struct hs_token_logprob {
     float logprob;
 };
 
-enum hs_event_type { HS_EVENT_TEXT = 0, HS_EVENT_REASONING, HS_EVENT_DONE };
+enum hs_event_type {
+    HS_EVENT_TEXT = 0,
+    HS_EVENT_REASONING,
+    HS_EVENT_DONE,
+    HS_EVENT_TOOL_CALL, /* a call begins, or more of its arguments */
+    HS_EVENT_EMBEDDING  /* hs_engine_embed only */
+};
 
 /* Text pointers stay valid until the next hs_stream_next or hs_stream_free of the same stream. */
 struct hs_event {
     enum hs_event_type type;
-    const char *text; /* whole UTF-8 code points, NUL-terminated; "" for HS_EVENT_DONE */
+    const char *text; /* whole UTF-8 code points, NUL-terminated; of a tool call the next piece of
+                         its arguments; "" for HS_EVENT_DONE and HS_EVENT_EMBEDDING */
     size_t text_len;
+    int32_t index; /* of the tool call in the answer, or of the input of the embedding */
+    const char *tool_call_id, *tool_name; /* the call's first event only; else NULL */
+    const float *values;                  /* HS_EVENT_EMBEDDING: f32[n_values] */
+    int32_t n_values;
     int32_t n_tokens; /* tokens that produced this text */
     const struct hs_token_logprob
         *logprobs;         /* [n_tokens][1 + n_logprobs], the chosen token first; or NULL */
@@ -353,6 +400,11 @@ HS_API void hs_message_free(struct hs_message *message);
  */
 HS_API HS_CHECKED hs_status hs_session_truncate(hs_engine *engine, const char *session_id,
                                                 size_t n_keep, struct hs_error *err);
+/* Append a copy of a message, so that tools can answer; generate without a prompt goes on from
+ * there. HS_BUSY while it generates. */
+HS_API HS_CHECKED hs_status hs_session_append(hs_engine *engine, const char *session_id,
+                                              const struct hs_message *message,
+                                              struct hs_error *err);
 /* Set or, with NULL, remove the system message. */
 HS_API HS_CHECKED hs_status hs_session_set_system(hs_engine *engine, const char *session_id,
                                                   const char *system, struct hs_error *err);
@@ -390,11 +442,38 @@ HS_API HS_CHECKED hs_status hs_engine_complete(hs_engine *engine, const char *mo
                                                size_t n_tokens,
                                                const struct hs_generate_params *params,
                                                hs_stream **ret_stream, struct hs_error *err);
-/* The chat template's rendering of messages; ret_text to be freed by hs_text_free. */
+/* The chat template's rendering of messages, with what `params` says of tools, thinking, the
+ * template's variables and continuing; ret_text to be freed by hs_text_free. */
 HS_API HS_CHECKED hs_status hs_engine_render(hs_engine *engine, const char *model_id,
                                              const struct hs_message *messages, size_t n_messages,
-                                             bool enable_thinking, char **ret_text, size_t *ret_len,
+                                             const struct hs_generate_params *params,
+                                             char **ret_text, size_t *ret_len,
                                              struct hs_error *err);
+
+struct hs_embed_input {
+    const int32_t *tokens; /* [n_tokens], at least one */
+    size_t n_tokens;
+};
+
+struct hs_embed_params {
+    bool normalize;      /* to Euclidean length 1 */
+    int32_t dimensions;  /* the first so many, before normalizing; 0: all */
+    int64_t deadline_ms; /* from submission; 0: none */
+};
+HS_API void hs_embed_params_defaults(struct hs_embed_params *params);
+
+/*
+ * Embed inputs: one HS_EVENT_EMBEDDING for each, in any order, f32[n_embd] or fewer, then
+ * HS_EVENT_DONE with usage.prompt_tokens. Pooled as the GGUF says; by the mean of all positions
+ * when it says nothing, as chat models do. The model computes them in a context of its own, made
+ * with the first request. Errors: HS_CONTEXT_FULL (an input is longer than the model takes; nothing
+ * is cut), HS_QUEUE_FULL, HS_NOT_FOUND, HS_NOT_SUPPORTED (the model has no embeddings),
+ * HS_INVALID_ARGUMENT.
+ */
+HS_API HS_CHECKED hs_status hs_engine_embed(hs_engine *engine, const char *model_id,
+                                            const struct hs_embed_input *inputs, size_t n_inputs,
+                                            const struct hs_embed_params *params,
+                                            hs_stream **ret_stream, struct hs_error *err);
 
 /* ---- token streams ---- */
 

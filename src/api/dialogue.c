@@ -25,7 +25,8 @@ static hs_status insert(struct hs_dialogue *c, size_t at, const char *role, cons
         c->messages = messages;
         c->capacity = capacity;
     }
-    struct hs_message message = {hs_strdup(role), hs_strdup(content), hs_strdup(reasoning)};
+    struct hs_message message = {
+        .role = hs_strdup(role), .content = hs_strdup(content), .reasoning = hs_strdup(reasoning)};
     if (!message.role || !message.content || (reasoning && !message.reasoning)) {
         free_message(&message);
         return hs_error_nomem(err, "messages");
@@ -150,8 +151,9 @@ hs_status hs_dialogue_message(const struct hs_dialogue *conversation, size_t i,
         return hs_error_set(err, HS_NOT_FOUND, "there is no message %zu", i);
     }
     const struct hs_message *from = &conversation->messages[i];
-    struct hs_message copy = {hs_strdup(from->role), hs_strdup(from->content),
-                              hs_strdup(from->reasoning)};
+    struct hs_message copy = {.role = hs_strdup(from->role),
+                              .content = hs_strdup(from->content),
+                              .reasoning = hs_strdup(from->reasoning)};
     if (!copy.role || !copy.content || (from->reasoning && !copy.reasoning)) {
         free_message(&copy);
         return hs_error_nomem(err, "message");

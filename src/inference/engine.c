@@ -352,8 +352,8 @@ hs_status hs_engine_detokenize(hs_engine *engine, const char *model_id, const in
 
 hs_status hs_engine_render(hs_engine *engine, const char *model_id,
                            const struct hs_message *messages, size_t n_messages,
-                           bool enable_thinking, char **ret_text, size_t *ret_len,
-                           struct hs_error *err)
+                           const struct hs_generate_params *params, char **ret_text,
+                           size_t *ret_len, struct hs_error *err)
 {
     struct hs_model *model = NULL;
     hs_status status = hs_prompt_check_messages(messages, n_messages, err);
@@ -365,8 +365,8 @@ hs_status hs_engine_render(hs_engine *engine, const char *model_id,
     }
     HS_CLEANUP(hs_buf_free) struct hs_buf text = HS_BUF_INIT(TEXT_MAX_BYTES);
     struct hs_rt_reasoning reasoning;
-    status = hs_prompt_render(model, messages, n_messages, enable_thinking, true, &text, &reasoning,
-                              err);
+    status = hs_prompt_render(model, messages, n_messages, params->enable_thinking, true, &text,
+                              &reasoning, err);
     model_release(engine, model);
     return status == HS_OK ? take_text(&text, ret_text, ret_len, err) : status;
 }

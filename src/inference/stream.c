@@ -60,6 +60,8 @@ const char *hs_finish_name(enum hs_finish finish)
         return "cancelled";
     case HS_FINISH_ERROR:
         return "error";
+    case HS_FINISH_TOOL_CALLS:
+        return "tool_calls";
     case HS_FINISH_NONE:
         break;
     }

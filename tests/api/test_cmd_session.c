@@ -8,7 +8,8 @@ static void save(struct api_test *test, const char *name, const char *answer)
     hs_session_file *file = NULL;
     assert_int_equal(hs_session_file_open(test->paths.sessions_dir, name, true, &file, &test->err),
                      HS_OK);
-    struct hs_message messages[] = {{"user", "2+2?", NULL}, {"assistant", answer, "hmm"}};
+    struct hs_message messages[] = {{.role = "user", .content = "2+2?"},
+                                    {.role = "assistant", .content = answer, .reasoning = "hmm"}};
     char fingerprint[65];
     memset(fingerprint, 'f', 64);
     fingerprint[64] = '\0';

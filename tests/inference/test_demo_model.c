@@ -236,7 +236,9 @@ static void make_prompt(struct reference *reference, const char *question)
     struct hs_message message = {.role = "user", .content = question};
     char *text = NULL;
     size_t len = 0;
-    assert_int_equal(hs_engine_render(engine, "m", &message, 1, true, &text, &len, &err), HS_OK);
+    struct hs_generate_params params;
+    hs_generate_params_defaults(&params);
+    assert_int_equal(hs_engine_render(engine, "m", &message, 1, &params, &text, &len, &err), HS_OK);
     assert_int_equal(hs_engine_tokenize(engine, "m", text, len, false, true, &reference->prompt,
                                         &reference->n_prompt, &err),
                      HS_OK);

@@ -310,7 +310,7 @@ static void nothing_is_done_for_models_that_are_not_there(void **state)
                      HS_NOT_FOUND);
     assert_int_equal(hs_engine_detokenize(engine, "x", &token, 1, true, &text, &len, &err),
                      HS_NOT_FOUND);
-    assert_int_equal(hs_engine_render(engine, "x", &message, 1, true, &text, &len, &err),
+    assert_int_equal(hs_engine_render(engine, "x", &message, 1, &params, &text, &len, &err),
                      HS_NOT_FOUND);
     assert_int_equal(hs_session_message_count(engine, "x", &len, &err), HS_NOT_FOUND);
     assert_int_equal(hs_session_truncate(engine, "x", 0, &err), HS_NOT_FOUND);
@@ -409,7 +409,7 @@ static void wrong_requests_are_refused(void **state)
         assert_int_equal(hs_engine_chat(engine, "m", NULL, 0, two, 2, &good, &stream, &err),
                          HS_INVALID_ARGUMENT);
         assert_non_null(strstr(err.message, "message 1"));
-        assert_int_equal(hs_engine_render(engine, "m", two, 2, true, &text, &len, &err),
+        assert_int_equal(hs_engine_render(engine, "m", two, 2, &params, &text, &len, &err),
                          HS_INVALID_ARGUMENT);
         assert_non_null(strstr(err.message, "message 1"));
     }
@@ -451,7 +451,8 @@ static void text_becomes_tokens_and_text_again(void **state)
     hs_tokens_free(NULL);
     hs_text_free(NULL);
     struct hs_message message = {.role = "user", .content = "hi"};
-    assert_int_equal(hs_engine_render(engine, "m", &message, 1, true, &text, &len, &err), HS_OK);
+    struct hs_generate_params params = test_params(1);
+    assert_int_equal(hs_engine_render(engine, "m", &message, 1, &params, &text, &len, &err), HS_OK);
     assert_string_equal(text, "[user]hi\n<|gen|>");
     hs_text_free(text);
     hs_engine_free(engine);

@@ -367,7 +367,9 @@ static size_t session_prompt(hs_engine *engine, const char *id, size_t first, si
     }
     char *text = NULL;
     size_t len = 0;
-    assert_int_equal(hs_engine_render(engine, "m", messages, n - first, true, &text, &len, &err),
+    struct hs_generate_params params;
+    hs_generate_params_defaults(&params);
+    assert_int_equal(hs_engine_render(engine, "m", messages, n - first, &params, &text, &len, &err),
                      HS_OK);
     size_t n_tokens = llama_tokens(engine, text, false, tokens);
     hs_text_free(text);

@@ -144,7 +144,7 @@ static struct hs_rt_reasoning reasoning_of(const char *file, bool enable_thinkin
     if (!source) {
         return reasoning;
     }
-    struct hs_message message = {"user", "Hello", NULL};
+    struct hs_message message = {.role = "user", .content = "Hello"};
     struct hs_rt_template_params params = {.messages = &message,
                                            .n_messages = 1,
                                            .add_generation_prompt = add_generation_prompt,
@@ -203,7 +203,7 @@ static void test_the_models_own_template(void **state)
     struct hs_rt_model_info info;
     rt->model_info(own, &info);
     assert_true(info.has_chat_template);
-    struct hs_message message = {"user", "Hello", NULL};
+    struct hs_message message = {.role = "user", .content = "Hello"};
     struct hs_rt_template_params params = {
         .messages = &message, .n_messages = 1, .add_generation_prompt = true};
     struct hs_rt_reasoning reasoning;
@@ -242,10 +242,11 @@ static void test_plain_template(void **state)
     struct hs_rt_model_info info;
     rt->model_info(model, &info);
     assert_false(info.has_chat_template);
-    const struct hs_message messages[] = {{"system", "Be brief.", NULL},
-                                          {"user", "2 + 2?", NULL},
-                                          {"assistant", "4", "thought"},
-                                          {"user", "And 3 + 3?", NULL}};
+    const struct hs_message messages[] = {
+        {.role = "system", .content = "Be brief."},
+        {.role = "user", .content = "2 + 2?"},
+        {.role = "assistant", .content = "4", .reasoning = "thought"},
+        {.role = "user", .content = "And 3 + 3?"}};
     struct hs_rt_template_params params = {
         .messages = messages, .n_messages = 4, .add_generation_prompt = true};
     struct hs_rt_reasoning reasoning;
@@ -268,7 +269,7 @@ static void test_plain_template(void **state)
     assert_string_equal(text.data, "");
     hs_buf_free(&text);
     struct hs_error err = {0};
-    struct hs_message odd = {"narrator", "x", NULL};
+    struct hs_message odd = {.role = "narrator", .content = "x"};
     params.messages = &odd;
     params.n_messages = 1;
     HS_CLEANUP(hs_buf_free) struct hs_buf none = HS_BUF_INIT(100);
@@ -282,8 +283,9 @@ static void test_plain_template(void **state)
 static void test_plain_stop_begins_the_next_turn(void **state)
 {
     (void)state;
-    const struct hs_message messages[] = {
-        {"user", "2 + 2?", NULL}, {"assistant", "4", NULL}, {"user", "And 3 + 3?", NULL}};
+    const struct hs_message messages[] = {{.role = "user", .content = "2 + 2?"},
+                                          {.role = "assistant", .content = "4"},
+                                          {.role = "user", .content = "And 3 + 3?"}};
     struct hs_rt_template_params params = {
         .messages = messages, .n_messages = 1, .add_generation_prompt = true};
     struct hs_rt_reasoning reasoning;
@@ -306,7 +308,8 @@ static void test_complaints(void **state)
 {
     (void)state;
     struct hs_error err = {0};
-    const struct hs_message twice[] = {{"user", "a", NULL}, {"user", "b", NULL}};
+    const struct hs_message twice[] = {{.role = "user", .content = "a"},
+                                       {.role = "user", .content = "b"}};
     char *source = read_template("raise.jinja");
     struct hs_rt_template_params params = {
         .messages = twice, .n_messages = 2, .chat_template = source};
@@ -340,7 +343,7 @@ static void test_complaints(void **state)
 static void test_more_templates_than_are_kept(void **state)
 {
     (void)state;
-    struct hs_message message = {"user", "x", NULL};
+    struct hs_message message = {.role = "user", .content = "x"};
     for (int round = 0; round < 3; round++) {
         for (int i = 0; i < 9; i++) {
             char source[64];
@@ -360,7 +363,7 @@ static void test_more_templates_than_are_kept(void **state)
 static void *render_often(void *arg)
 {
     const char *word = arg;
-    struct hs_message message = {"user", word, NULL};
+    struct hs_message message = {.role = "user", .content = word};
     for (int i = 0; i < 100; i++) {
         char source[64];
         char wanted[64];
@@ -404,7 +407,7 @@ static void test_allocation_failures(void **state)
 {
     (void)state;
     struct hs_error err = {0};
-    struct hs_message message = {"user", "x", NULL};
+    struct hs_message message = {.role = "user", .content = "x"};
     struct hs_rt_template_params params = {
         .messages = &message, .n_messages = 1, .chat_template = "new {{ messages[0].content }}"};
     struct hs_rt_reasoning reasoning;

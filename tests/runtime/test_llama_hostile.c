@@ -73,7 +73,7 @@ static int use_model(void)
     hs_rt_context *context = NULL;
     hs_rt_sampler *sampler = NULL;
     struct hs_sampling sampling = sampling_off();
-    struct hs_message message = {"user", "Hello <|im_start|> \xC3\xA9", NULL};
+    struct hs_message message = {.role = "user", .content = "Hello <|im_start|> \xC3\xA9"};
     struct hs_rt_template_params render = {
         .messages = &message, .n_messages = 1, .add_generation_prompt = true};
     struct hs_rt_reasoning reasoning;
@@ -120,7 +120,8 @@ static int render_model(void)
     struct hs_model_params params = model_params();
     hs_rt_model *model = NULL;
     OK(rt->model_load(path, &params, &model, &err));
-    struct hs_message messages[] = {{"user", "Hello", NULL}, {"assistant", "Hi", NULL}};
+    struct hs_message messages[] = {{.role = "user", .content = "Hello"},
+                                    {.role = "assistant", .content = "Hi"}};
     struct hs_rt_template_params render = {.messages = messages, .n_messages = 2};
     struct hs_rt_reasoning reasoning;
     HS_CLEANUP(hs_buf_free) struct hs_buf text = HS_BUF_INIT(1 << 20);

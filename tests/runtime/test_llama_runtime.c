@@ -96,7 +96,7 @@ static int tear_down(void **state)
 static struct hs_buf prompt_tokens(const char *user)
 {
     struct hs_error err = {0};
-    struct hs_message message = {"user", user, NULL};
+    struct hs_message message = {.role = "user", .content = user};
     struct hs_rt_template_params params = {
         .messages = &message, .n_messages = 1, .add_generation_prompt = true};
     struct hs_rt_reasoning reasoning;

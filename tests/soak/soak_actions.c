@@ -326,13 +326,15 @@ static size_t expect_answer(struct soak_thread *thread, const char *session_id, 
     size_t n = 0;
     size_t len = 0;
     size_t n_tokens = 0;
+    struct hs_generate_params params;
+    hs_generate_params_defaults(&params);
     SOAK_OK(hs_session_message_count(thread->engine, session_id, &n, NULL));
     for (size_t i = 0; i < n && i < 2 * TURNS_MAX + 1; i++) {
         SOAK_OK(hs_session_message(thread->engine, session_id, i, &messages[i], NULL));
     }
     messages[n] = (struct hs_message){.role = "user", .content = prompt};
-    SOAK_OK(
-        hs_engine_render(thread->engine, SOAK_MODEL, messages, n + 1, true, &rendered, &len, NULL));
+    SOAK_OK(hs_engine_render(thread->engine, SOAK_MODEL, messages, n + 1, &params, &rendered, &len,
+                             NULL));
     SOAK_OK(hs_engine_tokenize(thread->engine, SOAK_MODEL, rendered, len, false, true, &tokens,
                                &n_tokens, NULL));
     int32_t *all = malloc((n_tokens + (size_t)max_tokens) * sizeof(all[0]));

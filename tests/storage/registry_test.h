@@ -58,7 +58,7 @@ static inline char *make_model(const char *folder, const char *file, const char 
 
 static inline void make_saved_session(const char *folder, const char *name)
 {
-    struct hs_message message = {"user", "Hello", NULL};
+    struct hs_message message = {.role = "user", .content = "Hello"};
     struct hs_session_record record = {.model_name = (char *)"m",
                                        .fingerprint = (char *)"f",
                                        .messages = &message,

@@ -9,7 +9,8 @@
 
 /* ---- a small session ---- */
 
-static struct hs_message MESSAGES[] = {{"user", "Hello", NULL}, {"assistant", "Hi!", NULL}};
+static struct hs_message MESSAGES[] = {{.role = "user", .content = "Hello"},
+                                       {.role = "assistant", .content = "Hi!"}};
 
 static struct hs_session_record small_record(const char *model)
 {
@@ -645,7 +646,7 @@ static int save_on_full_disk(void *user)
     limit_file_size(1000);
     static char text[2000];
     memset(text, 'x', sizeof text - 1);
-    struct hs_message message = {"user", text, NULL};
+    struct hs_message message = {.role = "user", .content = text};
     record.messages = &message;
     record.n_messages = 1;
     if (hs_session_file_save(file, &record, &err) != HS_IO || strstr(err.message, "'s'") == NULL)

@@ -36,8 +36,8 @@ static bool append_message(struct hs_session_record *record)
         return false;
     record->messages = messages;
     messages[record->n_messages] =
-        (struct hs_message){hs_strdup(record->n_messages % 2 == 0 ? "user" : "assistant"),
-                            message_text(record->n_messages), NULL};
+        (struct hs_message){.role = hs_strdup(record->n_messages % 2 == 0 ? "user" : "assistant"),
+                            .content = message_text(record->n_messages)};
     record->n_messages++;
     return true;
 }

@@ -612,9 +612,9 @@ static void assert_params_equal(const struct hs_generate_params *a,
 }
 
 static struct hs_message MESSAGES[] = {
-    {"system", "You are terse.", NULL},
-    {"user", "\x01 \x7f \xc2\x80 \xef\xbf\xbf \xf4\x8f\xbf\xbf \\ \" / \r\n\t", NULL},
-    {"assistant", "", ""},
+    {.role = "system", .content = "You are terse."},
+    {.role = "user", .content = "\x01 \x7f \xc2\x80 \xef\xbf\xbf \xf4\x8f\xbf\xbf \\ \" / \r\n\t"},
+    {.role = "assistant", .content = "", .reasoning = ""},
 };
 static struct hs_adapter_ref ADAPTERS[] = {{"poet", 0.1f}, {"\xc3\xa9", -2.0f}};
 
@@ -775,7 +775,8 @@ static void test_json_refuses_to_write(void **state)
     (void)state;
     struct hs_generate_params params = example_params();
     struct hs_session_record record = example_record(NULL);
-    struct hs_message bad_text = {"user", "caf\xe9", NULL}, no_text = {"user", NULL, NULL};
+    struct hs_message bad_text = {.role = "user", .content = "caf\xe9"},
+                      no_text = {.role = "user", .content = NULL};
     struct hs_adapter_ref bad_scale = {"a", NAN};
     record.messages = &bad_text;
     record.n_messages = 1;

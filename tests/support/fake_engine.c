@@ -267,7 +267,8 @@ static void push(struct hs_session_record *record, const char *role, const char 
     struct hs_message *messages =
         hs_realloc_array(record->messages, record->n_messages + 1, sizeof *messages);
     if (messages) {
-        messages[record->n_messages++] = (struct hs_message){copy(role), copy(content), NULL};
+        messages[record->n_messages++] =
+            (struct hs_message){.role = copy(role), .content = copy(content)};
         record->messages = messages;
     }
 }
@@ -353,7 +354,7 @@ hs_status hs_session_message(hs_engine *engine, const char *session_id, size_t i
         return hs_error_set(err, HS_NOT_FOUND, "no message %zu", i);
     }
     const struct hs_message *from = &engine->record.messages[i];
-    *ret_message = (struct hs_message){copy(from->role), copy(from->content), NULL};
+    *ret_message = (struct hs_message){.role = copy(from->role), .content = copy(from->content)};
     return HS_OK;
 }
 
@@ -428,8 +429,10 @@ static void record_asked(const char *model_id, const char *prompt,
         asked->bias_values[i] = sampling->logit_bias_values[i];
     }
     for (size_t i = 0; i < n_messages && i < FAKE_MAX_MESSAGES; i++) {
-        asked->messages[asked->n_messages++] = (struct hs_message){
-            copy(messages[i].role), copy(messages[i].content), copy(messages[i].reasoning)};
+        asked->messages[asked->n_messages++] =
+            (struct hs_message){.role = copy(messages[i].role),
+                                .content = copy(messages[i].content),
+                                .reasoning = copy(messages[i].reasoning)};
     }
 }
 
@@ -513,12 +516,12 @@ hs_status hs_engine_complete(hs_engine *engine, const char *model_id,
 
 hs_status hs_engine_render(hs_engine *engine, const char *model_id,
                            const struct hs_message *messages, size_t n_messages,
-                           bool enable_thinking, char **ret_text, size_t *ret_len,
-                           struct hs_error *err)
+                           const struct hs_generate_params *params, char **ret_text,
+                           size_t *ret_len, struct hs_error *err)
 {
     (void)messages;
     (void)n_messages;
-    (void)enable_thinking;
+    (void)params;
     hs_status status = need_model(engine, model_id, err);
     *ret_text = status ? NULL : strdup("rendered");
     *ret_len = strlen("rendered");

@@ -161,18 +161,18 @@ void hs_rest_apply_template(hs_http_request *request, void *user)
     if (model == NULL) {
         return;
     }
-    bool enable_thinking = rest->defaults.enable_thinking;
+    struct hs_generate_params params = rest->defaults;
     struct hs_rest_messages messages = {0};
     char *text = NULL;
     size_t len = 0;
     struct hs_error err;
-    if (!hs_field_bool(&fields, "enable_thinking", &enable_thinking) ||
+    if (!hs_field_bool(&fields, "enable_thinking", &params.enable_thinking) ||
         !hs_rest_messages_read(rest, &fields, &messages)) {
         hs_rest_messages_free(&messages);
         return;
     }
     hs_status status = hs_engine_render(rest->engine, model->id, messages.items, messages.n,
-                                        enable_thinking, &text, &len, &err);
+                                        &params, &text, &len, &err);
     if (status == HS_OK) {
         respond_text(request, "prompt", text, len);
         hs_text_free(text);
