@@ -8,6 +8,8 @@
 #include "base/mem.h"
 #include "storage/session_store.h"
 
+#define FAKE_MAX_CALLS 8
+
 struct hs_engine {
     char *sessions_dir;
     char model_id[HS_ID_MAX], model_path[1024];
@@ -27,6 +29,9 @@ struct hs_stream {
     int32_t n_logprobs;
     struct hs_token_logprob *logprobs; /* of the last event */
     char text[4096];
+    struct hs_tool_call calls[FAKE_MAX_CALLS]; /* made so far, for the session */
+    int32_t n_calls;
+    char id[64], name[64]; /* of the last event */
 };
 
 struct fake_engine_script fake_engine;
@@ -35,22 +40,37 @@ static const struct fake_piece default_pieces[] = {
     {HS_EVENT_TEXT, "Hello"}, {HS_EVENT_TEXT, " world"}, {HS_EVENT_TEXT, NULL}};
 static const struct fake_answer default_answer = {.pieces = default_pieces};
 
+static void free_asked(struct fake_asked *asked)
+{
+    free(asked->prompt);
+    free(asked->model_id);
+    for (size_t m = 0; m < asked->n_messages; m++) {
+        hs_message_free(&asked->messages[m]);
+    }
+    for (size_t s = 0; s < 8; s++) {
+        free(asked->stop[s]);
+        free(asked->breakers[s]);
+    }
+    free(asked->grammar);
+    free(asked->samplers);
+    for (int32_t i = 0; i < asked->params.n_tools; i++) {
+        free((char *)asked->params.tools[i].name);
+        free((char *)asked->params.tools[i].description);
+        free((char *)asked->params.tools[i].parameters);
+    }
+    free((void *)asked->params.tools);
+    free((char *)asked->params.tool_name);
+    free((char *)asked->params.json_schema);
+    free((char *)asked->params.template_kwargs);
+    *asked = (struct fake_asked){0};
+}
+
 void fake_engine_reset(void)
 {
     for (size_t i = 0; i < fake_engine.n_asked; i++) {
-        struct fake_asked *asked = &fake_engine.asked[i];
-        free(asked->prompt);
-        free(asked->model_id);
-        for (size_t m = 0; m < asked->n_messages; m++) {
-            hs_message_free(&asked->messages[m]);
-        }
-        for (size_t s = 0; s < 8; s++) {
-            free(asked->stop[s]);
-            free(asked->breakers[s]);
-        }
-        free(asked->grammar);
-        free(asked->samplers);
+        free_asked(&fake_engine.asked[i]);
     }
+    free_asked(&fake_engine.rendered);
     fake_engine = (struct fake_engine_script){.answers = &default_answer, .n_answers = 1};
 }
 
@@ -78,7 +98,8 @@ void hs_generate_params_defaults(struct hs_generate_params *params)
 
 const char *hs_finish_name(enum hs_finish finish)
 {
-    static const char *const names[] = {"none", "stop", "length", "cancelled", "error"};
+    static const char *const names[] = {"none",      "stop",  "length",
+                                        "cancelled", "error", "tool_calls"};
     return names[finish];
 }
 
@@ -262,15 +283,40 @@ static char *copy(const char *text)
     return hs_strdup(text);
 }
 
-static void push(struct hs_session_record *record, const char *role, const char *content)
+static struct hs_message copy_message(const struct hs_message *from)
+{
+    struct hs_message to = {.role = copy(from->role),
+                            .content = copy(from->content),
+                            .reasoning = copy(from->reasoning),
+                            .tool_call_id = copy(from->tool_call_id),
+                            .name = copy(from->name)};
+    if (from->n_tool_calls > 0) {
+        struct hs_tool_call *calls = hs_calloc((size_t)from->n_tool_calls, sizeof *calls);
+        for (int32_t i = 0; calls && i < from->n_tool_calls; i++) {
+            calls[i] =
+                (struct hs_tool_call){copy(from->tool_calls[i].id), copy(from->tool_calls[i].name),
+                                      copy(from->tool_calls[i].arguments)};
+        }
+        to.tool_calls = calls;
+        to.n_tool_calls = calls ? from->n_tool_calls : 0;
+    }
+    return to;
+}
+
+static void push_message(struct hs_session_record *record, const struct hs_message *message)
 {
     struct hs_message *messages =
         hs_realloc_array(record->messages, record->n_messages + 1, sizeof *messages);
     if (messages) {
-        messages[record->n_messages++] =
-            (struct hs_message){.role = copy(role), .content = copy(content)};
+        messages[record->n_messages++] = copy_message(message);
         record->messages = messages;
     }
+}
+
+static void push(struct hs_session_record *record, const char *role, const char *content)
+{
+    struct hs_message message = {.role = role, .content = content};
+    push_message(record, &message);
 }
 
 void hs_message_free(struct hs_message *message)
@@ -278,6 +324,14 @@ void hs_message_free(struct hs_message *message)
     hs_free((char *)message->role);
     hs_free((char *)message->content);
     hs_free((char *)message->reasoning);
+    for (int32_t i = 0; i < message->n_tool_calls; i++) {
+        hs_free((char *)message->tool_calls[i].id);
+        hs_free((char *)message->tool_calls[i].name);
+        hs_free((char *)message->tool_calls[i].arguments);
+    }
+    hs_free((void *)message->tool_calls);
+    hs_free((char *)message->tool_call_id);
+    hs_free((char *)message->name);
     *message = (struct hs_message){0};
 }
 
@@ -353,8 +407,17 @@ hs_status hs_session_message(hs_engine *engine, const char *session_id, size_t i
     if (i >= engine->record.n_messages) {
         return hs_error_set(err, HS_NOT_FOUND, "no message %zu", i);
     }
-    const struct hs_message *from = &engine->record.messages[i];
-    *ret_message = (struct hs_message){.role = copy(from->role), .content = copy(from->content)};
+    *ret_message = copy_message(&engine->record.messages[i]);
+    return HS_OK;
+}
+
+hs_status hs_session_append(hs_engine *engine, const char *session_id,
+                            const struct hs_message *message, struct hs_error *err)
+{
+    if (strcmp(engine->session, session_id) != 0) {
+        return hs_error_set(err, HS_NOT_FOUND, "no session '%s' is open", session_id);
+    }
+    push_message(&engine->record, message);
     return HS_OK;
 }
 
@@ -404,17 +467,35 @@ hs_status hs_engine_apply_lora_weights(hs_engine *engine, const char *session_id
 
 /* ---- generating ---- */
 
-static void record_asked(const char *model_id, const char *prompt,
-                         const struct hs_message *messages, size_t n_messages,
-                         const struct hs_generate_params *params)
+static char *own(const char *text)
 {
-    if (fake_engine.n_asked == FAKE_MAX_ASKED) {
-        abort(); /* the test asks more than the fake was made for */
+    return text ? strdup(text) : NULL;
+}
+
+static void copy_shape(struct hs_generate_params *params)
+{
+    struct hs_tool *tools = calloc((size_t)params->n_tools + 1, sizeof *tools);
+    if (!tools) {
+        abort();
     }
-    struct fake_asked *asked = &fake_engine.asked[fake_engine.n_asked++];
+    for (int32_t i = 0; i < params->n_tools; i++) {
+        tools[i] = (struct hs_tool){own(params->tools[i].name), own(params->tools[i].description),
+                                    own(params->tools[i].parameters)};
+    }
+    params->tools = tools;
+    params->tool_name = own(params->tool_name);
+    params->json_schema = own(params->json_schema);
+    params->template_kwargs = own(params->template_kwargs);
+}
+
+static void fill_asked(struct fake_asked *asked, const char *model_id, const char *prompt,
+                       const struct hs_message *messages, size_t n_messages,
+                       const struct hs_generate_params *params)
+{
     asked->prompt = prompt ? strdup(prompt) : NULL;
     asked->model_id = strdup(model_id);
     asked->params = *params;
+    copy_shape(&asked->params);
     for (int32_t i = 0; i < params->n_stop && i < 8; i++) {
         asked->stop[i] = strdup(params->stop[i]);
     }
@@ -429,11 +510,19 @@ static void record_asked(const char *model_id, const char *prompt,
         asked->bias_values[i] = sampling->logit_bias_values[i];
     }
     for (size_t i = 0; i < n_messages && i < FAKE_MAX_MESSAGES; i++) {
-        asked->messages[asked->n_messages++] =
-            (struct hs_message){.role = copy(messages[i].role),
-                                .content = copy(messages[i].content),
-                                .reasoning = copy(messages[i].reasoning)};
+        asked->messages[asked->n_messages++] = copy_message(&messages[i]);
     }
+}
+
+static void record_asked(const char *model_id, const char *prompt,
+                         const struct hs_message *messages, size_t n_messages,
+                         const struct hs_generate_params *params)
+{
+    if (fake_engine.n_asked == FAKE_MAX_ASKED) {
+        abort(); /* the test asks more than the fake was made for */
+    }
+    fill_asked(&fake_engine.asked[fake_engine.n_asked++], model_id, prompt, messages, n_messages,
+               params);
 }
 
 static hs_status new_stream(hs_engine *engine, bool in_session, hs_stream **ret_stream,
@@ -519,19 +608,26 @@ hs_status hs_engine_render(hs_engine *engine, const char *model_id,
                            const struct hs_generate_params *params, char **ret_text,
                            size_t *ret_len, struct hs_error *err)
 {
-    (void)messages;
-    (void)n_messages;
-    (void)params;
     hs_status status = need_model(engine, model_id, err);
-    *ret_text = status ? NULL : strdup("rendered");
+    if (status) {
+        return status;
+    }
+    free_asked(&fake_engine.rendered);
+    fill_asked(&fake_engine.rendered, model_id, NULL, messages, n_messages, params);
+    fake_engine.n_rendered++;
+    if (fake_engine.render_status) {
+        return hs_error_set(err, fake_engine.render_status, "it cannot be rendered");
+    }
+    *ret_text = strdup("rendered");
     *ret_len = strlen("rendered");
-    return status;
+    return HS_OK;
 }
 
 static void finish(hs_stream *stream, struct hs_event *event)
 {
     const struct fake_answer *answer = stream->answer;
-    enum hs_finish how = answer->finish ? answer->finish : HS_FINISH_STOP;
+    enum hs_finish how = stream->n_calls > 0 ? HS_FINISH_TOOL_CALLS : HS_FINISH_STOP;
+    how = answer->finish ? answer->finish : how;
     how = stream->cancelled ? HS_FINISH_CANCELLED : how;
     *event = (struct hs_event){.type = HS_EVENT_DONE, .text = "", .finish = how};
     event->usage = (struct hs_usage){.prompt_tokens = 12,
@@ -546,8 +642,43 @@ static void finish(hs_stream *stream, struct hs_event *event)
     if (stream->in_session && how == HS_FINISH_ERROR) {
         hs_message_free(&record->messages[--record->n_messages]);
     } else if (stream->in_session) {
-        push(record, "assistant", stream->text);
+        struct hs_message message = {.role = "assistant",
+                                     .content = stream->text,
+                                     .tool_calls = stream->calls,
+                                     .n_tool_calls = stream->n_calls};
+        push_message(record, &message);
     }
+}
+
+/* A row of FAKE_CALL: the one with a name opens the call, the later ones add to its arguments. */
+static void add_call(hs_stream *stream, struct hs_event *event)
+{
+    int32_t at = event->index = event->text[0] - '0';
+    const char *id = strchr(event->text, '\t') + 1;
+    const char *name = strchr(id, '\t') + 1;
+    const char *arguments = strchr(name, '\t') + 1;
+    snprintf(stream->id, sizeof stream->id, "%.*s", (int)(name - id - 1), id);
+    snprintf(stream->name, sizeof stream->name, "%.*s", (int)(arguments - name - 1), name);
+    event->text = arguments;
+    event->text_len = strlen(arguments);
+    int32_t n_calls = stream->n_calls + (stream->name[0] != '\0');
+    if (at >= n_calls || n_calls > FAKE_MAX_CALLS) {
+        abort(); /* a call that the script did not begin, or too many */
+    }
+    if (stream->name[0]) {
+        event->tool_call_id = stream->id;
+        event->tool_name = stream->name;
+        stream->calls[stream->n_calls++] =
+            (struct hs_tool_call){own(stream->id), own(stream->name), own("")};
+    }
+    struct hs_tool_call *call = &stream->calls[at];
+    size_t len = strlen(call->arguments);
+    char *all = realloc((char *)call->arguments, len + event->text_len + 1);
+    if (!all) {
+        abort();
+    }
+    memcpy(all + len, arguments, event->text_len + 1);
+    call->arguments = all;
 }
 
 static void add_logprobs(hs_stream *stream, struct hs_event *event)
@@ -596,6 +727,9 @@ hs_status hs_stream_next(hs_stream *stream, int timeout_ms, struct hs_event *ret
     }
     *ret_event = (struct hs_event){
         .type = piece->type, .text = piece->text, .text_len = strlen(piece->text), .n_tokens = 1};
+    if (piece->type == HS_EVENT_TOOL_CALL) {
+        add_call(stream, ret_event);
+    }
     if (stream->n_logprobs > 0) {
         add_logprobs(stream, ret_event);
     }
@@ -625,6 +759,11 @@ void hs_stream_free(hs_stream *stream)
 {
     if (stream) {
         fake_engine.n_streams--;
+        for (int32_t i = 0; i < stream->n_calls; i++) {
+            free((char *)stream->calls[i].id);
+            free((char *)stream->calls[i].name);
+            free((char *)stream->calls[i].arguments);
+        }
         free(stream->logprobs);
         free(stream);
     }

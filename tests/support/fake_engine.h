@@ -22,23 +22,31 @@
 /* One event of an answer; text NULL ends the list. "\1" waits until the stream is cancelled. */
 struct fake_piece {
     enum hs_event_type type;
-    const char *text;
+    const char *text; /* of HS_EVENT_TOOL_CALL: "index\tid\tname\targuments", see FAKE_CALL */
 };
 #define FAKE_WAIT "\1"
+/* Rows of an answer that calls tools: a call begins, with a first piece of its arguments, and goes
+ * on. All are string literals but the index, 0 to 7. */
+#define FAKE_CALL(index, id, name, arguments)                                                      \
+    {                                                                                              \
+        HS_EVENT_TOOL_CALL, #index "\t" id "\t" name "\t" arguments                                \
+    }
+#define FAKE_ARGUMENTS(index, arguments) FAKE_CALL(index, "", "", arguments)
 
 struct fake_answer {
     const struct fake_piece *pieces;
-    enum hs_finish finish; /* NONE: HS_FINISH_STOP */
+    enum hs_finish finish; /* NONE: HS_FINISH_TOOL_CALLS after a call, else HS_FINISH_STOP */
     struct hs_error error; /* for HS_FINISH_ERROR */
     hs_status refuse;      /* not HS_OK: generate itself fails with `error` */
 };
 
-/* What one call of generate or chat was given. */
+/* What one call of generate, chat, complete or render was given. */
 struct fake_asked {
     char *prompt;                                  /* generate's; NULL: none */
     struct hs_message messages[FAKE_MAX_MESSAGES]; /* copies, as the model would see them */
     size_t n_messages;
-    struct hs_generate_params params;
+    struct hs_generate_params params; /* tools, tool_name, json_schema and template_kwargs are
+                                         copies; other pointers are the caller's */
     char *stop[8];
     char *model_id;
     char *grammar, *samplers, *breakers[8]; /* copies of what params.sampling pointed to */
@@ -61,6 +69,9 @@ struct fake_engine_script {
 
     size_t n_asked;
     struct fake_asked asked[FAKE_MAX_ASKED];
+    int n_rendered;
+    struct fake_asked rendered; /* by the last hs_engine_render, whose text is "rendered" */
+    hs_status render_status;    /* of hs_engine_render */
     char loaded_path[1024];
     char loaded_id[HS_ID_MAX];
     struct hs_model_params load_params;
