@@ -265,6 +265,7 @@ struct hs_usage {
     int32_t cached_tokens;     /* of them reused from KV */
     int32_t completion_tokens; /* the final end-of-generation token included */
     int32_t dropped_messages;  /* by HS_OVERFLOW_SHIFT in this request */
+    int32_t stopped_by;        /* 1 + the index in params.stop of the one that ended it; 0: none */
     uint32_t seed;
     double queue_ms, prefill_ms, decode_ms;
 };

@@ -289,6 +289,7 @@ hs_status hs_request_emit(struct hs_request *request, int32_t token,
         status = post_pieces(request, &output);
     }
     *ret_stopped = output.stopped;
+    request->usage.stopped_by = output.stopped_by;
     return status;
 }
 
@@ -306,6 +307,7 @@ hs_status hs_request_flush(struct hs_request *request)
     if (status != HS_OK) {
         return hs_error_set(&request->error, status, "cannot finish the text of an answer");
     }
+    request->usage.stopped_by = output.stopped_by;
     status = keep_split(request, &output, NULL, 0);
     return status == HS_OK ? post_pieces(request, &output) : status;
 }

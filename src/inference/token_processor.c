@@ -44,6 +44,8 @@ struct hs_token_processor {
     bool is_finished;
     struct pattern start_tag, end_tag;
     bool first_byte_of_stop[256];
+    int32_t n_given;    /* of the stop strings are the caller's */
+    int32_t stopped_by; /* 1 + index of the one that was found; 0: none of the caller's */
     int32_t n_stop;
     struct pattern stop[]; /* [n_stop], their bytes and the tags' behind the array */
 };
@@ -137,6 +139,7 @@ hs_status hs_token_processor_new(const struct hs_token_processor_params *params,
         processor->first_byte_of_stop[(unsigned char)stop[0]] = true;
     }
     processor->n_stop = (int32_t)n_stop;
+    processor->n_given = params->n_stop;
     processor->mode = SCAN_CONTENT;
     if (splits_reasoning(params)) {
         processor->start_tag = pattern_copy(params->reasoning.start_tag, &room);
@@ -258,7 +261,7 @@ static enum match match_at(const struct scan *scan, const struct pattern *patter
     return may_grow ? MATCH_MAYBE : MATCH_NO;
 }
 
-static enum match match_stop(const hs_token_processor *processor, const struct scan *scan)
+static enum match match_stop(hs_token_processor *processor, const struct scan *scan)
 {
     enum match best = MATCH_NO;
     if (!processor->first_byte_of_stop[(unsigned char)scan->text[scan->pos]]) {
@@ -267,6 +270,9 @@ static enum match match_stop(const hs_token_processor *processor, const struct s
     for (int32_t i = 0; i < processor->n_stop && best != MATCH_YES; i++) {
         enum match match = match_at(scan, &processor->stop[i]);
         best = match > best ? match : best;
+        if (match == MATCH_YES && i < processor->n_given) {
+            processor->stopped_by = i + 1;
+        }
     }
     return best;
 }
@@ -371,6 +377,7 @@ static void scan_text(hs_token_processor *processor, bool is_end,
     }
     processor->n_done = scan.pos;
     ret_output->stopped = processor->mode == SCAN_STOPPED;
+    ret_output->stopped_by = processor->stopped_by;
 }
 
 /* Drop what left with the last call and make room for `n_bytes` of input, each of which can end a
@@ -391,7 +398,8 @@ hs_status hs_token_processor_push(hs_token_processor *processor, const char *byt
     if (processor->is_finished) {
         return HS_INVALID_ARGUMENT;
     }
-    struct hs_token_output output = {.stopped = processor->mode == SCAN_STOPPED};
+    struct hs_token_output output = {.stopped = processor->mode == SCAN_STOPPED,
+                                     .stopped_by = processor->stopped_by};
     if (!output.stopped) {
         hs_status status = make_room(processor, len);
         if (status != HS_OK) {
@@ -409,7 +417,8 @@ hs_status hs_token_processor_push(hs_token_processor *processor, const char *byt
 hs_status hs_token_processor_finish(hs_token_processor *processor,
                                     struct hs_token_output *ret_output)
 {
-    struct hs_token_output output = {.stopped = processor->mode == SCAN_STOPPED};
+    struct hs_token_output output = {.stopped = processor->mode == SCAN_STOPPED,
+                                     .stopped_by = processor->stopped_by};
     if (!output.stopped && !processor->is_finished) {
         hs_status status = make_room(processor, 0);
         if (status != HS_OK) {

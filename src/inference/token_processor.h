@@ -48,7 +48,8 @@ struct hs_text_piece {
 struct hs_token_output {
     struct hs_text_piece pieces[HS_PIECES_MAX];
     int32_t n_pieces;
-    bool stopped; /* a stop string was found: generation is over */
+    bool stopped;       /* a stop string was found: generation is over */
+    int32_t stopped_by; /* 1 + its index in params.stop; 0: none of them */
 };
 
 HS_CHECKED hs_status hs_token_processor_new(const struct hs_token_processor_params *params,

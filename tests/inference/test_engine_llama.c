@@ -115,6 +115,7 @@ static void stop_strings_cut_across_tokens(void **state)
             assert_int_equal(answer.len, first);
             assert_memory_equal(answer.text, text, first);
             assert_int_equal(answer.finish, HS_FINISH_STOP);
+            assert_int_equal(answer.usage.stopped_by, 2);
         }
     }
     llama_stop(&f);

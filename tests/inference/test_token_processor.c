@@ -446,6 +446,30 @@ static void a_stop_is_known_with_its_last_byte(void **state)
 
 /* ---- reasoning ---- */
 
+/* What pushing the text and then finishing says of the string that ended it. */
+static int32_t stopped_by(const struct hs_token_processor_params *params, const char *text)
+{
+    hs_token_processor *processor = new_processor(params);
+    struct hs_token_output pushed, finished;
+    assert_int_equal(hs_token_processor_push(processor, text, strlen(text), &pushed), HS_OK);
+    assert_int_equal(hs_token_processor_finish(processor, &finished), HS_OK);
+    assert_true(pushed.stopped_by == 0 || pushed.stopped_by == finished.stopped_by);
+    hs_token_processor_free(processor);
+    return finished.stopped_by;
+}
+
+static void the_stop_that_was_found_is_named(void **state)
+{
+    (void)state;
+    const char *const stop[] = {"abcd", "bc", "b"};
+    struct hs_token_processor_params params = {.stop = stop, .n_stop = 3, .own_stop = "zz"};
+    assert_int_equal(stopped_by(&params, "x"), 0);
+    assert_int_equal(stopped_by(&params, "xabcd bc"), 1);
+    assert_int_equal(stopped_by(&params, "xabc"), 2);
+    assert_int_equal(stopped_by(&params, "xbd"), 3);
+    assert_int_equal(stopped_by(&params, "xzzabcd"), 0); /* the template's is nobody's */
+}
+
 static void reasoning_is_split_from_content(void **state)
 {
     (void)state;
@@ -648,6 +672,7 @@ int main(void)
         cmocka_unit_test(stop_strings_end_the_text),
         cmocka_unit_test(overlapping_stop_strings),
         cmocka_unit_test(a_stop_is_known_with_its_last_byte),
+        cmocka_unit_test(the_stop_that_was_found_is_named),
         cmocka_unit_test(reasoning_is_split_from_content),
         cmocka_unit_test(reasoning_that_the_prompt_began),
         cmocka_unit_test(reasoning_stays_in_the_text_unless_asked_for),
