@@ -205,7 +205,7 @@ static void bad_messages_are_named(void **state)
         {"[{\"content\":\"a\"}]", "messages[0].role"},
         {"[{\"role\":1,\"content\":\"a\"}]", "messages[0].role"},
         {"[{\"role\":\"king\",\"content\":\"a\"}]", "messages[0].role"},
-        {"[{\"role\":\"tool\",\"content\":\"a\"}]", "messages[0].role"},
+        {"[{\"role\":\"tool\",\"content\":\"a\"}]", "messages[0].tool_call_id"},
         {"[{\"role\":\"user\"}]", "messages[0].content"},
         {"[{\"role\":\"user\",\"content\":null}]", "messages[0].content"},
         {"[{\"role\":\"user\",\"content\":1}]", "messages[0].content"},
@@ -221,7 +221,7 @@ static void bad_messages_are_named(void **state)
          "messages[0].content[0].type"},
         {"[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":\"b\","
          "\"tool_calls\":[{\"id\":\"x\"}]}]",
-         "messages[1].tool_calls"},
+         "messages[1].tool_calls[0].function"},
         {"[{\"role\":\"assistant\",\"content\":\"b\",\"reasoning_content\":2}]",
          "messages[0].reasoning_content"},
     };

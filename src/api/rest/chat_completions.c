@@ -3,9 +3,9 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "generation.h"
 #include "json_quote.h"
 #include "messages.h"
+#include "openai_answer.h"
 
 /* ---- format ---- */
 
@@ -14,55 +14,6 @@ static hs_status append_all(struct hs_buf *out, const char *const *parts)
     hs_status status = HS_OK;
     for (size_t i = 0; parts[i] != NULL && status == HS_OK; i++) {
         status = hs_buf_append_str(out, parts[i]);
-    }
-    return status;
-}
-
-/* "token":"...","logprob":-1.5,"bytes":[...] */
-static hs_status write_token(const struct hs_generation *generation,
-                             const struct hs_token_logprob *token, struct hs_buf *out,
-                             struct hs_error *err)
-{
-    char *text = NULL;
-    size_t len = 0;
-    hs_status status = hs_generation_token_text(generation, token->token, &text, &len, err);
-    if (status != HS_OK) {
-        return status;
-    }
-    status = hs_buf_append_str(out, "\"token\":");
-    status = status == HS_OK ? hs_json_quote(out, text, len) : status;
-    status = status == HS_OK ? hs_buf_append_str(out, ",\"logprob\":") : status;
-    status = status == HS_OK ? hs_generation_logprob(out, token->logprob) : status;
-    status = status == HS_OK ? hs_buf_append_str(out, ",\"bytes\":[") : status;
-    for (size_t i = 0; i < len && status == HS_OK; i++) {
-        status = hs_buf_printf(out, "%s%u", i == 0 ? "" : ",", (unsigned)(unsigned char)text[i]);
-    }
-    hs_text_free(text);
-    status = status == HS_OK ? hs_buf_append_str(out, "]") : status;
-    return status == HS_OK ? HS_OK : hs_error_nomem(err, "logprobs");
-}
-
-static hs_status add_logprobs(struct hs_generation *generation, struct hs_choice *choice,
-                              const struct hs_event *event, struct hs_error *err)
-{
-    struct hs_buf *out = &choice->logprobs[0];
-    size_t n_top = (size_t)generation->top_logprobs;
-    size_t stride = 1 + (n_top > 0 ? n_top : 1);
-    hs_status status = HS_OK;
-    for (size_t t = 0; t < (size_t)event->n_tokens && status == HS_OK; t++) {
-        const struct hs_token_logprob *row = event->logprobs + t * stride;
-        hs_status put = hs_buf_append_str(out, out->len > 0 ? ",{" : "{");
-        status = put == HS_OK ? write_token(generation, row, out, err) : put;
-        put = status == HS_OK ? hs_buf_append_str(out, ",\"top_logprobs\":[") : HS_OK;
-        for (size_t i = 0; i < n_top && status == HS_OK && put == HS_OK; i++) {
-            put = hs_buf_append_str(out, i == 0 ? "{" : ",{");
-            status = put == HS_OK ? write_token(generation, row + 1 + i, out, err) : put;
-            put = status == HS_OK ? hs_buf_append_str(out, "}") : HS_OK;
-        }
-        put = put == HS_OK && status == HS_OK ? hs_buf_append_str(out, "]}") : put;
-        if (put != HS_OK) {
-            return hs_error_nomem(err, "logprobs");
-        }
     }
     return status;
 }
@@ -102,7 +53,7 @@ static hs_status write_event(struct hs_generation *generation, size_t i,
 static hs_status write_last(struct hs_generation *generation, size_t i, struct hs_buf *out)
 {
     return hs_buf_printf(out, "{\"index\":%zu,\"delta\":{},\"logprobs\":null,\"finish_reason\":%s}",
-                         i, hs_generation_finish(&generation->choices[i]));
+                         i, hs_openai_finish(&generation->choices[i]));
 }
 
 static hs_status write_whole(struct hs_generation *generation, size_t i, struct hs_buf *out)
@@ -118,20 +69,27 @@ static hs_status write_whole(struct hs_generation *generation, size_t i, struct 
     }
     status = status == HS_OK ? hs_buf_append_str(out, ",\"refusal\":null}") : status;
     status = status == HS_OK ? write_logprobs(choice, out) : status;
-    return status == HS_OK
-               ? hs_buf_printf(out, ",\"finish_reason\":%s}", hs_generation_finish(choice))
-               : status;
+    return status == HS_OK ? hs_buf_printf(out, ",\"finish_reason\":%s}", hs_openai_finish(choice))
+                           : status;
 }
 
-static const struct hs_generation_format format = {
+static const struct hs_openai_choices choices = {
     .object = "chat.completion",
     .chunk_object = "chat.completion.chunk",
-    .id_prefix = "chatcmpl-",
-    .logprobs = add_logprobs,
     .first = write_first,
     .event = write_event,
     .last = write_last,
     .whole = write_whole,
+};
+
+static const struct hs_generation_format format = {
+    .kind = HS_HTTP_SSE,
+    .id_prefix = "chatcmpl-",
+    .own = &choices,
+    .logprobs = hs_openai_add_logprobs,
+    .whole = hs_openai_whole,
+    .event = hs_openai_event,
+    .end = hs_openai_end,
 };
 
 /* ---- request ---- */
@@ -188,7 +146,7 @@ static bool is_text_only(const struct hs_fields *fields)
 
 static bool read(const struct hs_rest *rest, const struct hs_model_info *model,
                  const struct hs_fields *fields, struct hs_rest_settings *settings,
-                 struct hs_rest_messages *messages)
+                 struct hs_rest_conversation *conversation)
 {
     static const struct hs_unsupported_field unsupported[] = {
         {"tools", NULL},
@@ -206,13 +164,13 @@ static bool read(const struct hs_rest *rest, const struct hs_model_info *model,
     return hs_fields_refuse_unsupported(fields, unsupported,
                                         sizeof unsupported / sizeof unsupported[0]) &&
            is_plain_format(fields) && is_text_only(fields) &&
-           hs_rest_messages_read(rest, fields, messages) &&
+           hs_rest_messages_read(fields, conversation) &&
            hs_rest_settings_read(rest, model, fields, settings) && read_logprobs(fields, settings);
 }
 
 static void start(const struct hs_rest *rest, const struct hs_model_info *model,
                   hs_http_request *request, const struct hs_rest_settings *settings,
-                  const struct hs_rest_messages *messages)
+                  const struct hs_rest_conversation *conversation)
 {
     struct hs_generation *generation = NULL;
     struct hs_error err;
@@ -220,8 +178,9 @@ static void start(const struct hs_rest *rest, const struct hs_model_info *model,
                                          (size_t)settings->n, &generation, &err);
     for (int32_t i = 0; i < settings->n && status == HS_OK; i++) {
         struct hs_generate_params params = hs_rest_settings_of(settings, i);
-        status = hs_engine_chat(rest->engine, model->id, NULL, 0, messages->items, messages->n,
-                                &params, &generation->choices[i].stream, &err);
+        status =
+            hs_engine_chat(rest->engine, model->id, NULL, 0, conversation->messages,
+                           conversation->n_messages, &params, &generation->choices[i].stream, &err);
     }
     if (status != HS_OK) {
         hs_generation_free(generation);
@@ -240,10 +199,11 @@ void hs_rest_chat_completions(hs_http_request *request, void *user)
         return;
     }
     struct hs_rest_settings settings = {0};
-    struct hs_rest_messages messages = {0};
-    if (read(rest, model, &fields, &settings, &messages)) {
-        start(rest, model, request, &settings, &messages);
+    struct hs_rest_conversation conversation;
+    hs_rest_conversation_init(&conversation, rest, request);
+    if (read(rest, model, &fields, &settings, &conversation)) {
+        start(rest, model, request, &settings, &conversation);
     }
-    hs_rest_messages_free(&messages);
+    hs_rest_conversation_free(&conversation);
     hs_rest_settings_free(&settings);
 }

@@ -4,8 +4,8 @@
 
 #include "base/error.h"
 #include "base/mem.h"
-#include "generation.h"
 #include "json_quote.h"
+#include "openai_answer.h"
 
 /* ---- format ---- */
 
@@ -141,37 +141,42 @@ static hs_status write_event(struct hs_generation *generation, size_t i,
 static hs_status write_last(struct hs_generation *generation, size_t i, struct hs_buf *out)
 {
     const struct hs_choice *choice = &generation->choices[i];
-    return write_choice(choice, i, NULL, "", 0, hs_generation_finish(choice), out);
+    return write_choice(choice, i, NULL, "", 0, hs_openai_finish(choice), out);
 }
 
 static hs_status write_whole(struct hs_generation *generation, size_t i, struct hs_buf *out)
 {
     const struct hs_choice *choice = &generation->choices[i];
     return write_choice(choice, i, choice->echo, choice->text.data, choice->text.len,
-                        hs_generation_finish(choice), out);
+                        hs_openai_finish(choice), out);
 }
 
-static const struct hs_generation_format format = {
+static const struct hs_openai_choices choices = {
     .object = "text_completion",
     .chunk_object = "text_completion",
-    .id_prefix = "cmpl-",
-    .logprobs = add_logprobs,
     .event = write_event,
     .last = write_last,
     .whole = write_whole,
 };
 
 /* The same with a first chunk: the prompt. */
-static const struct hs_generation_format echo_format = {
+static const struct hs_openai_choices echo_choices = {
     .object = "text_completion",
     .chunk_object = "text_completion",
-    .id_prefix = "cmpl-",
-    .logprobs = add_logprobs,
     .first = write_first,
     .event = write_event,
     .last = write_last,
     .whole = write_whole,
 };
+
+#define FORMAT(its_choices)                                                                        \
+    {                                                                                              \
+        .kind = HS_HTTP_SSE, .id_prefix = "cmpl-", .own = &(its_choices),                          \
+        .logprobs = add_logprobs, .whole = hs_openai_whole, .event = hs_openai_event,              \
+        .end = hs_openai_end                                                                       \
+    }
+static const struct hs_generation_format format = FORMAT(choices);
+static const struct hs_generation_format echo_format = FORMAT(echo_choices);
 
 /* ---- request ---- */
 

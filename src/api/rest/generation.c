@@ -6,9 +6,9 @@
 #include <sys/random.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/mem.h"
-#include "json_quote.h"
 
 #define PULL_BYTES (16u << 10) /* one pull gives about so much, so that streams take turns */
 #define HEAD_MAX_BYTES 4096
@@ -17,24 +17,15 @@
 
 /* ---- made and freed ---- */
 
-static hs_status write_head(struct hs_generation *generation, struct hs_error *err)
+hs_status hs_generation_make_id(const char *prefix, char *ret_id, size_t size, struct hs_error *err)
 {
-    const struct hs_generation_format *format = generation->format;
     uint64_t bits[2] = {0};
     if (getrandom(bits, sizeof bits, 0) != (ssize_t)sizeof bits) {
         return hs_error_set(err, HS_IO, "the system gives no random numbers");
     }
-    struct hs_buf *head = &generation->head;
-    hs_status status = hs_buf_printf(
-        head, "{\"id\":\"%s%016llx%08llx\",\"object\":\"%s\",\"created\":%lld,\"model\":",
-        format->id_prefix, (unsigned long long)bits[0], (unsigned long long)bits[1] >> 32,
-        generation->is_streamed ? format->chunk_object : format->object, (long long)time(NULL));
-    const struct hs_model_info *model = generation->model;
-    status = status == HS_OK ? hs_json_quote(head, model->id, strlen(model->id)) : status;
-    if (status == HS_OK) {
-        status = hs_buf_printf(head, ",\"system_fingerprint\":\"fp_%.12s\"", model->fingerprint);
-    }
-    return status == HS_OK ? HS_OK : hs_error_nomem(err, "answer");
+    snprintf(ret_id, size, "%s%016llx%08llx", prefix, (unsigned long long)bits[0],
+             (unsigned long long)bits[1] >> 32);
+    return HS_OK;
 }
 
 hs_status hs_generation_new(const struct hs_generation_format *format, const struct hs_rest *rest,
@@ -51,9 +42,11 @@ hs_status hs_generation_new(const struct hs_generation_format *format, const str
     generation->rest = rest;
     generation->model = model;
     generation->request = request;
+    generation->created_unix_s = (int64_t)time(NULL);
+    generation->created_ms = hs_clock_ms();
     generation->is_streamed = settings->stream;
     generation->include_usage = settings->include_usage;
-    generation->wants_logprobs = settings->logprobs;
+    generation->wants_logprobs = settings->logprobs && format->logprobs != NULL;
     generation->top_logprobs = settings->top_logprobs;
     generation->n_per_prompt = settings->n;
     generation->head.max = HEAD_MAX_BYTES;
@@ -66,7 +59,8 @@ hs_status hs_generation_new(const struct hs_generation_format *format, const str
             choice->logprobs[list].max = HS_ANSWER_TEXT_MAX;
         }
     }
-    hs_status status = write_head(generation, err);
+    hs_status status =
+        hs_generation_make_id(format->id_prefix, generation->id, sizeof generation->id, err);
     if (status != HS_OK) {
         hs_generation_free(generation);
         return status;
@@ -75,31 +69,39 @@ hs_status hs_generation_new(const struct hs_generation_format *format, const str
     return HS_OK;
 }
 
+static void free_choice(struct hs_choice *choice)
+{
+    hs_stream_free(choice->stream);
+    hs_free(choice->echo);
+    hs_buf_free(&choice->text);
+    hs_buf_free(&choice->reasoning);
+    for (size_t i = 0; i < choice->n_calls; i++) {
+        hs_free(choice->calls[i].id);
+        hs_free(choice->calls[i].name);
+        hs_buf_free(&choice->calls[i].arguments);
+    }
+    hs_free(choice->calls);
+    for (size_t list = 0; list < 4; list++) {
+        hs_buf_free(&choice->logprobs[list]);
+    }
+}
+
 void hs_generation_free(struct hs_generation *generation)
 {
     if (generation == NULL) {
         return;
     }
     for (size_t i = 0; i < generation->n_choices; i++) {
-        struct hs_choice *choice = &generation->choices[i];
-        hs_stream_free(choice->stream);
-        hs_free(choice->echo);
-        hs_buf_free(&choice->text);
-        hs_buf_free(&choice->reasoning);
-        for (size_t list = 0; list < 4; list++) {
-            hs_buf_free(&choice->logprobs[list]);
-        }
+        free_choice(&generation->choices[i]);
+    }
+    if (generation->format->free_data != NULL && generation->data != NULL) {
+        generation->format->free_data(generation->data);
     }
     hs_buf_free(&generation->head);
     hs_free(generation);
 }
 
 /* ---- what formats share ---- */
-
-const char *hs_generation_finish(const struct hs_choice *choice)
-{
-    return choice->finish == HS_FINISH_LENGTH ? "\"length\"" : "\"stop\"";
-}
 
 hs_status hs_generation_token_text(const struct hs_generation *generation, int32_t token,
                                    char **ret_text, size_t *ret_len, struct hs_error *err)
@@ -114,29 +116,70 @@ hs_status hs_generation_logprob(struct hs_buf *out, float logprob)
     return hs_buf_printf(out, "%.8g", isfinite(value) ? value : LOWEST_LOGPROB);
 }
 
-/* Of several answers to one prompt the first one's prompt counts. */
-static hs_status write_usage(const struct hs_generation *generation, struct hs_buf *out)
+struct hs_generation_usage hs_generation_usage(const struct hs_generation *generation)
 {
-    int64_t prompt = 0, cached = 0, completion = 0, reasoning = 0;
+    struct hs_generation_usage usage = {0};
     for (size_t i = 0; i < generation->n_choices; i++) {
         const struct hs_choice *choice = &generation->choices[i];
         if (i % (size_t)generation->n_per_prompt == 0) {
-            prompt += choice->usage.prompt_tokens;
-            cached += choice->usage.cached_tokens;
+            usage.prompt += choice->usage.prompt_tokens;
+            usage.cached += choice->usage.cached_tokens;
         }
-        completion += choice->usage.completion_tokens;
-        reasoning += choice->reasoning_tokens;
+        usage.completion += choice->usage.completion_tokens;
+        usage.reasoning += choice->reasoning_tokens;
     }
-    return hs_buf_printf(out,
-                         "{\"prompt_tokens\":%lld,\"completion_tokens\":%lld,"
-                         "\"total_tokens\":%lld,"
-                         "\"prompt_tokens_details\":{\"cached_tokens\":%lld},"
-                         "\"completion_tokens_details\":{\"reasoning_tokens\":%lld}}",
-                         (long long)prompt, (long long)completion, (long long)(prompt + completion),
-                         (long long)cached, (long long)reasoning);
+    return usage;
 }
 
 /* ---- events of the engine ---- */
+
+static hs_status write_failed(hs_status status, struct hs_error *err)
+{
+    if (status == HS_LIMIT) {
+        return hs_error_set(err, HS_LIMIT, "the answer is too long for one piece");
+    }
+    return status == HS_OK ? HS_OK : hs_error_nomem(err, "answer");
+}
+
+static struct hs_choice_call *add_call(struct hs_choice *choice, const struct hs_event *event)
+{
+    struct hs_choice_call *calls =
+        hs_realloc_array(choice->calls, choice->n_calls + 1, sizeof *calls);
+    if (calls == NULL) {
+        return NULL;
+    }
+    choice->calls = calls;
+    struct hs_choice_call *call = &calls[choice->n_calls++];
+    *call = (struct hs_choice_call){.id = hs_strdup(event->tool_call_id),
+                                    .name = hs_strdup(event->tool_name),
+                                    .arguments = HS_BUF_INIT(HS_ANSWER_TEXT_MAX)};
+    return call->id != NULL && call->name != NULL ? call : NULL;
+}
+
+static hs_status keep_call(struct hs_choice *choice, const struct hs_event *event)
+{
+    size_t i = (size_t)event->index;
+    struct hs_choice_call *call = i < choice->n_calls ? &choice->calls[i] : add_call(choice, event);
+    return call == NULL ? HS_OUT_OF_MEMORY
+                        : hs_buf_append(&call->arguments, event->text, event->text_len);
+}
+
+static hs_status keep(struct hs_choice *choice, const struct hs_event *event, struct hs_error *err)
+{
+    hs_status status;
+    if (event->type == HS_EVENT_TOOL_CALL) {
+        status = keep_call(choice, event);
+    } else {
+        struct hs_buf *buf = event->type == HS_EVENT_REASONING ? &choice->reasoning : &choice->text;
+        status = hs_buf_append(buf, event->text, event->text_len);
+    }
+    if (status == HS_LIMIT) {
+        hs_error_set(err, status, "the answer is longer than %u MiB", HS_ANSWER_TEXT_MAX >> 20);
+        hs_error_hint(err, "stream it, or set max_tokens");
+        return status;
+    }
+    return write_failed(status, err);
+}
 
 /* The end of one answer. A failure, or a stop that nobody asked for, ends the whole request. */
 static hs_status end_choice(struct hs_choice *choice, const struct hs_event *event,
@@ -156,7 +199,7 @@ static hs_status end_choice(struct hs_choice *choice, const struct hs_event *eve
     return HS_OK;
 }
 
-/* HS_TIMEOUT: nothing there yet. */
+/* The next event, kept if the format wants that. HS_TIMEOUT: nothing there yet. */
 static hs_status next_event(struct hs_generation *generation, struct hs_choice *choice,
                             struct hs_event *event, struct hs_error *err)
 {
@@ -175,32 +218,18 @@ static hs_status next_event(struct hs_generation *generation, struct hs_choice *
     if (event->type == HS_EVENT_REASONING) {
         choice->reasoning_tokens += event->n_tokens;
     } else if (generation->wants_logprobs && event->logprobs != NULL) {
-        return generation->format->logprobs(generation, choice, event, err);
+        status = generation->format->logprobs(generation, choice, event, err);
     }
-    return HS_OK;
+    bool keeps = !generation->is_streamed || generation->format->keeps_streams;
+    return status == HS_OK && keeps ? keep(choice, event, err) : status;
 }
 
-static hs_status write_failed(hs_status status, struct hs_error *err)
+static hs_status finish(struct hs_generation *generation, struct hs_error *err)
 {
-    if (status == HS_LIMIT) {
-        return hs_error_set(err, HS_LIMIT, "the answer is too long for one piece");
-    }
-    return status == HS_OK ? HS_OK : hs_error_nomem(err, "answer");
+    return generation->format->done == NULL ? HS_OK : generation->format->done(generation, err);
 }
 
 /* ---- whole answers ---- */
-
-static hs_status keep(struct hs_choice *choice, const struct hs_event *event, struct hs_error *err)
-{
-    struct hs_buf *buf = event->type == HS_EVENT_REASONING ? &choice->reasoning : &choice->text;
-    hs_status status = hs_buf_append(buf, event->text, event->text_len);
-    if (status == HS_LIMIT) {
-        hs_error_set(err, status, "the answer is longer than %u MiB", HS_ANSWER_TEXT_MAX >> 20);
-        hs_error_hint(err, "stream it, or set max_tokens");
-        return status;
-    }
-    return write_failed(status, err);
-}
 
 static hs_status collect(struct hs_generation *generation, bool *ret_is_done, struct hs_error *err)
 {
@@ -214,28 +243,12 @@ static hs_status collect(struct hs_generation *generation, bool *ret_is_done, st
                 *ret_is_done = false;
                 break;
             }
-            if (status == HS_OK && event.type != HS_EVENT_DONE) {
-                status = keep(choice, &event, err);
-            }
             if (status != HS_OK) {
                 return status;
             }
         }
     }
     return HS_OK;
-}
-
-static hs_status write_whole(struct hs_generation *generation, struct hs_buf *out)
-{
-    hs_status status = hs_buf_append(out, generation->head.data, generation->head.len);
-    status = status == HS_OK ? hs_buf_append_str(out, ",\"choices\":[") : status;
-    for (size_t i = 0; i < generation->n_choices && status == HS_OK; i++) {
-        status = i == 0 ? HS_OK : hs_buf_append_str(out, ",");
-        status = status == HS_OK ? generation->format->whole(generation, i, out) : status;
-    }
-    status = status == HS_OK ? hs_buf_append_str(out, "],\"usage\":") : status;
-    status = status == HS_OK ? write_usage(generation, out) : status;
-    return status == HS_OK ? hs_buf_append_str(out, "}\n") : status;
 }
 
 static void step(hs_http_request *request, void *user)
@@ -250,8 +263,9 @@ static void step(hs_http_request *request, void *user)
         return;
     }
     struct hs_buf body HS_CLEANUP(hs_buf_free) = HS_BUF_INIT(BODY_MAX_BYTES);
+    status = status == HS_OK ? finish(generation, &err) : status;
     if (status == HS_OK) {
-        status = write_failed(write_whole(generation, &body), &err);
+        status = write_failed(generation->format->whole(generation, &body), &err);
     }
     if (status != HS_OK) {
         hs_rest_respond_failure(request, &err, NULL);
@@ -262,30 +276,13 @@ static void step(hs_http_request *request, void *user)
 
 /* ---- streams ---- */
 
-static hs_status open_chunk(const struct hs_generation *generation, struct hs_buf *out)
+static hs_status write_start(struct hs_generation *generation, struct hs_buf *out)
 {
-    hs_status status = hs_buf_append_str(out, "data: ");
-    status =
-        status == HS_OK ? hs_buf_append(out, generation->head.data, generation->head.len) : status;
-    return status == HS_OK ? hs_buf_append_str(out, ",\"choices\":[") : status;
-}
-
-static hs_status close_chunk(const struct hs_generation *generation, struct hs_buf *out)
-{
-    return hs_buf_append_str(out, generation->include_usage ? "],\"usage\":null}\n\n" : "]}\n\n");
-}
-
-/* The first chunk of an answer, before whatever comes. */
-static hs_status begin(struct hs_generation *generation, size_t i, struct hs_buf *out)
-{
-    struct hs_choice *choice = &generation->choices[i];
-    if (choice->is_begun || generation->format->first == NULL) {
+    if (generation->is_started || generation->format->start == NULL) {
         return HS_OK;
     }
-    choice->is_begun = true;
-    hs_status status = open_chunk(generation, out);
-    status = status == HS_OK ? generation->format->first(generation, i, out) : status;
-    return status == HS_OK ? close_chunk(generation, out) : status;
+    generation->is_started = true;
+    return generation->format->start(generation, out);
 }
 
 static hs_status write_event(struct hs_generation *generation, size_t i,
@@ -293,20 +290,15 @@ static hs_status write_event(struct hs_generation *generation, size_t i,
 {
     const struct hs_generation_format *format = generation->format;
     struct hs_choice *choice = &generation->choices[i];
-    bool is_last = event->type == HS_EVENT_DONE;
-    if (!is_last && event->text_len == 0 && choice->logprobs[0].len == 0) {
+    bool is_text = event->type == HS_EVENT_TEXT || event->type == HS_EVENT_REASONING;
+    if (is_text && event->text_len == 0 && choice->logprobs[0].len == 0) {
         return HS_OK;
     }
-    hs_status status = begin(generation, i, out);
-    status = status == HS_OK ? open_chunk(generation, out) : status;
-    if (status == HS_OK) {
-        status =
-            is_last ? format->last(generation, i, out) : format->event(generation, i, event, out);
-    }
-    for (size_t list = 0; list < 4; list++) {
+    hs_status status = format->event(generation, i, event, out);
+    for (size_t list = 0; list < 4 && !format->keeps_streams; list++) {
         hs_buf_clear(&choice->logprobs[list]);
     }
-    return status == HS_OK ? close_chunk(generation, out) : status;
+    return status;
 }
 
 /* Half an event must not leave. */
@@ -344,16 +336,32 @@ static hs_status drain(struct hs_generation *generation, size_t i, struct hs_buf
     return HS_OK;
 }
 
-static hs_status write_end(struct hs_generation *generation, struct hs_buf *out)
+static hs_status write_end(struct hs_generation *generation, struct hs_buf *out,
+                           struct hs_error *err)
 {
-    hs_status status = HS_OK;
-    if (generation->include_usage) {
-        status = open_chunk(generation, out);
-        status = status == HS_OK ? hs_buf_append_str(out, "],\"usage\":") : status;
-        status = status == HS_OK ? write_usage(generation, out) : status;
-        status = status == HS_OK ? hs_buf_append_str(out, "}\n\n") : status;
+    size_t before = out->len;
+    hs_status status = finish(generation, err);
+    if (status == HS_OK && generation->format->end != NULL) {
+        status = write_failed(generation->format->end(generation, out), err);
     }
-    return status == HS_OK ? hs_buf_append_str(out, "data: [DONE]\n\n") : status;
+    if (status != HS_OK) {
+        cut(out, before);
+    }
+    return status;
+}
+
+static enum hs_http_pull fail(struct hs_generation *generation, struct hs_buf *out,
+                              const struct hs_error *err)
+{
+    size_t before = out->len;
+    if (generation->format->failed == NULL) {
+        return HS_HTTP_FAIL;
+    }
+    if (generation->format->failed(generation, err, out) != HS_OK) {
+        cut(out, before);
+        return HS_HTTP_FAIL;
+    }
+    return HS_HTTP_END;
 }
 
 static enum hs_http_pull pull(hs_http_request *request, void *data, struct hs_buf *out,
@@ -363,14 +371,18 @@ static enum hs_http_pull pull(hs_http_request *request, void *data, struct hs_bu
     struct hs_generation *generation = data;
     size_t before = out->len;
     bool has_more = false, is_done = true;
+    if (write_failed(write_start(generation, out), err) != HS_OK) {
+        cut(out, before);
+        return HS_HTTP_FAIL;
+    }
     for (size_t i = 0; i < generation->n_choices; i++) {
         if (drain(generation, i, out, &has_more, err) != HS_OK) {
-            return HS_HTTP_FAIL;
+            return fail(generation, out, err);
         }
         is_done = is_done && generation->choices[i].is_done;
     }
     if (is_done) {
-        return write_failed(write_end(generation, out), err) == HS_OK ? HS_HTTP_END : HS_HTTP_FAIL;
+        return write_end(generation, out, err) == HS_OK ? HS_HTTP_END : fail(generation, out, err);
     }
     return has_more || out->len > before ? HS_HTTP_MORE : HS_HTTP_NOT_YET;
 }
@@ -412,7 +424,8 @@ void hs_generation_run(struct hs_generation *generation)
     /* each token of logprobs asks the vocabulary up to 21 times: too long for a thread that serves
      * every other stream */
     hs_http_stream_start(request, 200,
-                         &(struct hs_http_stream){.kind = HS_HTTP_SSE,
+                         &(struct hs_http_stream){.kind = generation->format->kind,
                                                   .pull = pull,
-                                                  .on_pool = generation->wants_logprobs});
+                                                  .on_pool = generation->wants_logprobs ||
+                                                             generation->format->is_slow});
 }

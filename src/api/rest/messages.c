@@ -3,129 +3,167 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/error.h"
-#include "base/mem.h"
+/* ---- roles ---- */
 
-#define JOINED_MAX_BYTES (64u << 20)
-
-static bool no_memory(const struct hs_fields *fields)
+static bool read_role(const struct hs_fields *fields, const char **ret_role)
 {
-    struct hs_error err;
-    hs_error_nomem(&err, "messages");
-    hs_rest_respond_failure(fields->request, &err, NULL);
-    return false;
-}
-
-/* The text of part i; text-only models have no other. */
-static bool read_part(const struct hs_fields *message, const json_t *part, size_t i,
-                      const char **ret_text)
-{
-    char path[128];
-    snprintf(path, sizeof path, "%scontent[%zu].", message->path, i);
-    struct hs_fields fields = {message->request, part, path};
-    const char *type = NULL;
-    if (!json_is_object(part)) {
-        fields.path = message->path;
-        return hs_field_refuse(&fields, "content", "must hold objects with a \"type\"");
-    }
-    if (!hs_field_string(&fields, "type", &type)) {
-        return false;
-    }
-    bool is_refusal = type != NULL && strcmp(type, "refusal") == 0;
-    if (type == NULL || (strcmp(type, "text") != 0 && !is_refusal)) {
-        return hs_field_refuse(&fields, "type", "must be \"text\": this model takes text only");
-    }
-    const char *name = is_refusal ? "refusal" : "text";
-    *ret_text = NULL;
-    if (!hs_field_string(&fields, name, ret_text)) {
-        return false;
-    }
-    return *ret_text != NULL || hs_field_refuse(&fields, name, "is missing");
-}
-
-static bool join_parts(const struct hs_fields *message, const json_t *parts, char **ret_text)
-{
-    struct hs_buf text HS_CLEANUP(hs_buf_free) = HS_BUF_INIT(JOINED_MAX_BYTES);
-    hs_status status = hs_buf_append_str(&text, "");
-    for (size_t i = 0; i < json_array_size(parts) && status == HS_OK; i++) {
-        const char *part = NULL;
-        if (!read_part(message, json_array_get(parts, i), i, &part)) {
-            return false;
-        }
-        status = hs_buf_append_str(&text, i == 0 ? "" : "\n");
-        status = status == HS_OK ? hs_buf_append_str(&text, part) : status;
-    }
-    status = status == HS_OK ? hs_buf_take(&text, ret_text, NULL) : status;
-    return status == HS_OK || no_memory(message);
-}
-
-static bool read_role(const struct hs_fields *message, const char **ret_role)
-{
+    static const struct {
+        const char *name, *role;
+    } roles[] = {{"system", "system"},       {"developer", "system"}, {"user", "user"},
+                 {"assistant", "assistant"}, {"tool", "tool"},        {"function", "tool"}};
     const char *role = NULL;
-    if (!hs_field_string(message, "role", &role)) {
+    if (!hs_field_string(fields, "role", &role)) {
         return false;
     }
     if (role == NULL) {
-        return hs_field_refuse(message, "role", "is missing");
+        return hs_field_refuse(fields, "role", "is missing");
     }
-    if (strcmp(role, "tool") == 0 || strcmp(role, "function") == 0) {
-        return hs_field_refuse(message, "role", "'%s' is not supported yet", role);
+    for (size_t i = 0; i < sizeof roles / sizeof roles[0]; i++) {
+        if (strcmp(role, roles[i].name) == 0) {
+            *ret_role = roles[i].role;
+            return true;
+        }
     }
-    role = strcmp(role, "developer") == 0 ? "system" : role;
-    if (strcmp(role, "system") != 0 && strcmp(role, "user") != 0 &&
-        strcmp(role, "assistant") != 0) {
-        return hs_field_refuse(message, "role",
-                               "must be \"system\", \"developer\", \"user\" or \"assistant\"");
+    return hs_field_refuse(
+        fields, "role", "must be \"system\", \"developer\", \"user\", \"assistant\" or \"tool\"");
+}
+
+/* ---- calls in an assistant's message ---- */
+
+/* {"name", "arguments"} */
+static bool read_function(struct hs_rest_conversation *conversation, const struct hs_fields *fields,
+                          struct hs_tool_call *call)
+{
+    if (!hs_field_string(fields, "name", &call->name)) {
+        return false;
     }
-    *ret_role = role;
+    if (call->name == NULL) {
+        return hs_field_refuse(fields, "name", "is missing");
+    }
+    return hs_rest_conversation_arguments(conversation, fields, "arguments", &call->arguments) &&
+           hs_rest_conversation_add_call(conversation, call);
+}
+
+static bool read_call(struct hs_rest_conversation *conversation, const struct hs_fields *fields)
+{
+    char path[128];
+    struct hs_fields function;
+    const char *type = NULL;
+    struct hs_tool_call call = {0};
+    if (!hs_field_string(fields, "type", &type) || !hs_field_string(fields, "id", &call.id) ||
+        !hs_field_object(fields, "function", path, sizeof path, &function)) {
+        return false;
+    }
+    if (type != NULL && strcmp(type, "function") != 0) {
+        return hs_field_refuse(fields, "type", "must be \"function\"");
+    }
+    if (call.id == NULL) {
+        return hs_field_refuse(fields, "id", "is missing");
+    }
+    if (function.object == NULL) {
+        return hs_field_refuse(fields, "function", "is missing");
+    }
+    return read_function(conversation, &function, &call);
+}
+
+static bool read_calls(struct hs_rest_conversation *conversation, const struct hs_fields *fields)
+{
+    const json_t *list = hs_field_get(fields, "tool_calls");
+    if (list != NULL && !json_is_array(list)) {
+        return hs_field_refuse(fields, "tool_calls", "must be an array");
+    }
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        char path[96];
+        snprintf(path, sizeof path, "%stool_calls[%zu].", fields->path, i);
+        struct hs_fields call = {fields->request, json_array_get(list, i), path};
+        if (!json_is_object(call.object)) {
+            return hs_field_refuse(fields, "tool_calls", "must hold objects");
+        }
+        if (!read_call(conversation, &call)) {
+            return false;
+        }
+    }
+    char path[96];
+    struct hs_fields function;
+    if (!hs_field_object(fields, "function_call", path, sizeof path, &function)) {
+        return false;
+    }
+    return function.object == NULL ||
+           read_function(conversation, &function, &(struct hs_tool_call){.id = ""});
+}
+
+static bool read_assistant(struct hs_rest_conversation *conversation,
+                           const struct hs_fields *fields, const char **content)
+{
+    size_t i = conversation->n_messages - 1;
+    if (!hs_field_string(fields, "reasoning_content", &conversation->messages[i].reasoning) ||
+        !read_calls(conversation, fields)) {
+        return false;
+    }
+    if (*content == NULL && !hs_field_string(fields, "refusal", content)) {
+        return false;
+    }
+    if (*content == NULL && conversation->messages[i].n_tool_calls > 0) {
+        *content = "";
+    }
     return true;
 }
 
-static bool read_message(const struct hs_fields *fields, struct hs_message *ret, char **ret_joined)
+/* ---- the answer of a tool ---- */
+
+static bool read_tool(const struct hs_rest_conversation *conversation,
+                      const struct hs_fields *fields, struct hs_message *message)
 {
-    static const struct hs_unsupported_field unsupported[] = {
-        {"tool_calls", NULL}, {"function_call", NULL}, {"audio", NULL}, {"images", NULL}};
-    if (!read_role(fields, &ret->role) ||
-        !hs_fields_refuse_unsupported(fields, unsupported,
-                                      sizeof unsupported / sizeof unsupported[0]) ||
-        !hs_field_string(fields, "reasoning_content", &ret->reasoning)) {
+    if (!hs_field_string(fields, "tool_call_id", &message->tool_call_id) ||
+        !hs_field_string(fields, "name", &message->name)) {
         return false;
     }
-    const json_t *content = hs_field_get(fields, "content");
-    if (content == NULL) {
-        return hs_field_refuse(fields, "content", "is missing");
+    const char *role = json_string_value(hs_field_get(fields, "role"));
+    bool is_legacy = strcmp(role, "function") == 0;
+    if (is_legacy && message->name == NULL) {
+        return hs_field_refuse(fields, "name", "is missing");
     }
-    if (json_is_string(content)) {
-        ret->content = json_string_value(content);
-        return true;
+    if (!is_legacy && message->tool_call_id == NULL) {
+        return hs_field_refuse(fields, "tool_call_id", "is missing");
     }
-    if (!json_is_array(content)) {
-        return hs_field_refuse(fields, "content", "must be a string or an array of parts");
+    if (message->name == NULL) {
+        message->name = hs_rest_conversation_call_name(conversation, message->tool_call_id);
     }
-    bool ok = join_parts(fields, content, ret_joined);
-    ret->content = *ret_joined;
-    return ok;
+    return true;
 }
 
-bool hs_rest_messages_read(const struct hs_rest *rest, const struct hs_fields *fields,
-                           struct hs_rest_messages *ret)
+/* ---- messages ---- */
+
+static bool read_message(struct hs_rest_conversation *conversation, const struct hs_fields *fields)
 {
-    *ret = (struct hs_rest_messages){0};
+    static const struct hs_unsupported_field unsupported[] = {{"audio", NULL}, {"images", NULL}};
+    const char *role = NULL, *content = NULL;
+    if (!read_role(fields, &role) ||
+        !hs_fields_refuse_unsupported(fields, unsupported,
+                                      sizeof unsupported / sizeof unsupported[0]) ||
+        !hs_rest_conversation_text(conversation, fields, "content", "text refusal", &content)) {
+        return false;
+    }
+    struct hs_message *message = hs_rest_conversation_add(conversation, role);
+    if (message == NULL ||
+        (strcmp(role, "assistant") == 0 && !read_assistant(conversation, fields, &content)) ||
+        (strcmp(role, "tool") == 0 && !read_tool(conversation, fields, message))) {
+        return false;
+    }
+    message->content = content;
+    return content != NULL || hs_field_refuse(fields, "content", "is missing");
+}
+
+bool hs_rest_messages_read(const struct hs_fields *fields, struct hs_rest_conversation *ret)
+{
     const json_t *list = hs_field_get(fields, "messages");
     size_t n = json_array_size(list);
     if (!json_is_array(list) || n == 0) {
         return hs_field_refuse(fields, "messages", "must be an array of at least one message");
     }
-    if (n > (size_t)rest->max_messages) {
-        return hs_field_refuse(fields, "messages", "has %zu messages; at most %d are allowed", n,
-                               (int)rest->max_messages);
+    if (!hs_rest_conversation_check_length(ret, fields, "messages", n)) {
+        return false;
     }
-    ret->items = hs_calloc(n, sizeof ret->items[0]);
-    ret->joined = hs_calloc(n, sizeof ret->joined[0]);
-    if (ret->items == NULL || ret->joined == NULL) {
-        return no_memory(fields);
-    }
-    ret->n = n;
     for (size_t i = 0; i < n; i++) {
         char path[64];
         snprintf(path, sizeof path, "messages[%zu].", i);
@@ -135,19 +173,9 @@ bool hs_rest_messages_read(const struct hs_rest *rest, const struct hs_fields *f
             message.path = "";
             return hs_field_refuse(&message, path, "must be an object");
         }
-        if (!read_message(&message, &ret->items[i], &ret->joined[i])) {
+        if (!read_message(ret, &message)) {
             return false;
         }
     }
     return true;
-}
-
-void hs_rest_messages_free(struct hs_rest_messages *messages)
-{
-    for (size_t i = 0; messages->joined != NULL && i < messages->n; i++) {
-        hs_free(messages->joined[i]);
-    }
-    hs_free(messages->joined);
-    hs_free(messages->items);
-    *messages = (struct hs_rest_messages){0};
 }

@@ -1,25 +1,16 @@
 /*
- * messages.h - a request's conversation as the engine takes it.
+ * messages.h - OpenAI's messages and tools of a chat request, as the engine takes them.
  *
- * Owner:   hs_rest_messages_free releases the list and the texts that were put together; single
- *          texts are borrowed from the request.
+ * Owner:   the conversation (conversation.h).
  * Threads: those of the request's handler.
+ * Source:  OpenAI's API reference, "Create chat completion".
  */
 #ifndef API_MESSAGES_H
 #define API_MESSAGES_H
 
-#include "fields.h"
-#include "rest.h"
-
-struct hs_rest_messages {
-    struct hs_message *items;
-    size_t n;
-    char **joined; /* [n], contents made of several parts; else NULL */
-};
+#include "conversation.h"
 
 /* The field "messages". false: the request was answered. */
-bool hs_rest_messages_read(const struct hs_rest *rest, const struct hs_fields *fields,
-                           struct hs_rest_messages *ret);
-void hs_rest_messages_free(struct hs_rest_messages *messages);
+bool hs_rest_messages_read(const struct hs_fields *fields, struct hs_rest_conversation *ret);
 
 #endif

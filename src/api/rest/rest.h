@@ -25,6 +25,8 @@ struct hs_rest {
     int64_t created_unix_s;             /* when the models were loaded */
     int32_t max_messages;               /* in one request */
     int32_t max_choices;                /* answers to one request: prompts times n */
+    int32_t max_tools;                  /* in one request */
+    size_t max_schema_bytes;            /* of one JSON Schema */
     _Atomic(hs_http_server *) server;   /* for /metrics; NULL: its figures are left out */
 };
 

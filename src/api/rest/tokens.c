@@ -162,22 +162,23 @@ void hs_rest_apply_template(hs_http_request *request, void *user)
         return;
     }
     struct hs_generate_params params = rest->defaults;
-    struct hs_rest_messages messages = {0};
+    struct hs_rest_conversation conversation;
+    hs_rest_conversation_init(&conversation, rest, request);
     char *text = NULL;
     size_t len = 0;
     struct hs_error err;
     if (!hs_field_bool(&fields, "enable_thinking", &params.enable_thinking) ||
-        !hs_rest_messages_read(rest, &fields, &messages)) {
-        hs_rest_messages_free(&messages);
+        !hs_rest_messages_read(&fields, &conversation)) {
+        hs_rest_conversation_free(&conversation);
         return;
     }
-    hs_status status = hs_engine_render(rest->engine, model->id, messages.items, messages.n,
-                                        &params, &text, &len, &err);
+    hs_status status = hs_engine_render(rest->engine, model->id, conversation.messages,
+                                        conversation.n_messages, &params, &text, &len, &err);
     if (status == HS_OK) {
         respond_text(request, "prompt", text, len);
         hs_text_free(text);
     } else {
         hs_rest_respond_failure(request, &err, "messages");
     }
-    hs_rest_messages_free(&messages);
+    hs_rest_conversation_free(&conversation);
 }
