@@ -9,6 +9,7 @@
 #define ANSWER_MAX 60
 #define TURNS_MAX 3
 #define N_SHARED_PROMPTS 6
+#define EVENT_MAX_MS 300000 /* only a lost event takes so long, on any machine */
 
 static char model_path[4096];
 
@@ -142,11 +143,11 @@ static void dawdle(struct soak_thread *thread)
 static enum hs_finish read_event(struct soak_thread *thread, hs_stream *stream, const char *text,
                                  size_t len, size_t *at, struct hs_event *ret_event)
 {
-    int timeout_ms = soak_random(thread, 4) == 0 ? (int)soak_random(thread, 3) : 60000;
+    int timeout_ms = soak_random(thread, 4) == 0 ? (int)soak_random(thread, 3) : EVENT_MAX_MS;
     struct hs_error err = {0};
     hs_status status = hs_stream_next(stream, timeout_ms, ret_event, &err);
-    while (status == HS_TIMEOUT && timeout_ms < 60000) {
-        timeout_ms = 60000;
+    while (status == HS_TIMEOUT && timeout_ms < EVENT_MAX_MS) {
+        timeout_ms = EVENT_MAX_MS;
         status = hs_stream_next(stream, timeout_ms, ret_event, &err);
     }
     if (status != HS_OK) {
