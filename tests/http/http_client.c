@@ -208,7 +208,7 @@ void request(const hs_http_server *server, const char *line, const char *headers
     if (body != NULL) {
         client_send(fd, body);
     }
-    client_reply(fd, ret_reply, 10000);
+    client_reply(fd, ret_reply, LONG_MS);
     close(fd);
     hs_buf_free(&text);
 }

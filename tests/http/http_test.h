@@ -34,10 +34,11 @@
  * GET  /broken?after=     fails after so many events
  * GET  /claude-broken, /ollama-broken   in other styles
  * GET  /cut               a raw stream that fails after one piece
+ * ...&gated=1 on /events: the next event is made when counts.n_allowed grows
  * GET  /big?bytes=        a whole answer of that many 'x'
  */
 struct test_counts {
-    atomic_int n_started, n_gone, n_ended, n_gone_twice, n_pulls;
+    atomic_int n_started, n_gone, n_ended, n_gone_twice, n_pulls, n_allowed;
     atomic_llong gone_ns; /* when the last on_gone ran */
     atomic_int gone_why;
 };
@@ -88,5 +89,7 @@ void request(const hs_http_server *server, const char *line, const char *headers
 
 double now_ms(void);
 void sleep_ms(int ms);
+/* For what must come: only a fault takes so long, on any machine. */
+#define LONG_MS 60000
 
 #endif

@@ -10,7 +10,7 @@
 static void expect_reply(int fd, int status, const char *code)
 {
     struct reply reply;
-    client_reply(fd, &reply, 10000);
+    client_reply(fd, &reply, LONG_MS);
     if (reply.status != status ||
         (code != NULL && (reply.body.data == NULL || strstr(reply.body.data, code) == NULL))) {
         fail_msg("%d, not %d %s: %s", reply.status, status, code == NULL ? "" : code,
@@ -61,7 +61,7 @@ static void test_body(void **state)
     for (int chunked = 0; chunked < 2; chunked++) {
         struct reply reply;
         send_body(fd, N, "", chunked);
-        client_reply(fd, &reply, 5000);
+        client_reply(fd, &reply, LONG_MS);
         assert_int_equal(reply.status, 200);
         assert_int_equal(reply.body.len, N);
         reply_free(&reply);
@@ -77,7 +77,7 @@ static void test_body(void **state)
     fd = client_connect(server); /* so long that it is not worth reading */
     client_send(fd, "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000\r\n\r\n");
     expect_reply(fd, 413, "body_too_large");
-    assert_true(client_is_closed(fd, 2000));
+    assert_true(client_is_closed(fd, LONG_MS));
     close(fd);
     fd = client_connect(server); /* a chunked body without end */
     client_send(fd, "POST /echo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
@@ -88,7 +88,7 @@ static void test_body(void **state)
     for (int i = 0; i < 64; i++) {
         client_send_bytes(fd, chunk, (size_t)len + 65536 + 2);
     }
-    assert_true(client_is_closed(fd, 2000));
+    assert_true(client_is_closed(fd, LONG_MS));
     close(fd);
     wait_until_stats(server, 0, 0);
     test_stop(server);
@@ -122,7 +122,7 @@ static void test_header_bytes(void **state)
         fd = client_connect(server); /* what libmicrohttpd itself refuses */
         send_head(fd, 4 * limits[i] + 200000);
         struct hs_buf all = HS_BUF_INIT(SIZE_MAX);
-        (void)client_read_all(fd, &all, 2000);
+        (void)client_read_all(fd, &all, LONG_MS);
         assert_true(all.len == 0 || strstr(all.data, " 431 ") != NULL);
         hs_buf_free(&all);
         close(fd);
@@ -151,7 +151,7 @@ static void expect_refused(const hs_http_server *server)
 {
     int fd = client_connect(server);
     expect_reply(fd, 503, "too_many_connections");
-    assert_true(client_is_closed(fd, 2000));
+    assert_true(client_is_closed(fd, LONG_MS));
     close(fd);
 }
 
@@ -213,7 +213,7 @@ static void test_queue(void **state)
     }
     struct reply reply;
     char value[512];
-    client_reply(fds[3], &reply, 5000);
+    client_reply(fds[3], &reply, LONG_MS);
     assert_int_equal(reply.status, 503);
     assert_string_equal(reply_header(&reply, "Retry-After", value), "1");
     reply_free(&reply);
@@ -232,7 +232,7 @@ static double dribble(const hs_http_server *server, const char *text, struct hs_
 {
     int fd = client_connect(server);
     double begin = now_ms();
-    for (const char *p = text; now_ms() - begin < 5000; p += p[1] != '\0') {
+    for (const char *p = text; now_ms() - begin < LONG_MS; p += p[1] != '\0') {
         client_send_bytes(fd, p, 1);
         if (client_read_all(fd, out, 20)) {
             break;
@@ -253,31 +253,31 @@ static void test_slow(void **state)
     hs_http_server *server = test_start(&config);
     struct hs_buf out = HS_BUF_INIT(SIZE_MAX);
     double took = dribble(server, "GET /helloooooooooooooooooooooooooooooooooooooooooo", &out);
-    assert_true(took > 250 && took < 2000); /* the first line: idle_ms */
+    assert_true(took > 250 && took < LONG_MS); /* the first line: idle_ms */
     assert_int_equal(out.len, 0);
     took = dribble(server, "\r\n\r\n\r\n\r\n", &out);
-    assert_true(took > 250 && took < 2000);
+    assert_true(took > 250 && took < LONG_MS);
 
     /* headers, then a body, that never end: slow_ms from the first line, however steady */
     int fd = client_connect(server);
     client_send(fd, "GET /hello HTTP/1.1\r\nHost: localhost\r\nX-Slow: ");
     double begin = now_ms();
-    for (int i = 0; i < 100 && !client_read_all(fd, &out, 20); i++) {
+    while (now_ms() - begin < LONG_MS && !client_read_all(fd, &out, 20)) {
         client_send(fd, "x");
     }
     took = now_ms() - begin;
-    assert_true(took > 450 && took < 2000);
+    assert_true(took > 450 && took < LONG_MS);
     assert_non_null(strstr(out.data, "HTTP/1.1 408 "));
     close(fd);
     hs_buf_clear(&out);
     fd = client_connect(server);
     client_send(fd, "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n");
     begin = now_ms();
-    for (int i = 0; i < 100 && !client_read_all(fd, &out, 20); i++) {
+    while (now_ms() - begin < LONG_MS && !client_read_all(fd, &out, 20)) {
         client_send(fd, "x");
     }
     took = now_ms() - begin;
-    assert_true(took > 450 && took < 2000);
+    assert_true(took > 450 && took < LONG_MS);
     assert_non_null(strstr(out.data, "request_timeout"));
     close(fd);
     hs_buf_free(&out);
@@ -290,24 +290,24 @@ static void test_idle(void **state)
     (void)state;
     struct hs_http_config config;
     test_config(&config);
-    config.limits.idle_ms = 300;
+    config.limits.idle_ms = 1000;
     hs_http_server *server = test_start(&config);
     int silent = client_connect(server), used = client_connect(server);
-    sleep_ms(150);
+    sleep_ms(200);
     get(used, "/hello");
     expect_reply(used, 200, NULL);
     double begin = now_ms();
-    assert_true(client_is_closed(silent, 3000));
-    assert_true(client_is_closed(used, 3000));
-    assert_true(now_ms() - begin > 250);
+    assert_true(client_is_closed(silent, LONG_MS));
+    assert_true(client_is_closed(used, LONG_MS));
+    assert_true(now_ms() - begin > 900);
     close(silent);
     close(used);
     /* a request at work is not idle, nor is a stream without news */
     int fd = client_connect(server);
     get(fd, "/silent");
     struct hs_buf head = HS_BUF_INIT(SIZE_MAX);
-    assert_true(client_read_until(fd, &head, "\r\n\r\n", 2000));
-    assert_false(client_read_all(fd, &head, 600));
+    assert_true(client_read_until(fd, &head, "\r\n\r\n", LONG_MS));
+    assert_false(client_read_all(fd, &head, 1500));
     hs_buf_free(&head);
     close(fd);
     wait_until_stats(server, 0, 0);
@@ -324,12 +324,8 @@ static void test_reader_that_stops(void **state)
     int fd = client_connect(server);
     get(fd, "/flood?bytes=400000000");
     wait_for_int(&counts.n_started, 1);
-    sleep_ms(150);
-    int pulls = atomic_load(&counts.n_pulls);
-    sleep_ms(100);
-    assert_int_equal(atomic_load(&counts.n_pulls), pulls); /* nothing piles up */
-    assert_true(pulls < 1000);
     wait_for_int(&counts.n_gone, 1);
+    assert_true(atomic_load(&counts.n_pulls) < 1000); /* nothing piles up */
     wait_until_stats(server, 0, 0);
     close(fd);
     fd = client_connect(server);
@@ -345,7 +341,7 @@ static void test_request_deadline(void **state)
     (void)state;
     struct hs_http_config config;
     test_config(&config);
-    config.limits.request_ms = 300;
+    config.limits.request_ms = 1000;
     config.n_workers = 1;
     hs_http_server *server = test_start(&config);
     test_close_gate();
@@ -356,7 +352,7 @@ static void test_request_deadline(void **state)
     get(queued, "/hello");
     expect_reply(blocked, 504, "deadline_exceeded"); /* although its handler still runs */
     expect_reply(queued, 504, "deadline_exceeded");
-    assert_true(now_ms() - begin > 250 && now_ms() - begin < 3000);
+    assert_true(now_ms() - begin > 900 && now_ms() - begin < LONG_MS);
     test_open_gate();
     wait_for_int(&counts.n_ended, 1);
     assert_int_equal(atomic_load(&counts.gone_why), HS_HTTP_DEADLINE);
@@ -369,7 +365,7 @@ static void test_request_deadline(void **state)
         int fd = client_connect(server);
         get(fd, paths[i]);
         struct reply reply;
-        client_reply(fd, &reply, 5000);
+        client_reply(fd, &reply, LONG_MS);
         assert_int_equal(reply.status, i == 0 ? 504 : 200);
         assert_true(reply.is_whole);
         assert_non_null(strstr(reply.body.data, "deadline_exceeded"));

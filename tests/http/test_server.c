@@ -125,7 +125,7 @@ static void test_head_and_options(void **state)
     client_send(fd, "HEAD /hello HTTP/1.1\r\nHost: localhost\r\n\r\n"
                     "HEAD /events?n=2 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     struct hs_buf all = HS_BUF_INIT(SIZE_MAX);
-    assert_true(client_read_all(fd, &all, 5000));
+    assert_true(client_read_all(fd, &all, LONG_MS));
     assert_non_null(strstr(all.data, "Content-Length: 5\r\n"));
     assert_null(strstr(all.data, "hello"));
     assert_non_null(strstr(all.data, "text/event-stream"));
@@ -190,11 +190,11 @@ static void test_rebinding(void **state)
     int fd = client_connect(server);
     struct reply reply;
     client_send(fd, "GET /hello HTTP/1.1\r\nHost: evil.example\r\n\r\n");
-    client_reply(fd, &reply, 5000);
+    client_reply(fd, &reply, LONG_MS);
     assert_int_equal(reply.status, 403);
     reply_free(&reply);
     client_send(fd, "GET /hello HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n");
-    client_reply(fd, &reply, 5000);
+    client_reply(fd, &reply, LONG_MS);
     assert_int_equal(reply.status, 200);
     reply_free(&reply);
     close(fd);
@@ -209,7 +209,7 @@ static void test_keep_alive_and_pipelining(void **state)
     struct reply reply;
     for (int i = 0; i < 20; i++) {
         client_send(fd, "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc");
-        client_reply(fd, &reply, 5000);
+        client_reply(fd, &reply, LONG_MS);
         assert_int_equal(reply.status, 200);
         assert_string_equal(reply.body.data, "abc");
         reply_free(&reply);
@@ -226,7 +226,7 @@ static void test_keep_alive_and_pipelining(void **state)
                     "3\r\nxyz\r\n4;ext=1\r\n1234\r\n0\r\nTrailer: t\r\n\r\n"
                     "GET /hello HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     struct hs_buf all = HS_BUF_INIT(SIZE_MAX);
-    assert_true(client_read_all(fd, &all, 5000));
+    assert_true(client_read_all(fd, &all, LONG_MS));
     const char *at = all.data;
     static const char *const wanted[] = {"waited", "data: {\"i\":0}\n\n", "data: {\"i\":1}\n\n",
                                          "\r\n\r\nxyz1234", "\r\n\r\nhello"};
@@ -247,13 +247,13 @@ static void test_versions(void **state)
     struct hs_buf all = HS_BUF_INIT(SIZE_MAX);
     int fd = client_connect(server);
     client_send(fd, "GET /hello HTTP/1.0\r\n\r\n");
-    assert_true(client_read_all(fd, &all, 5000));
+    assert_true(client_read_all(fd, &all, LONG_MS));
     assert_non_null(strstr(all.data, "\r\n\r\nhello"));
     close(fd);
     hs_buf_clear(&all);
     fd = client_connect(server);
     client_send(fd, "GET /events?n=3 HTTP/1.0\r\n\r\n");
-    assert_true(client_read_all(fd, &all, 5000));
+    assert_true(client_read_all(fd, &all, LONG_MS));
     assert_null(strstr(all.data, "chunked"));
     assert_non_null(strstr(all.data, "\r\n\r\ndata: {\"i\":0}\n\ndata: {\"i\":1}\n\ndata: "
                                      "{\"i\":2}\n\n"));
@@ -270,17 +270,17 @@ static void test_continue(void **state)
     client_send(fd, "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n"
                     "Expect: 100-continue\r\n\r\n");
     struct hs_buf head = HS_BUF_INIT(SIZE_MAX);
-    assert_true(client_read_until(fd, &head, "100 Continue\r\n\r\n", 5000));
+    assert_true(client_read_until(fd, &head, "100 Continue\r\n\r\n", LONG_MS));
     hs_buf_free(&head);
     client_send(fd, "body");
     struct reply reply;
-    client_reply(fd, &reply, 5000);
+    client_reply(fd, &reply, LONG_MS);
     assert_int_equal(reply.status, 200);
     assert_string_equal(reply.body.data, "body");
     reply_free(&reply);
     client_send(fd, "POST /missing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n"
                     "Expect: 100-continue\r\n\r\n");
-    client_reply(fd, &reply, 5000);
+    client_reply(fd, &reply, LONG_MS);
     assert_int_equal(reply.status, 404);
     reply_free(&reply);
     close(fd);
@@ -315,7 +315,7 @@ static void test_malformed(void **state)
         int fd = client_connect(server);
         client_send(fd, bad[i]);
         struct hs_buf all = HS_BUF_INIT(SIZE_MAX);
-        if (!client_read_all(fd, &all, 5000)) {
+        if (!client_read_all(fd, &all, LONG_MS)) {
             fail_msg("case %zu keeps its connection", i);
         }
         if (all.len > 0 && strstr(all.data, "HTTP/1.1 4") == NULL &&
@@ -379,7 +379,7 @@ static void test_many_connections(void **state)
     }
     for (int i = 0; i < N; i++) {
         struct reply reply;
-        client_reply(fds[i], &reply, 30000);
+        client_reply(fds[i], &reply, LONG_MS);
         assert_int_equal(reply.status, 200);
         assert_true(reply.is_whole);
         const char *at = reply.body.data;

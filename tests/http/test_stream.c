@@ -70,22 +70,18 @@ static void test_nothing_is_held_back(void **state)
     for (int i = 0; i < 2; i++) {
         int fd = client_connect(server);
         char text[128];
-        snprintf(text, sizeof text, "GET %s?n=3&gap_us=500000 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        snprintf(text, sizeof text, "GET %s?n=3&gated=1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
                  paths[i]);
+        atomic_store(&counts.n_allowed, 0);
         struct hs_buf all = HS_BUF_INIT(SIZE_MAX);
-        double begin = now_ms();
         client_send(fd, text);
-        assert_true(client_read_until(fd, &all, "\r\n\r\n", 5000));
-        assert_true(now_ms() - begin < 450);
+        assert_true(client_read_until(fd, &all, "\r\n\r\n", LONG_MS));
         for (int k = 0; k < 3; k++) {
+            atomic_store(&counts.n_allowed, k + 1); /* the next is made only after this one came */
             snprintf(text, sizeof text, "{\"i\":%d}", k);
-            assert_true(client_read_until(fd, &all, text, 5000));
-            double late = now_ms() - begin - 500.0 * (k + 1);
-            if (late > 450) { /* held back, it would come with the next */
-                fail_msg("event %d came %.0f ms late", k, late);
-            }
+            assert_true(client_read_until(fd, &all, text, LONG_MS));
         }
-        assert_true(client_read_until(fd, &all, "0\r\n\r\n", 5000));
+        assert_true(client_read_until(fd, &all, "0\r\n\r\n", LONG_MS));
         hs_buf_free(&all);
         close(fd);
     }
@@ -100,11 +96,9 @@ static void test_slow_reader_alone(void **state)
     int stuck = client_connect(server);
     client_send(stuck, "GET /flood?bytes=100000000 HTTP/1.1\r\nHost: localhost\r\n\r\n");
     sleep_ms(100);
-    double begin = now_ms();
     struct reply reply;
     request(server, "GET /events?n=100&gap_us=1000", NULL, NULL, &reply);
     assert_true(reply.is_whole);
-    assert_true(now_ms() - begin < 3000);
     reply_free(&reply);
     close(stuck);
     wait_until_stats(server, 0, 0);
