@@ -498,6 +498,8 @@ typedef void (*hs_stream_notify_fn)(void *user);
  * takes. Threads: the reader's.
  */
 HS_API void hs_stream_set_notify(hs_stream *stream, hs_stream_notify_fn notify, void *user);
+/* Tokens of the prompt that the stream answers, reused ones included, known from the start. */
+HS_API int32_t hs_stream_prompt_tokens(const hs_stream *stream);
 /* Ask the worker to stop within one step; HS_EVENT_DONE with HS_FINISH_CANCELLED still arrives. */
 HS_API void hs_stream_cancel(hs_stream *stream);
 /* Cancels when still running. NULL is allowed. */

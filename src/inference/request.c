@@ -137,6 +137,7 @@ hs_status hs_request_open_stream(struct hs_request *request, int32_t capacity,
 {
     hs_status status = hs_stream_new(capacity, wake, wake_user, &request->stream, err);
     if (status == HS_OK) {
+        hs_stream_set_prompt_tokens(request->stream, (int32_t)request->n_prompt);
         *ret_stream = request->stream;
     }
     return status;

@@ -36,6 +36,7 @@ struct hs_stream {
     void *notify_user;
     int32_t n_waking, n_notifying;
     int32_t n_refs;
+    int32_t n_prompt_tokens; /* does not change once the reader is there */
     int32_t capacity;
     int32_t n_queued;
     int32_t n_wanted; /* room the worker asked for in vain; 0: it is not waiting */
@@ -129,6 +130,16 @@ hs_status hs_stream_new(int32_t capacity, hs_stream_wake_fn wake, void *user,
     stream->n_slots = n_slots;
     *ret_stream = stream;
     return HS_OK;
+}
+
+void hs_stream_set_prompt_tokens(hs_stream *stream, int32_t n_tokens)
+{
+    stream->n_prompt_tokens = n_tokens;
+}
+
+int32_t hs_stream_prompt_tokens(const hs_stream *stream)
+{
+    return stream->n_prompt_tokens;
 }
 
 static void stream_destroy(hs_stream *stream)

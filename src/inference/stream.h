@@ -27,6 +27,8 @@ typedef void (*hs_stream_wake_fn)(void *user);
 /* capacity 0: 256. HS_INVALID_ARGUMENT outside 0..HS_STREAM_CAPACITY_MAX. */
 HS_CHECKED hs_status hs_stream_new(int32_t capacity, hs_stream_wake_fn wake, void *user,
                                    hs_stream **ret_stream, struct hs_error *err);
+/* What hs_stream_prompt_tokens says; before the reader has the stream. */
+void hs_stream_set_prompt_tokens(hs_stream *stream, int32_t n_tokens);
 /* A worker that lets go of a stream it did not finish leaves its reader an HS_INTERNAL error. */
 void hs_stream_unref(hs_stream *stream);
 /* The worker goes away before the stream: no more wake calls after this returns. It waits for calls

@@ -126,6 +126,7 @@ void test_collect(hs_stream *stream, struct answer *answer)
     }
     answer->finish = event.finish;
     answer->usage = event.usage;
+    assert_int_equal(hs_stream_prompt_tokens(stream), event.usage.prompt_tokens);
     answer->error = event.error;
     assert_int_equal(hs_stream_next(stream, 0, &event, &err), HS_NOT_FOUND);
     hs_stream_free(stream);

@@ -630,9 +630,10 @@ static void finish(hs_stream *stream, struct hs_event *event)
     how = answer->finish ? answer->finish : how;
     how = stream->cancelled ? HS_FINISH_CANCELLED : how;
     *event = (struct hs_event){.type = HS_EVENT_DONE, .text = "", .finish = how};
-    event->usage = (struct hs_usage){.prompt_tokens = 12,
+    event->usage = (struct hs_usage){.prompt_tokens = FAKE_PROMPT_TOKENS,
                                      .cached_tokens = 4,
                                      .completion_tokens = (int32_t)stream->next,
+                                     .stopped_by = answer->stopped_by,
                                      .seed = 42,
                                      .prefill_ms = 10,
                                      .decode_ms = 20};
@@ -734,6 +735,12 @@ hs_status hs_stream_next(hs_stream *stream, int timeout_ms, struct hs_event *ret
         add_logprobs(stream, ret_event);
     }
     return HS_OK;
+}
+
+int32_t hs_stream_prompt_tokens(const hs_stream *stream)
+{
+    (void)stream;
+    return FAKE_PROMPT_TOKENS;
 }
 
 void hs_stream_cancel(hs_stream *stream)

@@ -16,6 +16,7 @@
 #include "hyprstream.h"
 
 #define FAKE_N_VOCAB 257
+#define FAKE_PROMPT_TOKENS 12 /* of every prompt; 4 of them cached */
 #define FAKE_MAX_ASKED 16
 #define FAKE_MAX_MESSAGES 32
 
@@ -38,6 +39,7 @@ struct fake_answer {
     enum hs_finish finish; /* NONE: HS_FINISH_TOOL_CALLS after a call, else HS_FINISH_STOP */
     struct hs_error error; /* for HS_FINISH_ERROR */
     hs_status refuse;      /* not HS_OK: generate itself fails with `error` */
+    int32_t stopped_by;    /* as in struct hs_usage */
 };
 
 /* What one call of generate, chat, complete or render was given. */

@@ -233,16 +233,23 @@ static bool read_biases(const struct hs_fields *fields, int32_t n_vocab,
     return true;
 }
 
-static bool read_lists(const struct hs_fields *fields, struct hs_rest_settings *ret)
+bool hs_rest_settings_read_stop(const struct hs_fields *fields, const char *name, bool may_be_one,
+                                struct hs_rest_settings *ret)
 {
     size_t n = 0;
-    if (!read_strings(fields, "stop", true, HS_REST_STOP_MAX, &ret->stop, &n)) {
+    if (!read_strings(fields, name, may_be_one, HS_REST_STOP_MAX, &ret->stop, &n)) {
         return false;
     }
     if (ret->stop != NULL) {
         ret->params.stop = ret->stop;
         ret->params.n_stop = (int32_t)n;
     }
+    return true;
+}
+
+static bool read_lists(const struct hs_fields *fields, struct hs_rest_settings *ret)
+{
+    size_t n = 0;
     if (!read_strings(fields, "dry_sequence_breakers", false, HS_REST_STOP_MAX, &ret->breakers,
                       &n)) {
         return false;
@@ -330,17 +337,30 @@ static bool read_grammar(const struct hs_fields *fields, struct hs_sampling *sam
     return true;
 }
 
+void hs_rest_settings_init(const struct hs_rest *rest, struct hs_rest_settings *ret)
+{
+    *ret = (struct hs_rest_settings){.params = rest->defaults, .n = 1};
+}
+
+bool hs_rest_settings_read_sampling(const struct hs_model_info *model,
+                                    const struct hs_fields *fields, struct hs_rest_settings *ret)
+{
+    struct hs_generate_params *params = &ret->params;
+    return read_numbers(fields, &params->sampling) && read_seed(fields, &params->sampling) &&
+           read_lists(fields, ret) && read_biases(fields, model->n_vocab, ret) &&
+           read_grammar(fields, &params->sampling) &&
+           hs_field_bool(fields, "ignore_eos", &params->ignore_eos) &&
+           hs_field_bool(fields, "cache_prompt", &params->cache_prompt);
+}
+
 bool hs_rest_settings_read(const struct hs_rest *rest, const struct hs_model_info *model,
                            const struct hs_fields *fields, struct hs_rest_settings *ret)
 {
-    *ret = (struct hs_rest_settings){.params = rest->defaults, .n = 1};
-    struct hs_generate_params *params = &ret->params;
-    return read_numbers(fields, &params->sampling) && read_seed(fields, &params->sampling) &&
-           read_lengths(rest, fields, ret) && read_lists(fields, ret) &&
-           read_biases(fields, model->n_vocab, ret) && read_grammar(fields, &params->sampling) &&
-           hs_field_bool(fields, "ignore_eos", &params->ignore_eos) &&
-           hs_field_bool(fields, "cache_prompt", &params->cache_prompt) &&
-           read_reasoning(fields, params) && read_stream(fields, ret);
+    hs_rest_settings_init(rest, ret);
+    return hs_rest_settings_read_sampling(model, fields, ret) &&
+           hs_rest_settings_read_stop(fields, "stop", true, ret) &&
+           read_lengths(rest, fields, ret) && read_reasoning(fields, &ret->params) &&
+           read_stream(fields, ret);
 }
 
 void hs_rest_settings_set_logprobs(struct hs_rest_settings *settings, int32_t top_logprobs)

@@ -28,7 +28,17 @@ struct hs_rest_settings {
     float *bias_values;
 };
 
-/* All but logprobs, which the endpoints disagree about. false: the request was answered. */
+/* The server's defaults. */
+void hs_rest_settings_init(const struct hs_rest *rest, struct hs_rest_settings *ret);
+/* Sampling by llama.cpp's names, of which other APIs' are a part. false: the request was answered.
+ */
+bool hs_rest_settings_read_sampling(const struct hs_model_info *model,
+                                    const struct hs_fields *fields, struct hs_rest_settings *ret);
+/* Stop strings: an array, or one alone when that is allowed. */
+bool hs_rest_settings_read_stop(const struct hs_fields *fields, const char *name, bool may_be_one,
+                                struct hs_rest_settings *ret);
+/* All of OpenAI's but logprobs, which the endpoints disagree about. false: the request was
+ * answered. */
 bool hs_rest_settings_read(const struct hs_rest *rest, const struct hs_model_info *model,
                            const struct hs_fields *fields, struct hs_rest_settings *ret);
 /* Ask the engine for the logprobs that the client wants. */
