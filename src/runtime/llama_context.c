@@ -196,6 +196,7 @@ void hs_llama_context_free(hs_rt_context *context)
     }
     llama_free(context->llama);
     hs_free(context->has_logits);
+    hs_free(context->candidates);
     hs_free(context);
 }
 

@@ -31,10 +31,11 @@ struct hs_rt_context {
     llama_memory_t memory;
     const hs_rt_model *model;
     struct hs_rt_context_params params;
-    int32_t n_batch;          /* as llama.cpp set it */
-    struct llama_batch batch; /* room for n_batch items */
-    int8_t *has_logits;       /* [n_batch] of the last decode */
-    int32_t n_items;          /* of the last decode; 0: no logits */
+    int32_t n_batch;              /* as llama.cpp set it */
+    struct llama_batch batch;     /* room for n_batch items */
+    int8_t *has_logits;           /* [n_batch] of the last decode */
+    int32_t n_items;              /* of the last decode; 0: no logits */
+    llama_token_data *candidates; /* [n_vocab] scratch of the samplers, made when first needed */
     bool (*should_abort)(void *user);
     void *abort_user;
 };
@@ -111,6 +112,9 @@ hs_status hs_llama_sampler_new(const hs_rt_model *model, const struct hs_samplin
 void hs_llama_sampler_free(hs_rt_sampler *sampler);
 uint32_t hs_llama_sampler_seed(const hs_rt_sampler *sampler);
 void hs_llama_sampler_accept_prompt(hs_rt_sampler *sampler, int32_t token);
+/* Choose and accept a token from logits[n_vocab]; scratch[n_vocab]. */
+hs_status hs_llama_choose(hs_rt_sampler *sampler, const float *logits, llama_token_data *scratch,
+                          int32_t *ret_token, struct hs_error *err);
 hs_status hs_llama_sample(hs_rt_sampler *sampler, hs_rt_context *context, int32_t i,
                           int32_t n_logprobs, int32_t *ret_token,
                           struct hs_token_logprob *ret_logprobs, struct hs_error *err);

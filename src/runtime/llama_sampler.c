@@ -2,11 +2,12 @@
  * A request's sampler: checks of its parameters, the chain in the order asked for, and the choice
  * of a token.
  *
- * Three paths, cheapest first. Plain greedy scans the logits. Otherwise the logits become
- * candidates in a buffer the sampler keeps, biases are added, impossible candidates leave, and the
- * chain chooses. With a grammar the chain's choice is checked against it, and only when it is
- * refused is the grammar applied to all candidates and the chain run again (llama.cpp's
- * common_sampler does the same).
+ * Three paths, cheapest first. Plain greedy scans the logits. Otherwise biases and penalties are
+ * applied to the few tokens they concern, the tokens that the first sampler can keep become
+ * candidates (candidates.h), and the rest of the chain chooses among them. With a grammar the
+ * choice is checked against it, and only when it is refused do all possible tokens become
+ * candidates, the grammar is applied to them and the chain run again (llama.cpp's common_sampler
+ * does the same).
  *
  * Samplers that throw or abort are kept from doing so: everything runs behind hs_cxx_guard, a token
  * reaches the grammar's accept only after the grammar allowed it, and candidates with a logit of
@@ -15,6 +16,7 @@
 #include <float.h>
 #include <math.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -26,17 +28,19 @@
 #include "llama_internal.h"
 #include "llama_log.h"
 #include "logprobs.h"
+#include "recent_tokens.h"
 #include "sampler_chain.h"
 
 #define BIAS_MAX 65536
 
 struct hs_rt_sampler {
     const hs_rt_model *model;
-    struct llama_sampler *chain;
+    struct hs_sampler_chain chain;
     struct llama_sampler *grammar; /* NULL: none */
-    llama_token_data *candidates;  /* [n_vocab], made when first needed */
-    llama_logit_bias *biases;
+    llama_logit_bias *biases;      /* by token */
     int32_t n_biases;
+    struct hs_recent_tokens recent;
+    llama_token_data *changed; /* [n_biases + recent.cap] */
     uint32_t seed;
     bool is_plain_greedy; /* the largest logit is what the chain would choose */
 };
@@ -192,6 +196,13 @@ static hs_status make_grammar(hs_rt_sampler *sampler, const struct hs_sampling *
     return status;
 }
 
+static int compare_biases(const void *a, const void *b)
+{
+    const llama_logit_bias *x = a, *y = b;
+    return x->token != y->token ? (x->token > y->token) - (x->token < y->token)
+                                : (x->bias > y->bias) - (x->bias < y->bias);
+}
+
 /* The request's biases, the model's suppressed tokens, and every end token when it must go on. */
 static hs_status make_biases(hs_rt_sampler *sampler, const struct hs_sampling *s, bool ignore_eos,
                              struct hs_error *err)
@@ -223,6 +234,7 @@ static hs_status make_biases(hs_rt_sampler *sampler, const struct hs_sampling *s
             *to++ = (llama_logit_bias){token, -INFINITY};
         }
     }
+    qsort(sampler->biases, (size_t)n, sizeof(*sampler->biases), compare_biases);
     sampler->n_biases = n;
     return HS_OK;
 }
@@ -230,11 +242,18 @@ static hs_status make_biases(hs_rt_sampler *sampler, const struct hs_sampling *s
 static hs_status make_chain(hs_rt_sampler *sampler, const struct hs_sampling *s, int32_t n_ctx,
                             struct hs_error *err)
 {
-    struct hs_sampler_chain chain = {0};
-    hs_status status = hs_sampler_chain_new(sampler->model, s, sampler->seed, n_ctx, &chain, err);
-    sampler->chain = chain.llama;
+    struct hs_sampler_chain *chain = &sampler->chain;
+    hs_status status = hs_sampler_chain_new(sampler->model, s, sampler->seed, n_ctx, chain, err);
+    if (status == HS_OK) {
+        status = hs_recent_tokens_init(&sampler->recent, chain->n_recent, err);
+    }
+    size_t n_changed = (size_t)sampler->n_biases + chain->n_recent;
+    if (status == HS_OK && n_changed > 0) {
+        sampler->changed = hs_calloc(n_changed, sizeof(*sampler->changed));
+        status = sampler->changed ? HS_OK : hs_error_nomem(err, "changed logits");
+    }
     sampler->is_plain_greedy =
-        chain.keeps_largest && s->temp <= 0 && !sampler->grammar && sampler->n_biases == 0;
+        chain->keeps_largest && s->temp <= 0 && !sampler->grammar && sampler->n_biases == 0;
     return status;
 }
 
@@ -275,13 +294,11 @@ void hs_llama_sampler_free(hs_rt_sampler *sampler)
     if (!sampler) {
         return;
     }
-    if (sampler->chain) {
-        llama_sampler_free(sampler->chain);
-    }
-    if (sampler->grammar) {
-        llama_sampler_free(sampler->grammar);
-    }
-    hs_free(sampler->candidates);
+    llama_sampler_free(sampler->chain.head);
+    llama_sampler_free(sampler->chain.llama);
+    llama_sampler_free(sampler->grammar);
+    hs_recent_tokens_free(&sampler->recent);
+    hs_free(sampler->changed);
     hs_free(sampler->biases);
     hs_free(sampler);
 }
@@ -291,10 +308,17 @@ uint32_t hs_llama_sampler_seed(const hs_rt_sampler *sampler)
     return sampler->seed;
 }
 
+static void accept_token(hs_rt_sampler *sampler, int32_t token)
+{
+    llama_sampler_accept(sampler->chain.head, token);
+    llama_sampler_accept(sampler->chain.llama, token);
+    hs_recent_tokens_push(&sampler->recent, token);
+}
+
 void hs_llama_sampler_accept_prompt(hs_rt_sampler *sampler, int32_t token)
 {
     if (!sampler->is_plain_greedy && token >= 0 && token < sampler->model->n_vocab) {
-        llama_sampler_accept(sampler->chain, token);
+        accept_token(sampler, token);
     }
 }
 
@@ -303,53 +327,34 @@ void hs_llama_sampler_accept_prompt(hs_rt_sampler *sampler, int32_t token)
 struct choice {
     hs_rt_sampler *sampler;
     const float *logits;
-    int32_t token;  /* -1: nothing can be chosen */
-    bool is_broken; /* the logits are not numbers */
+    llama_token_data *candidates; /* [n_vocab] scratch */
+    int32_t token;                /* -1: nothing can be chosen */
+    bool is_broken;               /* the logits are not numbers */
 };
 
-static int32_t largest_logit(const float *logits, int32_t n)
+/* Biased and recent tokens with what biases and the head of the chain make of their logits. */
+static size_t change_logits(hs_rt_sampler *sampler, const float *logits)
 {
-    int32_t best = -1;
-    float best_logit = -INFINITY;
-    for (int32_t i = 0; i < n; i++) {
-        if (logits[i] > best_logit) {
-            best = i;
-            best_logit = logits[i];
+    const struct hs_recent_tokens *recent = &sampler->recent;
+    llama_token_data *changed = sampler->changed;
+    size_t n = 0, r = 0;
+    int32_t b = 0;
+    while (r < recent->n_distinct || b < sampler->n_biases) {
+        bool is_recent = r < recent->n_distinct &&
+                         (b == sampler->n_biases || recent->distinct[r] < sampler->biases[b].token);
+        int32_t id = is_recent ? recent->distinct[r] : sampler->biases[b].token;
+        float logit = logits[id];
+        for (; b < sampler->n_biases && sampler->biases[b].token == id; b++) {
+            logit += sampler->biases[b].bias;
         }
+        r += r < recent->n_distinct && recent->distinct[r] == id;
+        changed[n++] = (llama_token_data){.id = id, .logit = logit, .p = 0};
     }
-    return best_logit < INFINITY ? best : -1;
-}
-
-/* Candidates with biases added, without the impossible ones. */
-static llama_token_data_array fill_candidates(hs_rt_sampler *sampler, const float *logits,
-                                              bool with_grammar, bool *ret_is_broken)
-{
-    llama_token_data *data = sampler->candidates;
-    int32_t n_vocab = sampler->model->n_vocab;
-    bool is_number = true;
-    for (int32_t i = 0; i < n_vocab; i++) {
-        data[i] = (llama_token_data){.id = i, .logit = logits[i], .p = 0};
-        is_number &= logits[i] < INFINITY;
+    if (sampler->chain.head && n > 0) {
+        llama_token_data_array array = {.data = changed, .size = n, .selected = -1};
+        llama_sampler_apply(sampler->chain.head, &array);
     }
-    *ret_is_broken = !is_number;
-    for (int32_t i = 0; i < sampler->n_biases; i++) {
-        data[sampler->biases[i].token].logit += sampler->biases[i].bias;
-    }
-    llama_token_data_array array = {
-        .data = data, .size = (size_t)n_vocab, .selected = -1, .sorted = false};
-    if (with_grammar) {
-        llama_sampler_apply(sampler->grammar, &array);
-    }
-    if (with_grammar || sampler->n_biases > 0 || !is_number) {
-        size_t n = 0;
-        for (size_t i = 0; i < array.size; i++) {
-            if (data[i].logit > -INFINITY) {
-                data[n++] = data[i];
-            }
-        }
-        array.size = n;
-    }
-    return array;
+    return n;
 }
 
 static bool grammar_allows(hs_rt_sampler *sampler, int32_t token)
@@ -360,14 +365,38 @@ static bool grammar_allows(hs_rt_sampler *sampler, int32_t token)
     return one.logit > -INFINITY;
 }
 
-static int32_t run_chain(hs_rt_sampler *sampler, const float *logits, bool with_grammar,
-                         bool *ret_is_broken)
+/* What the grammar forbids is as impossible as a logit of minus infinity. */
+static size_t apply_grammar(hs_rt_sampler *sampler, llama_token_data *data, size_t n_data)
 {
-    llama_token_data_array array = fill_candidates(sampler, logits, with_grammar, ret_is_broken);
-    if (array.size == 0 || *ret_is_broken) {
+    llama_token_data_array array = {.data = data, .size = n_data, .selected = -1};
+    llama_sampler_apply(sampler->grammar, &array);
+    size_t n = 0;
+    for (size_t i = 0; i < n_data; i++) {
+        if (data[i].logit > -INFINITY) {
+            data[n++] = data[i];
+        }
+    }
+    return n;
+}
+
+static int32_t run_chain(struct choice *choice, bool with_grammar)
+{
+    static const struct hs_keep all = {.kind = HS_KEEP_ALL};
+    hs_rt_sampler *sampler = choice->sampler;
+    struct hs_logits logits = {.values = choice->logits,
+                               .n_vocab = sampler->model->n_vocab,
+                               .changed = sampler->changed,
+                               .n_changed = change_logits(sampler, choice->logits)};
+    llama_token_data_array array = {.data = choice->candidates, .selected = -1};
+    choice->is_broken = !hs_candidates_keep(&logits, with_grammar ? &all : &sampler->chain.keep,
+                                            array.data, &array.size);
+    if (with_grammar && !choice->is_broken) {
+        array.size = apply_grammar(sampler, array.data, array.size);
+    }
+    if (array.size == 0 || choice->is_broken) {
         return -1;
     }
-    llama_sampler_apply(sampler->chain, &array);
+    llama_sampler_apply(sampler->chain.llama, &array);
     bool is_chosen = array.selected >= 0 && (size_t)array.selected < array.size &&
                      array.data[array.selected].logit > -INFINITY;
     return is_chosen ? array.data[array.selected].id : -1;
@@ -377,10 +406,10 @@ static void choose(void *arg)
 {
     struct choice *choice = arg;
     hs_rt_sampler *sampler = choice->sampler;
-    choice->token = run_chain(sampler, choice->logits, false, &choice->is_broken);
+    choice->token = run_chain(choice, false);
     if (sampler->grammar && !choice->is_broken &&
         (choice->token < 0 || !grammar_allows(sampler, choice->token))) {
-        choice->token = run_chain(sampler, choice->logits, true, &choice->is_broken);
+        choice->token = run_chain(choice, true);
     }
     if (choice->token < 0) {
         return;
@@ -393,24 +422,18 @@ static void choose(void *arg)
         }
         llama_sampler_accept(sampler->grammar, choice->token);
     }
-    llama_sampler_accept(sampler->chain, choice->token);
+    accept_token(sampler, choice->token);
 }
 
-static hs_status choose_token(hs_rt_sampler *sampler, const float *logits, int32_t *ret_token,
-                              struct hs_error *err)
+hs_status hs_llama_choose(hs_rt_sampler *sampler, const float *logits, llama_token_data *scratch,
+                          int32_t *ret_token, struct hs_error *err)
 {
-    struct choice choice = {.sampler = sampler, .logits = logits, .token = -1};
+    struct choice choice = {
+        .sampler = sampler, .logits = logits, .candidates = scratch, .token = -1};
     if (sampler->is_plain_greedy) {
-        choice.token = largest_logit(logits, sampler->model->n_vocab);
+        choice.token = hs_candidates_largest(logits, sampler->model->n_vocab);
         choice.is_broken = choice.token < 0;
     } else {
-        if (!sampler->candidates) {
-            sampler->candidates =
-                hs_calloc((size_t)sampler->model->n_vocab, sizeof(*sampler->candidates));
-            if (!sampler->candidates) {
-                return hs_error_nomem(err, "candidate tokens");
-            }
-        }
         hs_status status = hs_cxx_guard(choose, &choice, "choosing a token failed", err);
         if (status != HS_OK) {
             return status;
@@ -437,8 +460,15 @@ hs_status hs_llama_sample(hs_rt_sampler *sampler, hs_rt_context *context, int32_
     if (!logits) {
         return hs_error_set(err, HS_INVALID_ARGUMENT, "item %d of the last batch has no logits", i);
     }
+    if (!context->candidates) {
+        size_t n_vocab = (size_t)sampler->model->n_vocab;
+        context->candidates = hs_calloc(n_vocab, sizeof(*context->candidates));
+        if (!context->candidates) {
+            return hs_error_nomem(err, "candidate tokens");
+        }
+    }
     int32_t token = -1;
-    hs_status status = choose_token(sampler, logits, &token, err);
+    hs_status status = hs_llama_choose(sampler, logits, context->candidates, &token, err);
     if (status != HS_OK) {
         return status;
     }

@@ -14,7 +14,7 @@ struct chain_build {
     int32_t n_ctx;
     uint32_t seed;
     bool is_adaptive; /* named in `samplers`, or a target is set */
-    struct llama_sampler *chain;
+    struct llama_sampler *head, *chain;
 };
 
 typedef struct llama_sampler *(*make_fn)(const struct chain_build *build);
@@ -174,7 +174,85 @@ struct chain_call {
     struct chain_build build;
     const struct chain_row *rows[CHAIN_MAX];
     int n_rows;
+    int n_head; /* of them in the head */
 };
+
+static bool has_rows(const struct hs_sampling *s)
+{
+    return s->mirostat == 0 || s->temp <= 0;
+}
+
+static bool has_penalty(const struct hs_sampling *s)
+{
+    return s->repeat_last_n != 0 &&
+           (s->repeat_penalty != 1.0F || s->frequency_penalty != 0 || s->presence_penalty != 0);
+}
+
+static bool has_dry(const struct hs_sampling *s)
+{
+    return s->dry_multiplier != 0 && s->dry_base >= 1 && s->dry_penalty_last_n != 0;
+}
+
+static int count_head(const struct chain_call *call)
+{
+    int n = 0;
+    while (n < call->n_rows &&
+           (call->rows[n]->make == make_penalties || call->rows[n]->make == make_dry)) {
+        n++;
+    }
+    return has_rows(call->build.sampling) ? n : 0;
+}
+
+/* How many of the last tokens the head looks at. */
+static size_t count_recent(const struct chain_call *call)
+{
+    const struct hs_sampling *s = call->build.sampling;
+    int32_t n = 0;
+    for (int i = 0; i < call->n_head; i++) {
+        bool is_dry = call->rows[i]->make == make_dry;
+        int32_t n_row =
+            last_n(is_dry ? s->dry_penalty_last_n : s->repeat_last_n, call->build.n_ctx);
+        if (is_dry ? has_dry(s) : has_penalty(s)) {
+            n = n_row > n ? n_row : n;
+        }
+    }
+    return (size_t)n;
+}
+
+/* Rows that are switched off give the next one everything. */
+static struct hs_keep choose_keep(const struct chain_call *call)
+{
+    const struct hs_sampling *s = call->build.sampling;
+    struct hs_keep all = {.kind = HS_KEEP_ALL};
+    for (int i = call->n_head; has_rows(s) && i < call->n_rows; i++) {
+        make_fn make = call->rows[i]->make;
+        if (make == make_top_k && s->top_k > 0) {
+            return s->top_k <= HS_KEEP_TOP_K_MAX
+                       ? (struct hs_keep){.kind = HS_KEEP_TOP_K, .k = s->top_k}
+                       : all;
+        }
+        if (make == make_min_p && s->min_p > 0) {
+            return (struct hs_keep){.kind = HS_KEEP_MIN_P, .min_p = s->min_p};
+        }
+        bool is_off = make == NULL || (make == make_top_n_sigma && s->top_n_sigma <= 0) ||
+                      make == make_top_k || (make == make_typical && s->typical_p >= 1) ||
+                      (make == make_top_p && s->top_p >= 1) || make == make_min_p ||
+                      (make == make_xtc && s->xtc_probability <= 0);
+        if (!is_off) {
+            return all;
+        }
+    }
+    return all;
+}
+
+static void add_rows(struct llama_sampler *chain, const struct chain_call *call, int first, int end)
+{
+    for (int i = first; i < end; i++) {
+        if (call->rows[i]->make) {
+            llama_sampler_chain_add(chain, call->rows[i]->make(&call->build));
+        }
+    }
+}
 
 static void build_chain(void *arg)
 {
@@ -183,14 +261,14 @@ static void build_chain(void *arg)
     const struct hs_sampling *s = b->sampling;
     struct llama_sampler_chain_params params = llama_sampler_chain_default_params();
     params.no_perf = true;
+    if (count_recent(call) > 0) {
+        b->head = llama_sampler_chain_init(params);
+        add_rows(b->head, call, 0, call->n_head);
+    }
     b->chain = llama_sampler_chain_init(params);
     bool is_greedy = s->temp <= 0;
-    if (s->mirostat == 0 || is_greedy) {
-        for (int i = 0; i < call->n_rows; i++) {
-            if (call->rows[i]->make) {
-                llama_sampler_chain_add(b->chain, call->rows[i]->make(b));
-            }
-        }
+    if (has_rows(s)) {
+        add_rows(b->chain, call, call->n_head, call->n_rows);
     } else {
         llama_sampler_chain_add(b->chain, llama_sampler_init_temp(s->temp));
     }
@@ -213,12 +291,9 @@ static void build_chain(void *arg)
 /* Whether no row of the chain can prefer another token than the one with the largest logit. */
 static bool keeps_largest(const struct hs_sampling *s, const struct chain_call *call)
 {
-    bool has_penalty =
-        s->repeat_last_n != 0 &&
-        (s->repeat_penalty != 1.0F || s->frequency_penalty != 0 || s->presence_penalty != 0);
     for (int i = 0; i < call->n_rows; i++) {
         make_fn make = call->rows[i]->make;
-        if ((make == make_penalties && has_penalty) ||
+        if ((make == make_penalties && has_penalty(s)) ||
             (make == make_dry && s->dry_multiplier != 0) ||
             (make == make_typical && s->typical_p < 1) ||
             (make == make_xtc && s->xtc_probability > 0) || make == make_infill) {
@@ -245,14 +320,17 @@ hs_status hs_sampler_chain_new(const hs_rt_model *model, const struct hs_samplin
     for (int i = 0; i < call.n_rows; i++) {
         call.build.is_adaptive |= strcmp(call.rows[i]->name, "adaptive_p") == 0;
     }
+    call.n_head = count_head(&call);
     status = hs_cxx_guard(build_chain, &call, "the samplers cannot be made", err);
     if (status != HS_OK) {
-        if (call.build.chain) {
-            llama_sampler_free(call.build.chain);
-        }
+        llama_sampler_free(call.build.head);
+        llama_sampler_free(call.build.chain);
         return status;
     }
+    ret_chain->head = call.build.head;
     ret_chain->llama = call.build.chain;
+    ret_chain->n_recent = count_recent(&call);
+    ret_chain->keep = choose_keep(&call);
     ret_chain->keeps_largest = keeps_largest(sampling, &call);
     return HS_OK;
 }

@@ -5,18 +5,24 @@
  * temperature. The last sampler chooses: greedy when temp <= 0, mirostat (after the temperature
  * only), adaptive_p, or a draw from the distribution.
  *
- * Owner:   the caller frees `llama` with llama_sampler_free; the model must outlive it.
- * Threads: one at a time.
- * Errors:  HS_INVALID_ARGUMENT for an unknown name or too many of them.
+ * The chain comes in two parts. `head` holds the penalties and DRY at its beginning: they change
+ * the logits of recent tokens alone, each by itself. `llama` is the rest, which chooses.
+ *
+ * Owner:   the caller frees `head` and `llama` with llama_sampler_free; the model must outlive
+ * them. Threads: one at a time. Errors:  HS_INVALID_ARGUMENT for an unknown name or too many of
+ * them.
  */
 #ifndef RUNTIME_SAMPLER_CHAIN_H
 #define RUNTIME_SAMPLER_CHAIN_H
 
-#include "llama_internal.h"
+#include "candidates.h"
 
 struct hs_sampler_chain {
+    struct llama_sampler *head; /* NULL: changes nothing */
     struct llama_sampler *llama;
-    bool keeps_largest; /* no row can remove or overtake the token with the largest logit */
+    size_t n_recent;     /* last tokens whose logits the head may change */
+    struct hs_keep keep; /* what the first sampler of `llama` that acts keeps */
+    bool keeps_largest;  /* no row can remove or overtake the token with the largest logit */
 };
 
 /* Numbers in `sampling` are within their ranges; repeat and DRY histories are cut to n_ctx. */
