@@ -106,6 +106,7 @@ struct hs_model_params {
     const char *devices;       /* comma-separated backend device names; NULL: all */
     const char *rpc_servers;   /* comma-separated host:port; NULL: none */
     const char *chat_template; /* Jinja source used instead of the model's own; NULL: the model's */
+    uint64_t reserve_bytes;    /* host memory to leave alone, for models that come later */
     hs_progress_fn progress;   /* may be NULL */
     void *progress_user;
 };
@@ -201,7 +202,8 @@ enum hs_overflow {
 };
 
 struct hs_generate_params {
-    int32_t max_tokens; /* <= 0: until the model stops or the context is full */
+    int32_t max_tokens;        /* <= 0: until the model stops or the context is full */
+    int32_t max_prompt_tokens; /* a longer prompt is HS_CONTEXT_FULL; 0: what the context takes */
     struct hs_sampling sampling;
     const char *const *stop; /* stop strings, not emitted */
     int32_t n_stop;

@@ -7,7 +7,6 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/utf8.h"
 #include "params.h"
 
 static bool load_progress(float fraction, void *user)
@@ -43,18 +42,6 @@ static void print_load(struct hs_chat *chat)
                 (int)info.n_gpu_layers, info.backend, (int)info.n_ctx, (int)info.n_ctx_train);
 }
 
-/* The id to load under: the registry's name, else the file's name as far as an id can hold it. */
-static void choose_id(const struct hs_model_choice *model, char ret_id[HS_ID_MAX])
-{
-    const char *slash = strrchr(model->path, '/');
-    const char *name = model->name ? model->name : (slash ? slash + 1 : model->path);
-    size_t len = strlen(name);
-    bool has_suffix = !model->name && len > 5 && strcmp(name + len - 5, ".gguf") == 0;
-    len = hs_utf8_clip(name, has_suffix ? len - 5 : len, HS_ID_MAX - 1);
-    memcpy(ret_id, name, len);
-    ret_id[len] = '\0';
-}
-
 static hs_status load_model(struct hs_chat *chat, struct hs_error *err)
 {
     const struct hs_command_io *io = chat->args->io;
@@ -70,7 +57,7 @@ static hs_status load_model(struct hs_chat *chat, struct hs_error *err)
     settings.model.progress = load_progress;
     settings.model.progress_user = chat;
     chat->model_id[0] = '\0';
-    choose_id(&chat->model, id);
+    hs_model_choice_id(&chat->model, id);
     status = hs_engine_load_model(chat->engine, chat->model.path, id, &settings.model,
                                   chat->model_id, err);
     io->progress(io->self, "", -1, NULL);

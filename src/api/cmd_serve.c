@@ -7,10 +7,11 @@
 #include "api/http_bind.h"
 #include "api/output.h"
 #include "base/error.h"
+#include "base/machine.h"
 #include "base/mem.h"
-#include "model_ref.h"
 #include "params.h"
 #include "rest/rest.h"
+#include "serve_models.h"
 #include "serve_signals.h"
 
 /* Logprobs of many tokens can leave at once, after a long stop string was ruled out. */
@@ -23,7 +24,9 @@ struct server {
     hs_http_keys *keys;
     hs_http_server *http;
     char *keys_file;
-    int stopped_by; /* the signal that came while the model was loaded; 0: none */
+    struct hs_serve_models models;
+    const char *loading; /* what is loaded now, of several models */
+    int stopped_by;      /* the signal that came while the model was loaded; 0: none */
 };
 
 static void free_server(struct server *server)
@@ -32,52 +35,81 @@ static void free_server(struct server *server)
     hs_engine_free(server->engine);
     hs_http_keys_free(server->keys);
     hs_free(server->keys_file);
+    hs_serve_models_free(&server->models);
 }
 
-/* ---- model ---- */
+/* ---- models ---- */
 
 static bool load_progress(float fraction, void *user)
 {
     struct server *server = user;
     const struct hs_command_io *io = server->args->io;
-    io->progress(io->self, "loading", fraction, NULL);
+    io->progress(io->self, "loading", fraction, server->loading);
     int number = hs_serve_signals_wait(0);
     server->stopped_by = number == SIGINT || number == SIGTERM ? number : server->stopped_by;
     return server->stopped_by == 0;
 }
 
-static void close_registry(hs_registry **registry)
+/* Weights on a GPU take no host memory, and how many of them go there is not known yet. */
+static bool computes_on_host(void)
 {
-    hs_registry_close(*registry);
+    struct hs_system_info system;
+    bool is_host = hs_system_info_get(&system, NULL) == HS_OK;
+    for (int32_t i = 0; is_host && i < system.n_devices; i++) {
+        is_host = strncmp(system.devices[i].name, "CPU", 3) == 0;
+    }
+    return is_host;
 }
 
-static hs_status load_model(struct server *server, struct hs_error *err)
+static hs_status load_model(struct server *server, size_t i, struct hs_model_params *params,
+                            struct hs_error *err)
+{
+    const struct hs_command_io *io = server->args->io;
+    const struct hs_serve_model *model = &server->models.items[i];
+    char model_id[HS_ID_MAX];
+    server->loading = server->models.n > 1 ? model->id : NULL;
+    hs_status status =
+        hs_engine_load_model(server->engine, model->choice.path, model->id, params, model_id, err);
+    io->progress(io->self, "", -1, NULL);
+    if (status && server->models.n > 1) {
+        hs_error_prefix(err, "%s", model->id);
+    }
+    return status ? status : hs_rest_add_model(&server->rest, model_id, err);
+}
+
+static hs_status load_models(struct server *server, struct hs_error *err)
 {
     const struct hs_command_args *args = server->args;
-    hs_registry *registry HS_CLEANUP(close_registry) = NULL;
-    struct hs_model_choice choice HS_CLEANUP(hs_model_choice_free) = {0};
+    struct hs_serve_models *models = &server->models;
     struct hs_load_settings settings HS_CLEANUP(hs_load_settings_free) = {0};
     struct hs_engine_params params;
     hs_engine_params_defaults(&params);
     params.park_budget_bytes = (uint64_t)hs_config_float(args->config, HS_CFG_PARK_BUDGET);
     params.max_queue = (int32_t)hs_config_int(args->config, HS_CFG_MAX_QUEUE);
-    hs_status status = hs_model_choose(args, NULL, &registry, &choice, err);
+    hs_status status = hs_serve_models_choose(args, models, err);
     status = status ? status : hs_load_settings_fill(args->config, &settings, err);
+    bool is_shared = !status && models->n > 1 && computes_on_host();
+    if (is_shared) {
+        status = hs_serve_models_check(models, hs_machine_memory_available(), err);
+    }
     status = status ? status : hs_engine_create(&params, &server->engine, err);
     if (status) {
         return status;
     }
-    if (choice.note[0]) {
-        hs_err_info(args->io, "%s", choice.note);
+    if (models->items[0].choice.note[0]) {
+        hs_err_info(args->io, "%s", models->items[0].choice.note);
     }
+    server->rest.engine = server->engine;
     settings.model.progress = load_progress;
     settings.model.progress_user = server;
-    char model_id[HS_ID_MAX];
-    status = hs_engine_load_model(server->engine, choice.path, choice.name, &settings.model,
-                                  model_id, err);
-    args->io->progress(args->io->self, "", -1, NULL);
-    server->rest.engine = server->engine;
-    return status ? status : hs_rest_add_model(&server->rest, model_id, err);
+    for (size_t i = 0; i < models->n && !status; i++) {
+        settings.model.reserve_bytes =
+            is_shared ? hs_serve_models_reserve(models, i, settings.model.use_mmap,
+                                                hs_machine_memory_available())
+                      : 0;
+        status = load_model(server, i, &settings.model, err);
+    }
+    return status;
 }
 
 /* ---- HTTP ---- */
@@ -99,6 +131,7 @@ static void fill_limits(const struct hs_config *config, struct hs_http_limits *l
     limits->slow_ms = hs_config_int(config, HS_CFG_READ_TIMEOUT) * 1000;
     limits->request_ms = hs_config_int(config, HS_CFG_REQUEST_TIMEOUT) * 1000;
     limits->json_depth = (int)hs_config_int(config, HS_CFG_MAX_JSON_DEPTH);
+    limits->queued_requests = (int)hs_config_int(config, HS_CFG_MAX_PENDING);
     limits->stream_bytes = STREAM_BYTES_MAX;
 }
 
@@ -118,6 +151,7 @@ static hs_status start_http(struct server *server, struct hs_error *err)
     http.tls_cert_file = text_or_null(config, HS_CFG_TLS_CERT);
     http.tls_key_file = text_or_null(config, HS_CFG_TLS_KEY);
     fill_limits(config, &http.limits);
+    http.n_workers = (int)hs_config_int(config, HS_CFG_THREADS_HTTP);
     http.routes = hs_rest_routes(&http.n_routes);
     http.user = &server->rest;
     http.keys = server->keys;
@@ -140,12 +174,15 @@ static void announce(const struct server *server)
 {
     const struct hs_config *config = server->args->config;
     const char *host = hs_config_str(config, HS_CFG_HOST);
-    const struct hs_model_info *model = &server->rest.models[0];
     bool is_v6 = strchr(host, ':') != NULL;
-    hs_err_printf(server->args->io, "listening on %s://%s%s%s:%d, model %s, context %d\n",
+    hs_err_printf(server->args->io, "listening on %s://%s%s%s:%d",
                   hs_http_server_has_tls(server->http) ? "https" : "http", is_v6 ? "[" : "", host,
-                  is_v6 ? "]" : "", hs_http_server_port(server->http), model->id,
-                  (int)model->n_ctx);
+                  is_v6 ? "]" : "", hs_http_server_port(server->http));
+    for (size_t i = 0; i < server->rest.n_models; i++) {
+        const struct hs_model_info *model = &server->rest.models[i];
+        hs_err_printf(server->args->io, ", model %s, context %d", model->id, (int)model->n_ctx);
+    }
+    hs_err_printf(server->args->io, "\n");
 }
 
 /* ---- running ---- */
@@ -192,23 +229,32 @@ static hs_status run(struct server *server, struct hs_error *err)
     return status ? status : stopped;
 }
 
+static void fill_rest(const struct hs_config *config, struct hs_rest *rest)
+{
+    hs_rest_defaults(rest);
+    hs_generate_params_fill(config, NULL, &rest->defaults);
+    rest->defaults.stop = NULL;
+    rest->defaults.n_stop = 0;
+    rest->defaults.max_prompt_tokens = (int32_t)hs_config_int(config, HS_CFG_MAX_PROMPT_TOKENS);
+    rest->created_unix_s = (int64_t)time(NULL);
+    rest->max_messages = (int32_t)hs_config_int(config, HS_CFG_MAX_MESSAGES);
+    rest->max_choices = (int32_t)hs_config_int(config, HS_CFG_MAX_CHOICES);
+    rest->max_stop = (int32_t)hs_config_int(config, HS_CFG_MAX_STOP);
+    rest->max_tools = (int32_t)hs_config_int(config, HS_CFG_MAX_TOOLS);
+    rest->max_schema_bytes = (size_t)hs_config_float(config, HS_CFG_MAX_SCHEMA);
+}
+
 static hs_status serve(struct server *server, struct hs_error *err)
 {
     const struct hs_config *config = server->args->config;
-    hs_rest_defaults(&server->rest);
-    hs_generate_params_fill(config, NULL, &server->rest.defaults);
-    server->rest.defaults.stop = NULL;
-    server->rest.defaults.n_stop = 0;
-    server->rest.created_unix_s = (int64_t)time(NULL);
-    server->rest.max_messages = (int32_t)hs_config_int(config, HS_CFG_MAX_MESSAGES);
-    server->rest.max_choices = (int32_t)hs_config_int(config, HS_CFG_MAX_CHOICES);
+    fill_rest(config, &server->rest);
     hs_status status = open_keys(server, err);
     if (!status) { /* before the model is loaded, which takes its time */
         status =
             hs_http_bind_check(hs_config_str(config, HS_CFG_HOST), hs_http_keys_count(server->keys),
                                hs_config_bool(config, HS_CFG_INSECURE), err);
     }
-    status = status ? status : load_model(server, err);
+    status = status ? status : load_models(server, err);
     status = status ? status : start_http(server, err);
     if (status) {
         return status;

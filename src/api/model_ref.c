@@ -10,6 +10,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 
 struct model_rows {
     struct hs_registry_model *rows;
@@ -45,6 +46,17 @@ static hs_status choice_set(const char *path, const char *name, struct hs_model_
     *ret_choice = choice;
     choice = (struct hs_model_choice){0};
     return HS_OK;
+}
+
+void hs_model_choice_id(const struct hs_model_choice *choice, char ret_id[HS_ID_MAX])
+{
+    const char *slash = strrchr(choice->path, '/');
+    const char *name = choice->name ? choice->name : (slash ? slash + 1 : choice->path);
+    size_t len = strlen(name);
+    bool has_suffix = !choice->name && len > 5 && strcmp(name + len - 5, ".gguf") == 0;
+    len = hs_utf8_clip(name, has_suffix ? len - 5 : len, HS_ID_MAX - 1);
+    memcpy(ret_id, name, len);
+    ret_id[len] = '\0';
 }
 
 static bool is_file(const char *path)
@@ -205,9 +217,10 @@ hs_status hs_model_choose(const struct hs_command_args *args, const char *sessio
                           hs_registry **registry, struct hs_model_choice *ret_choice,
                           struct hs_error *err)
 {
-    const char *ref = hs_config_str(args->config, HS_CFG_MODEL);
-    if (ref && *ref) {
-        return hs_model_resolve(args->paths, ref, registry, ret_choice, err);
+    const struct hs_config_value *models = &args->config->values[HS_CFG_MODEL];
+    if (models->n_items > 0) {
+        size_t i = models->source == HS_CONFIG_FLAG ? models->n_items - 1 : 0;
+        return hs_model_resolve(args->paths, models->items[i], registry, ret_choice, err);
     }
     if (session_model && *session_model) {
         hs_status status = hs_model_resolve(args->paths, session_model, registry, ret_choice, err);

@@ -28,13 +28,18 @@ struct hs_model_choice {
 HS_CHECKED hs_status hs_model_resolve(const struct hs_paths *paths, const char *ref,
                                       hs_registry **registry, struct hs_model_choice *ret_choice,
                                       struct hs_error *err);
-/* The model of the `model` setting, else of the session (NULL: none or new), else the default. */
+/* One model of the `model` setting (of several flags the last, of several in a file or variable,
+ * which a server loads all, the first), else of the session (NULL: none or new), else
+ * the default. */
 HS_CHECKED hs_status hs_model_choose(const struct hs_command_args *args, const char *session_model,
                                      hs_registry **registry, struct hs_model_choice *ret_choice,
                                      struct hs_error *err);
 /* Give a choice that is only a path its place in the registry: the row it has, or a new one. */
 HS_CHECKED hs_status hs_model_register(const struct hs_paths *paths, hs_registry **registry,
                                        struct hs_model_choice *choice, struct hs_error *err);
+/* The id to load it under: the registry's name, else the file's name as far as an id can hold it.
+ */
+void hs_model_choice_id(const struct hs_model_choice *choice, char ret_id[HS_ID_MAX]);
 void hs_model_choice_free(struct hs_model_choice *choice);
 
 HS_CHECKED hs_status hs_registry_need(const struct hs_paths *paths, hs_registry **registry,

@@ -388,6 +388,11 @@ static hs_status submit(struct hs_model *model, struct hs_request *request,
                         struct hs_error *err)
 {
     hs_stream *stream = NULL;
+    if (params->max_prompt_tokens > 0 && request->n_prompt > (size_t)params->max_prompt_tokens) {
+        return hs_error_set(err, HS_CONTEXT_FULL,
+                            "the prompt has %zu tokens; at most %d are allowed", request->n_prompt,
+                            params->max_prompt_tokens);
+    }
     hs_status status = hs_request_open_stream(request, params->stream_capacity, hs_worker_wake,
                                               model->worker, &stream, err);
     if (status != HS_OK) {

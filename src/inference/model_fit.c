@@ -123,6 +123,8 @@ static hs_status try_fit(const struct hs_runtime *rt, const char *path,
     set_context(params, n_ctx, n_seq_max, &fit->context);
     hs_status status =
         rt->estimate(path, params, &fit->context, &fit->memory, NULL, &fit->n_gpu_layers, err);
+    uint64_t *available = &fit->memory.host_available_bytes;
+    *available -= *available < params->reserve_bytes ? *available : params->reserve_bytes;
     *ret_fits = status == HS_OK && fits(&fit->memory);
     return status;
 }

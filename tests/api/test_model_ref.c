@@ -60,6 +60,21 @@ static void paths_are_taken_as_they_are(void **state)
     assert_string_equal(choice.path, "/home/u/x.gguf");
 }
 
+static void several_models_are_a_servers(void **state)
+{
+    struct api_test *test = *state;
+    static const char text[] = "model = [\"./one.gguf\", \"./two.gguf\"]\n";
+    assert_int_equal(
+        hs_config_load_text(&test->config, text, sizeof text - 1, "config.toml", &test->err),
+        HS_OK);
+    assert_int_equal(api_run(test, choose, NULL), HS_OK);
+    assert_string_equal(choice.path, "./one.gguf");
+    api_flag(test, HS_CFG_MODEL, "./c.gguf");
+    api_flag(test, HS_CFG_MODEL, "./a,b.gguf"); /* a flag is one name, whatever is in it */
+    assert_int_equal(api_run(test, choose, NULL), HS_OK);
+    assert_string_equal(choice.path, "./a,b.gguf");
+}
+
 static void names_of_the_registry_come_first(void **state)
 {
     struct api_test *test = *state;
@@ -208,6 +223,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(paths_are_taken_as_they_are, setup, teardown),
+        cmocka_unit_test_setup_teardown(several_models_are_a_servers, setup, teardown),
         cmocka_unit_test_setup_teardown(names_of_the_registry_come_first, setup, teardown),
         cmocka_unit_test_setup_teardown(files_of_the_models_folder, setup, teardown),
         cmocka_unit_test_setup_teardown(unknown_names_get_a_hint, setup, teardown),

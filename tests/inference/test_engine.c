@@ -519,12 +519,32 @@ static void threads_may_do_everything_at_once(void **state)
     test_check_clean();
 }
 
+static void prompts_at_their_limit(void **state)
+{
+    (void)state;
+    hs_engine *engine = test_engine(NULL, 256, 2);
+    struct hs_generate_params params = test_params(1);
+    const int32_t tokens[] = {'a', 'b', 'c', 'd'};
+    hs_stream *stream = NULL;
+    params.max_prompt_tokens = 3;
+    assert_int_equal(hs_engine_complete(engine, "m", NULL, 0, tokens, 4, &params, &stream, &err),
+                     HS_CONTEXT_FULL);
+    assert_non_null(strstr(err.message, "4 tokens; at most 3"));
+    assert_int_equal(hs_engine_complete(engine, "m", NULL, 0, tokens, 3, &params, &stream, &err),
+                     HS_OK);
+    test_collect(stream, &answer);
+    assert_int_equal(answer.usage.prompt_tokens, 3);
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(defaults_are_what_the_header_says),
         cmocka_unit_test(engine_parameters_are_checked),
         cmocka_unit_test(a_model_gets_the_files_stem_as_id),
+        cmocka_unit_test(prompts_at_their_limit),
         cmocka_unit_test(ids_are_unique_and_free_again_after_unloading),
         cmocka_unit_test(wrong_files_are_told_apart),
         cmocka_unit_test(failed_loads_leave_nothing),

@@ -23,6 +23,7 @@ static hs_status try_fit(const struct fake_config *config, const struct hs_model
         params.n_seq_max = changes->n_seq_max;
         params.n_threads = changes->n_threads;
         params.n_threads_batch = changes->n_threads_batch;
+        params.reserve_bytes = changes->reserve_bytes;
     }
     memset(&fit, 0, sizeof(fit));
     return hs_model_fit(fake_runtime(), "x", &params, n_ctx_train, &fit, &err);
@@ -59,6 +60,23 @@ static void what_is_asked_for_is_taken(void **state)
     assert_int_equal(fit.context.n_seq_max, 7);
     assert_int_equal(fit.context.n_threads, 3);
     assert_int_equal(fit.context.n_threads_batch, 5);
+}
+
+static void what_is_reserved_is_not_available(void **state)
+{
+    (void)state;
+    assert_int_equal(try_fit(NULL, NULL, 8192), HS_OK);
+    uint64_t available = fit.memory.host_available_bytes;
+    uint64_t margin = hs_model_fit_margin(64 * MIB); /* the least there is */
+    /* so much that the context still fits, and one byte more */
+    struct hs_model_params params = {.n_ctx = 8192};
+    params.reserve_bytes = available - fit.memory.host_bytes - margin;
+    assert_int_equal(try_fit(NULL, &params, 8192), HS_OK);
+    assert_int_equal(fit.memory.host_available_bytes, available - params.reserve_bytes);
+    params.reserve_bytes++;
+    assert_int_equal(try_fit(NULL, &params, 8192), HS_MODEL_TOO_LARGE);
+    params.reserve_bytes = UINT64_MAX;
+    assert_int_equal(try_fit(NULL, &params, 8192), HS_MODEL_TOO_LARGE);
 }
 
 static void every_sequence_gets_its_token_in_a_batch(void **state)
@@ -203,6 +221,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(defaults_are_the_models_and_the_machines),
         cmocka_unit_test(what_is_asked_for_is_taken),
+        cmocka_unit_test(what_is_reserved_is_not_available),
         cmocka_unit_test(every_sequence_gets_its_token_in_a_batch),
         cmocka_unit_test(the_context_shrinks_to_what_fits),
         cmocka_unit_test(room_counts_only_where_the_kv_lives),

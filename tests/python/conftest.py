@@ -9,8 +9,12 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
+import time
+import urllib.request
 from pathlib import Path
 
+import openai
 import pexpect
 import pytest
 
@@ -142,6 +146,86 @@ def demo():
     if not DEMO.exists():
         pytest.skip(f"{DEMO} is not there; 'make deps' fetches it")
     return DEMO
+
+
+class Server:
+    """A running server on a free port of this machine."""
+
+    def __init__(self, hs, *args):
+        self.process = hs.start("serve", "--port", 0, *args)
+        self.errors = []
+        self.listening = threading.Event()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+        if not self.listening.wait(TIMEOUT) or self.process.poll() is not None:
+            self.process.kill()
+            raise AssertionError("".join(self.errors))
+        line = next(line for line in self.errors if line.startswith("listening on "))
+        self.port = int(re.search(r"http://[\d.]+:(\d+)", line)[1])
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.client = openai.OpenAI(base_url=self.url + "/v1", api_key="none", max_retries=0,
+                                    timeout=TIMEOUT)
+
+    def _read(self):
+        for line in self.process.stderr:
+            self.errors.append(line.decode())
+            if line.startswith(b"listening on "):
+                self.listening.set()
+        self.listening.set()
+
+    def get(self, path):
+        with urllib.request.urlopen(self.url + path, timeout=TIMEOUT) as reply:
+            return json.load(reply)
+
+    def post(self, path, body):
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data=data)
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as reply:
+            return json.load(reply)
+
+    def chat(self, **kwargs):
+        kwargs.setdefault("messages", [{"role": "user", "content": "Hi"}])
+        return self.client.chat.completions.create(model=kwargs.pop("model", ""), **kwargs)
+
+    def n_busy(self):
+        return sum(slot["is_processing"] for slot in self.get("/slots"))
+
+    def wait_busy(self, n):
+        end = time.monotonic() + TIMEOUT
+        while self.n_busy() != n:
+            assert time.monotonic() < end, f"{self.n_busy()} slots are busy, not {n}"
+            time.sleep(0.01)
+
+    def stop(self, number=signal.SIGTERM):
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self):
+        """The exit status of a server that was told to stop."""
+        self.client.close()
+        try:
+            self.process.wait(TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+        self.reader.join()
+        self.process.stdout.close()
+        self.process.stderr.close()
+        return self.process.returncode
+
+
+@pytest.fixture
+def serve(hs):
+    servers = []
+
+    def start(*args):
+        servers.append(Server(hs, *args))
+        return servers[-1]
+    yield start
+    for server in servers:
+        if server.process.poll() is None:
+            assert server.stop() == 0
 
 
 def need(tool):

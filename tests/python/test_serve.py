@@ -4,7 +4,6 @@ import re
 import signal
 import socket
 import subprocess
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -17,86 +16,6 @@ from conftest import TIMEOUT, need
 
 ANSWER = "Hello world, my friend"
 HI = [{"role": "user", "content": "Hi"}]
-
-
-class Server:
-    """A running server on a free port of this machine."""
-
-    def __init__(self, hs, *args):
-        self.process = hs.start("serve", "--port", 0, *args)
-        self.errors = []
-        self.listening = threading.Event()
-        self.reader = threading.Thread(target=self._read, daemon=True)
-        self.reader.start()
-        if not self.listening.wait(TIMEOUT) or self.process.poll() is not None:
-            self.process.kill()
-            raise AssertionError("".join(self.errors))
-        line = next(line for line in self.errors if line.startswith("listening on "))
-        self.port = int(re.search(r"http://[\d.]+:(\d+)", line)[1])
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.client = openai.OpenAI(base_url=self.url + "/v1", api_key="none", max_retries=0,
-                                    timeout=TIMEOUT)
-
-    def _read(self):
-        for line in self.process.stderr:
-            self.errors.append(line.decode())
-            if line.startswith(b"listening on "):
-                self.listening.set()
-        self.listening.set()
-
-    def get(self, path):
-        with urllib.request.urlopen(self.url + path, timeout=TIMEOUT) as reply:
-            return json.load(reply)
-
-    def post(self, path, body):
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data=data)
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as reply:
-            return json.load(reply)
-
-    def chat(self, **kwargs):
-        kwargs.setdefault("messages", HI)
-        return self.client.chat.completions.create(model=kwargs.pop("model", ""), **kwargs)
-
-    def n_busy(self):
-        return sum(slot["is_processing"] for slot in self.get("/slots"))
-
-    def wait_busy(self, n):
-        end = time.monotonic() + TIMEOUT
-        while self.n_busy() != n:
-            assert time.monotonic() < end, f"{self.n_busy()} slots are busy, not {n}"
-            time.sleep(0.01)
-
-    def stop(self, number=signal.SIGTERM):
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        return self.wait()
-
-    def wait(self):
-        """The exit status of a server that was told to stop."""
-        self.client.close()
-        try:
-            self.process.wait(TIMEOUT)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            raise
-        self.reader.join()
-        self.process.stdout.close()
-        self.process.stderr.close()
-        return self.process.returncode
-
-
-@pytest.fixture
-def serve(hs):
-    servers = []
-
-    def start(*args):
-        servers.append(Server(hs, *args))
-        return servers[-1]
-    yield start
-    for server in servers:
-        if server.process.poll() is None:
-            assert server.stop() == 0
 
 
 def text_of(stream):
@@ -236,6 +155,40 @@ def test_bad_grammar_and_long_prompt(serve, say):
     assert error.value.code == "context_length_exceeded"
     assert error.value.param == "messages"
     assert server.chat().choices[0].message.content == ANSWER
+
+
+def test_several_models(serve, say, cycle):
+    server = serve("-m", say, "--alias", "talker", "-m", cycle, "--alias", "letters")
+    assert [model.id for model in server.client.models.list()] == ["talker", "letters"]
+    assert server.chat().model == "talker"  # the first is the default
+    assert server.chat(model="talker").choices[0].message.content == ANSWER
+    answer = server.chat(model="letters", max_tokens=2)
+    assert answer.model == "letters"
+    assert answer.choices[0].message.content == " hs ht"
+    with pytest.raises(openai.NotFoundError, match="'talker', 'letters'"):
+        server.chat(model=say.stem)  # an alias takes the name's place
+    assert server.get("/props?model=letters")["model_alias"] == "letters"
+    assert re.search(r"model talker, context \d+, model letters, context \d+$", server.errors[-1])
+
+
+def test_models_that_cannot_be_served_together(hs, say):
+    result = hs.run("serve", "-m", say, "-m", say, "--port", 0)
+    assert result.code == 17
+    assert say.stem in result.err and "--alias" in result.err
+    result = hs.run("serve", "-m", say, "-m", "/nowhere/b.gguf", "--port", 0)
+    assert result.code == 3
+    assert "b: " in result.err
+    result = hs.run("serve", "-m", say, "--alias", "a", "--alias", "b", "--port", 0)
+    assert result.code == 2
+
+
+def test_server_start_is_serve(hs, say):
+    assert "serve" in hs.ok("help", "server", "start").out
+    result = hs.run("server", "start", "-m", say, "--host", "0.0.0.0", "--port", 0)
+    assert result.code == 5
+    result = hs.run("server")
+    assert result.code == 2
+    assert "start" in result.err
 
 
 # ---- many clients ----

@@ -363,6 +363,22 @@ static void lists_at_their_limits(void **state)
     rest_expect_error(*state, "stop");
 }
 
+static void limits_of_the_settings(void **state)
+{
+    struct rest_test *test = *state;
+    test->rest.max_stop = 2;
+    test->rest.max_schema_bytes = 12;
+    rest_chat(test, "\"stop\":[\"a\",\"b\"],\"grammar\":\"root ::= [a]\"", 200);
+    rest_chat(test, "\"stop\":[\"a\",\"b\",\"c\"]", 400);
+    rest_expect_error(test, "stop");
+    rest_chat(test, "\"grammar\":\"root ::= [ab]\"", 400);
+    rest_expect_error(test, "grammar");
+    test->rest.max_stop = 0;
+    rest_chat(test, "\"stop\":\"a\"", 400);
+    rest_expect_error(test, "stop");
+    rest_chat(test, "\"stop\":[]", 200);
+}
+
 static void unknown_models_are_404_and_list_the_known(void **state)
 {
     rest_ask(*state, "POST /v1/chat/completions", "{\"model\":\"gpt-4\"," USER "}", 404);
@@ -403,6 +419,7 @@ int main(void)
         TEST(bad_fields_are_named),
         TEST(fields_that_ask_for_nothing_pass),
         TEST(lists_at_their_limits),
+        TEST(limits_of_the_settings),
         TEST(unknown_models_are_404_and_list_the_known),
         TEST(bodies_that_are_no_object),
     };

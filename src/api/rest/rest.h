@@ -25,8 +25,9 @@ struct hs_rest {
     int64_t created_unix_s;             /* when the models were loaded */
     int32_t max_messages;               /* in one request */
     int32_t max_choices;                /* answers to one request: prompts times n */
+    int32_t max_stop;                   /* stop strings of one request */
     int32_t max_tools;                  /* in one request */
-    size_t max_schema_bytes;            /* of one JSON Schema */
+    size_t max_schema_bytes;            /* of one JSON schema or grammar */
     _Atomic(hs_http_server *) server;   /* for /metrics; NULL: its figures are left out */
 };
 

@@ -237,7 +237,7 @@ bool hs_rest_settings_read_stop(const struct hs_fields *fields, const char *name
                                 struct hs_rest_settings *ret)
 {
     size_t n = 0;
-    if (!read_strings(fields, name, may_be_one, HS_REST_STOP_MAX, &ret->stop, &n)) {
+    if (!read_strings(fields, name, may_be_one, (size_t)ret->rest->max_stop, &ret->stop, &n)) {
         return false;
     }
     if (ret->stop != NULL) {
@@ -327,19 +327,24 @@ static bool read_stream(const struct hs_fields *fields, struct hs_rest_settings 
 }
 
 /* An empty grammar is none, as in llama.cpp's server. */
-static bool read_grammar(const struct hs_fields *fields, struct hs_sampling *sampling)
+static bool read_grammar(const struct hs_fields *fields, struct hs_rest_settings *ret)
 {
     const char *grammar = NULL;
+    size_t max = ret->rest->max_schema_bytes;
     if (!hs_field_string(fields, "grammar", &grammar)) {
         return false;
     }
-    sampling->grammar = grammar != NULL && *grammar != '\0' ? grammar : NULL;
+    if (grammar != NULL && strlen(grammar) > max) {
+        return hs_field_refuse(fields, "grammar", "has %zu bytes; at most %zu are allowed",
+                               strlen(grammar), max);
+    }
+    ret->params.sampling.grammar = grammar != NULL && *grammar != '\0' ? grammar : NULL;
     return true;
 }
 
 void hs_rest_settings_init(const struct hs_rest *rest, struct hs_rest_settings *ret)
 {
-    *ret = (struct hs_rest_settings){.params = rest->defaults, .n = 1};
+    *ret = (struct hs_rest_settings){.rest = rest, .params = rest->defaults, .n = 1};
 }
 
 bool hs_rest_settings_read_sampling(const struct hs_model_info *model,
@@ -348,8 +353,7 @@ bool hs_rest_settings_read_sampling(const struct hs_model_info *model,
     struct hs_generate_params *params = &ret->params;
     return read_numbers(fields, &params->sampling) && read_seed(fields, &params->sampling) &&
            read_lists(fields, ret) && read_biases(fields, model->n_vocab, ret) &&
-           read_grammar(fields, &params->sampling) &&
-           hs_field_bool(fields, "ignore_eos", &params->ignore_eos) &&
+           read_grammar(fields, ret) && hs_field_bool(fields, "ignore_eos", &params->ignore_eos) &&
            hs_field_bool(fields, "cache_prompt", &params->cache_prompt);
 }
 

@@ -17,6 +17,7 @@
 #define HS_REST_TOP_LOGPROBS_MAX 20
 
 struct hs_rest_settings {
+    const struct hs_rest *rest;
     struct hs_generate_params params; /* borrows what stands below */
     int32_t n;                        /* answers to each prompt */
     bool stream, include_usage;
