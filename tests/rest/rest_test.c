@@ -1,7 +1,14 @@
 #include "rest_test.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/mem.h"
 
 int rest_setup(void **state)
 {
@@ -79,6 +86,55 @@ void rest_chat(struct rest_test *test, const char *more, int status)
     char body[4096];
     snprintf(body, sizeof body, "{\"model\":\"fake\"," USER "%s%s}", *more ? "," : "", more);
     rest_ask(test, "POST /v1/chat/completions", body, status);
+}
+
+/* Without the helpers' buffers, whose allocations would be counted, too. 0: cut. */
+static int ask_raw(const struct rest_test *test, const char *text)
+{
+    char answer[65536];
+    size_t len = 0;
+    struct timeval limit = {.tv_sec = 5};
+    int fd = client_connect(test->server);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    client_send(fd, text);
+    for (ssize_t n = 1; n > 0; len += n > 0 ? (size_t)n : 0) {
+        n = recv(fd, answer + len, sizeof answer - 1 - len, 0);
+        if (n < 0 && errno != ECONNRESET) {
+            fail_msg("no answer within 5 s");
+        }
+    }
+    close(fd);
+    answer[len] = '\0';
+    return strncmp(answer, "HTTP/1.1 ", 9) == 0 ? (int)strtol(answer + 9, NULL, 10) : 0;
+}
+
+void rest_without_memory(struct rest_test *test, const char *line, const char *body,
+                         const struct fake_answer *answers, size_t n_answers)
+{
+    char text[8192];
+    snprintf(text, sizeof text,
+             "%s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %zu\r\n\r\n%s",
+             line, strlen(body), body);
+    int n_failed = 0;
+    for (uint64_t n = 1;; n++) {
+        rest_reset();
+        fake_engine.answers = answers;
+        fake_engine.n_answers = n_answers;
+        hs_mem_fail_after(n);
+        int status = ask_raw(test, text);
+        uint64_t n_allocations = hs_mem_count();
+        hs_mem_fail_after(0);
+        if (status != 0 && status != 200 && status != 500 && status != 503) {
+            fail_msg("allocation %d of %s: status %d", (int)n, line, status);
+        }
+        if (n_allocations < n) {
+            assert_int_equal(status, 200);
+            break;
+        }
+        n_failed += status != 200;
+    }
+    assert_true(n_failed > 3);
+    rest_reset();
 }
 
 const json_t *rest_at(const struct rest_test *test, const char *path)

@@ -30,6 +30,13 @@ void rest_reset(void);
 void rest_ask(struct rest_test *test, const char *line, const char *body, int status);
 /* The same with a body that is {"model": "fake", <user message>, <more>}. */
 void rest_chat(struct rest_test *test, const char *more, int status);
+/*
+ * The same request again and again, each allocation of the server failing once: the client hears of
+ * it (500, 503, an error event), gets the whole answer or is cut, and nothing is left behind.
+ * `answers` and `n_answers` are the fake engine's script.
+ */
+void rest_without_memory(struct rest_test *test, const char *line, const char *body,
+                         const struct fake_answer *answers, size_t n_answers);
 /* The value at a path like "choices/0/message/content"; fails the test when there is none. */
 const json_t *rest_at(const struct rest_test *test, const char *path);
 void rest_expect_string(const struct rest_test *test, const char *path, const char *want);

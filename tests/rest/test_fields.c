@@ -224,6 +224,25 @@ static void bad_messages_are_named(void **state)
          "messages[1].tool_calls[0].function"},
         {"[{\"role\":\"assistant\",\"content\":\"b\",\"reasoning_content\":2}]",
          "messages[0].reasoning_content"},
+        {"[{\"role\":\"assistant\",\"tool_calls\":{}}]", "messages[0].tool_calls"},
+        {"[{\"role\":\"assistant\",\"tool_calls\":[1]}]", "messages[0].tool_calls"},
+        {"[{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{\"name\":\"f\"}}]}]",
+         "messages[0].tool_calls[0].id"},
+        {"[{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"x\",\"type\":\"custom\"}]}]",
+         "messages[0].tool_calls[0].type"},
+        {"[{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"x\",\"function\":{}}]}]",
+         "messages[0].tool_calls[0].function.name"},
+        {"[{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"x\",\"function\":{\"name\":\"f\","
+         "\"arguments\":\"{\"}}]}]",
+         "messages[0].tool_calls[0].function.arguments"},
+        {"[{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"x\",\"function\":{\"name\":\"f\","
+         "\"arguments\":\"[1]\"}}]}]",
+         "messages[0].tool_calls[0].function.arguments"},
+        {"[{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"x\",\"function\":{\"name\":\"f\","
+         "\"arguments\":7}}]}]",
+         "messages[0].tool_calls[0].function.arguments"},
+        {"[{\"role\":\"tool\",\"tool_call_id\":\"x\"}]", "messages[0].content"},
+        {"[{\"role\":\"function\",\"content\":\"x\"}]", "messages[0].name"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         char body[512];
@@ -253,6 +272,8 @@ static void messages_at_the_limit(void **state)
 }
 
 /* ---- fields that are refused ---- */
+
+#define TOOL(name, more) "{\"type\":\"function\",\"function\":{\"name\":\"" name "\"" more "}}"
 
 static const struct {
     const char *fields, *param;
@@ -307,23 +328,71 @@ static const struct {
     {"\"reasoning_format\":\"x\"", "reasoning_format"},
     {"\"enable_thinking\":1", "enable_thinking"},
     {"\"chat_template_kwargs\":1", "chat_template_kwargs"},
-    {"\"chat_template_kwargs\":{\"x\":1}", "chat_template_kwargs"},
     {"\"chat_template_kwargs\":{\"enable_thinking\":1}", "chat_template_kwargs.enable_thinking"},
     {"\"modalities\":[\"text\",\"audio\"]", "modalities"},
     {"\"modalities\":1", "modalities"},
-    {"\"response_format\":{\"type\":\"json_object\"}", "response_format"},
-    {"\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{}}", "response_format"},
+    {"\"response_format\":{\"type\":\"xml\"}", "response_format.type"},
+    {"\"response_format\":{\"type\":\"json_schema\"}", "response_format.json_schema"},
+    {"\"response_format\":{\"type\":\"json_schema\",\"json_schema\":1}",
+     "response_format.json_schema"},
+    {"\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"schema\":{}}}",
+     "response_format.json_schema.name"},
+    {"\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"a\"}}",
+     "response_format.json_schema.schema"},
+    {"\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"a\",\"schema\":[]}"
+     "}",
+     "response_format.json_schema.schema"},
+    {"\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"a\",\"schema\":{},"
+     "\"strict\":1}}",
+     "response_format.json_schema.strict"},
+    {"\"response_format\":{\"type\":\"json_object\",\"schema\":1}", "response_format.schema"},
+    {"\"response_format\":{\"type\":\"json_object\"},\"grammar\":\"root ::= [a]\"",
+     "response_format"},
     {"\"response_format\":{}", "response_format.type"},
     {"\"response_format\":1", "response_format"},
-    {"\"tools\":[{\"type\":\"function\"}]", "tools"},
+    {"\"json_schema\":{\"type\":\"object\"},\"grammar\":\"root ::= [a]\"", "json_schema"},
+    {"\"json_schema\":\"x\"", "json_schema"},
+    {"\"tools\":{}", "tools"},
+    {"\"tools\":[1]", "tools"},
+    {"\"tools\":[{}]", "tools[0].type"},
+    {"\"tools\":[{\"type\":\"custom\",\"custom\":{\"name\":\"x\"}}]", "tools[0].type"},
+    {"\"tools\":[{\"type\":\"function\"}]", "tools[0].function"},
+    {"\"tools\":[{\"type\":\"function\",\"function\":{}}]", "tools[0].function.name"},
+    {"\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"\"}}]", "tools[0].function.name"},
+    {"\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"a b\"}}]",
+     "tools[0].function.name"},
+    {"\"tools\":[" TOOL("a", "") "," TOOL("a", "") "]", "tools[1].function.name"},
+    {"\"tools\":[" TOOL("a", ",\"description\":1") "]", "tools[0].function.description"},
+    {"\"tools\":[" TOOL("a", ",\"parameters\":1") "]", "tools[0].function.parameters"},
+    {"\"tools\":[" TOOL("a", ",\"strict\":1") "]", "tools[0].function.strict"},
+    {"\"tools\":[" TOOL("a", "") "],\"tool_choice\":\"must\"", "tool_choice"},
+    {"\"tools\":[" TOOL("a", "") "],\"tool_choice\":1", "tool_choice"},
+    {"\"tools\":[" TOOL("a", "") "],\"tool_choice\":{}", "tool_choice.type"},
+    {"\"tools\":[" TOOL("a", "") "],\"tool_choice\":{\"type\":\"custom\"}", "tool_choice.type"},
+    {"\"tools\":[" TOOL("a", "") "],\"tool_choice\":{\"type\":\"function\"}",
+     "tool_choice.function"},
+    {"\"tools\":[" TOOL("a", "") "],\"tool_choice\":" TOOL("b", ""), "tool_choice.function.name"},
+    {"\"tools\":[" TOOL("a", "") "],\"tool_choice\":{\"type\":\"allowed_tools\"}",
+     "tool_choice.allowed_tools.mode"},
+    {"\"tools\":[" TOOL("a", "") "],\"tool_choice\":{\"type\":\"allowed_tools\","
+                                 "\"allowed_tools\":{\"mode\":\"auto\",\"tools\":[]}}",
+     "tool_choice.allowed_tools.tools"},
+    {"\"tools\":[" TOOL("a", "") "],\"tool_choice\":{\"type\":\"allowed_tools\","
+                                 "\"allowed_tools\":{\"mode\":\"auto\",\"tools\":[" TOOL("b",
+                                                                                         "") "]}}",
+     "tool_choice.allowed_tools.tools[0].function.name"},
+    {"\"tools\":[" TOOL("a", "") "],\"parallel_tool_calls\":1", "parallel_tool_calls"},
     {"\"tool_choice\":\"required\"", "tool_choice"},
     {"\"tool_choice\":{\"type\":\"function\"}", "tool_choice"},
     {"\"functions\":[{}]", "functions"},
-    {"\"json_schema\":{\"type\":\"object\"}", "json_schema"},
+    {"\"function_call\":{\"name\":\"a\"}", "function_call"},
     {"\"lora\":[{\"id\":0}]", "lora"},
     {"\"audio\":{\"voice\":\"x\"}", "audio"},
     {"\"continue_final_message\":true", "continue_final_message"},
-    {"\"n_probs\":3", "n_probs"},
+    {"\"continue_final_message\":1", "continue_final_message"},
+    {"\"continue_final_message\":true,\"add_generation_prompt\":true", "continue_final_message"},
+    {"\"add_generation_prompt\":false", "add_generation_prompt"},
+    {"\"n_probs\":21", "n_probs"},
 };
 
 static void bad_fields_are_named(void **state)

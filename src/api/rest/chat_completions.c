@@ -6,8 +6,14 @@
 #include "json_quote.h"
 #include "messages.h"
 #include "openai_answer.h"
+#include "shape.h"
 
 /* ---- format ---- */
+
+static hs_status quote(struct hs_buf *out, const char *text)
+{
+    return hs_json_quote(out, text, strlen(text));
+}
 
 static hs_status append_all(struct hs_buf *out, const char *const *parts)
 {
@@ -38,14 +44,42 @@ static hs_status write_first(struct hs_generation *generation, size_t i, struct 
                          i);
 }
 
+/* A call's beginning or more of its arguments. */
+static hs_status write_call_delta(const struct hs_event *event, struct hs_buf *out)
+{
+    hs_status status = hs_buf_printf(out, "{\"tool_calls\":[{\"index\":%d,", (int)event->index);
+    if (status == HS_OK && event->tool_name != NULL) {
+        status = hs_buf_append_str(out, "\"id\":");
+        status = status == HS_OK ? quote(out, event->tool_call_id) : status;
+        status = status == HS_OK
+                     ? hs_buf_append_str(out, ",\"type\":\"function\",\"function\":{\"name\":")
+                     : status;
+        status = status == HS_OK ? quote(out, event->tool_name) : status;
+        status = status == HS_OK ? hs_buf_append_str(out, ",") : status;
+    } else if (status == HS_OK) {
+        status = hs_buf_append_str(out, "\"function\":{");
+    }
+    status = status == HS_OK ? hs_buf_append_str(out, "\"arguments\":") : status;
+    status = status == HS_OK ? hs_json_quote(out, event->text, event->text_len) : status;
+    return status == HS_OK ? hs_buf_append_str(out, "}}]}") : status;
+}
+
+static hs_status write_delta(const struct hs_event *event, struct hs_buf *out)
+{
+    if (event->type == HS_EVENT_TOOL_CALL) {
+        return write_call_delta(event, out);
+    }
+    hs_status status = hs_buf_append_str(
+        out, event->type == HS_EVENT_TEXT ? "{\"content\":" : "{\"reasoning_content\":");
+    status = status == HS_OK ? hs_json_quote(out, event->text, event->text_len) : status;
+    return status == HS_OK ? hs_buf_append_str(out, "}") : status;
+}
+
 static hs_status write_event(struct hs_generation *generation, size_t i,
                              const struct hs_event *event, struct hs_buf *out)
 {
-    bool is_text = event->type == HS_EVENT_TEXT;
-    hs_status status = hs_buf_printf(out, "{\"index\":%zu,\"delta\":{\"%s\":", i,
-                                     is_text ? "content" : "reasoning_content");
-    status = status == HS_OK ? hs_json_quote(out, event->text, event->text_len) : status;
-    status = status == HS_OK ? hs_buf_append_str(out, "}") : status;
+    hs_status status = hs_buf_printf(out, "{\"index\":%zu,\"delta\":", i);
+    status = status == HS_OK ? write_delta(event, out) : status;
     status = status == HS_OK ? write_logprobs(&generation->choices[i], out) : status;
     return status == HS_OK ? hs_buf_append_str(out, ",\"finish_reason\":null}") : status;
 }
@@ -56,18 +90,50 @@ static hs_status write_last(struct hs_generation *generation, size_t i, struct h
                          i, hs_openai_finish(&generation->choices[i]));
 }
 
-static hs_status write_whole(struct hs_generation *generation, size_t i, struct hs_buf *out)
+static hs_status write_calls(const struct hs_choice *choice, struct hs_buf *out)
 {
-    const struct hs_choice *choice = &generation->choices[i];
-    hs_status status =
-        hs_buf_printf(out, "{\"index\":%zu,\"message\":{\"role\":\"assistant\",\"content\":", i);
-    status = status == HS_OK ? hs_json_quote(out, choice->text.data, choice->text.len) : status;
+    hs_status status = hs_buf_append_str(out, ",\"tool_calls\":[");
+    for (size_t i = 0; i < choice->n_calls && status == HS_OK; i++) {
+        const struct hs_choice_call *call = &choice->calls[i];
+        status = hs_buf_append_str(out, i == 0 ? "{\"id\":" : ",{\"id\":");
+        status = status == HS_OK ? quote(out, call->id) : status;
+        status = status == HS_OK
+                     ? hs_buf_append_str(out, ",\"type\":\"function\",\"function\":{\"name\":")
+                     : status;
+        status = status == HS_OK ? quote(out, call->name) : status;
+        status = status == HS_OK ? hs_buf_append_str(out, ",\"arguments\":") : status;
+        status = status == HS_OK ? hs_json_quote(out, call->arguments.data, call->arguments.len)
+                                 : status;
+        status = status == HS_OK ? hs_buf_append_str(out, "}}") : status;
+    }
+    return status == HS_OK ? hs_buf_append_str(out, "]") : status;
+}
+
+/* The content is null when there are calls and nothing else. */
+static hs_status write_message(const struct hs_choice *choice, struct hs_buf *out)
+{
+    hs_status status = hs_buf_append_str(out, "{\"role\":\"assistant\",\"content\":");
+    if (status == HS_OK && choice->text.len == 0 && choice->n_calls > 0) {
+        status = hs_buf_append_str(out, "null");
+    } else if (status == HS_OK) {
+        status = hs_json_quote(out, choice->text.data, choice->text.len);
+    }
     if (status == HS_OK && choice->reasoning.len > 0) {
         status = hs_buf_append_str(out, ",\"reasoning_content\":");
         status = status == HS_OK ? hs_json_quote(out, choice->reasoning.data, choice->reasoning.len)
                                  : status;
     }
-    status = status == HS_OK ? hs_buf_append_str(out, ",\"refusal\":null}") : status;
+    if (status == HS_OK && choice->n_calls > 0) {
+        status = write_calls(choice, out);
+    }
+    return status == HS_OK ? hs_buf_append_str(out, ",\"refusal\":null}") : status;
+}
+
+static hs_status write_whole(struct hs_generation *generation, size_t i, struct hs_buf *out)
+{
+    const struct hs_choice *choice = &generation->choices[i];
+    hs_status status = hs_buf_printf(out, "{\"index\":%zu,\"message\":", i);
+    status = status == HS_OK ? write_message(choice, out) : status;
     status = status == HS_OK ? write_logprobs(choice, out) : status;
     return status == HS_OK ? hs_buf_printf(out, ",\"finish_reason\":%s}", hs_openai_finish(choice))
                            : status;
@@ -94,38 +160,23 @@ static const struct hs_generation_format format = {
 
 /* ---- request ---- */
 
+/* "logprobs" and "top_logprobs", or llama.cpp's "n_probs". */
 static bool read_logprobs(const struct hs_fields *fields, struct hs_rest_settings *settings)
 {
     bool wanted = false;
-    int64_t top = 0;
+    int64_t top = 0, n_probs = 0;
     if (!hs_field_bool(fields, "logprobs", &wanted) ||
-        !hs_field_int(fields, "top_logprobs", 0, HS_REST_TOP_LOGPROBS_MAX, &top)) {
+        !hs_field_int(fields, "top_logprobs", 0, HS_REST_TOP_LOGPROBS_MAX, &top) ||
+        !hs_field_int(fields, "n_probs", 0, HS_REST_TOP_LOGPROBS_MAX, &n_probs)) {
         return false;
     }
     if (top > 0 && !wanted) {
         return hs_field_refuse(fields, "top_logprobs", "needs \"logprobs\": true");
     }
-    if (wanted) {
-        hs_rest_settings_set_logprobs(settings, (int32_t)top);
+    if (wanted || n_probs > 0) {
+        hs_rest_settings_set_logprobs(settings, (int32_t)(wanted ? top : n_probs));
     }
     return true;
-}
-
-static bool is_plain_format(const struct hs_fields *fields)
-{
-    char path[64];
-    struct hs_fields response_format;
-    const char *type = NULL;
-    if (!hs_field_object(fields, "response_format", path, sizeof path, &response_format) ||
-        !hs_field_string(&response_format, "type", &type)) {
-        return false;
-    }
-    if (response_format.object == NULL || (type != NULL && strcmp(type, "text") == 0)) {
-        return true;
-    }
-    return type == NULL ? hs_field_refuse(&response_format, "type", "is missing")
-                        : hs_field_refuse(fields, "response_format",
-                                          "of type '%.64s' is not supported yet", type);
 }
 
 static bool is_text_only(const struct hs_fields *fields)
@@ -144,37 +195,58 @@ static bool is_text_only(const struct hs_fields *fields)
     return true;
 }
 
+/* Under vLLM's names: to go on with the last message, which is the assistant's. */
+static bool read_continue(const struct hs_fields *fields,
+                          const struct hs_rest_conversation *conversation,
+                          struct hs_generate_params *params)
+{
+    bool adds_prompt = true;
+    if (!hs_field_bool(fields, "continue_final_message", &params->continue_final) ||
+        !hs_field_bool(fields, "add_generation_prompt", &adds_prompt)) {
+        return false;
+    }
+    if (!params->continue_final) {
+        return adds_prompt || hs_field_refuse(fields, "add_generation_prompt",
+                                              "needs \"continue_final_message\": true");
+    }
+    if (adds_prompt && hs_field_get(fields, "add_generation_prompt") != NULL) {
+        return hs_field_refuse(fields, "continue_final_message",
+                               "goes on with a message, and add_generation_prompt begins one");
+    }
+    const struct hs_message *last = &conversation->messages[conversation->n_messages - 1];
+    if (strcmp(last->role, "assistant") != 0 || last->n_tool_calls > 0) {
+        return hs_field_refuse(fields, "continue_final_message",
+                               "needs a text of the assistant as the last message");
+    }
+    return true;
+}
+
 static bool read(const struct hs_rest *rest, const struct hs_model_info *model,
                  const struct hs_fields *fields, struct hs_rest_settings *settings,
                  struct hs_rest_conversation *conversation)
 {
     static const struct hs_unsupported_field unsupported[] = {
-        {"tools", NULL},
-        {"tool_choice", "none auto"},
-        {"functions", NULL},
-        {"function_call", "none auto"},
-        {"json_schema", NULL},
-        {"lora", NULL},
-        {"audio", NULL},
-        {"prediction", NULL},
-        {"web_search_options", NULL},
-        {"continue_final_message", NULL},
-        {"n_probs", NULL},
+        {"functions", NULL}, {"function_call", "none auto"}, {"lora", NULL},
+        {"audio", NULL},     {"prediction", NULL},           {"web_search_options", NULL},
     };
+    struct hs_generate_params *params = &settings->params;
     return hs_fields_refuse_unsupported(fields, unsupported,
                                         sizeof unsupported / sizeof unsupported[0]) &&
-           is_plain_format(fields) && is_text_only(fields) &&
-           hs_rest_messages_read(fields, conversation) &&
-           hs_rest_settings_read(rest, model, fields, settings) && read_logprobs(fields, settings);
+           is_text_only(fields) && hs_rest_messages_read(fields, conversation) &&
+           hs_rest_settings_read(rest, model, fields, settings) &&
+           read_logprobs(fields, settings) && read_continue(fields, conversation, params) &&
+           hs_rest_tools_read(fields, HS_REST_CHAT, conversation, params) &&
+           hs_rest_format_read(fields, "response_format", HS_REST_CHAT, conversation, params) &&
+           hs_rest_schema_read(fields, "json_schema", conversation, params);
 }
 
 static void start(const struct hs_rest *rest, const struct hs_model_info *model,
-                  hs_http_request *request, const struct hs_rest_settings *settings,
+                  const struct hs_fields *fields, const struct hs_rest_settings *settings,
                   const struct hs_rest_conversation *conversation)
 {
     struct hs_generation *generation = NULL;
     struct hs_error err;
-    hs_status status = hs_generation_new(&format, rest, model, request, settings,
+    hs_status status = hs_generation_new(&format, rest, model, fields->request, settings,
                                          (size_t)settings->n, &generation, &err);
     for (int32_t i = 0; i < settings->n && status == HS_OK; i++) {
         struct hs_generate_params params = hs_rest_settings_of(settings, i);
@@ -184,7 +256,7 @@ static void start(const struct hs_rest *rest, const struct hs_model_info *model,
     }
     if (status != HS_OK) {
         hs_generation_free(generation);
-        hs_rest_respond_failure(request, &err, "messages");
+        hs_rest_shape_respond_failure(fields, HS_REST_CHAT, conversation, &err, "messages");
         return;
     }
     hs_generation_run(generation);
@@ -202,7 +274,7 @@ void hs_rest_chat_completions(hs_http_request *request, void *user)
     struct hs_rest_conversation conversation;
     hs_rest_conversation_init(&conversation, rest, request);
     if (read(rest, model, &fields, &settings, &conversation)) {
-        start(rest, model, request, &settings, &conversation);
+        start(rest, model, &fields, &settings, &conversation);
     }
     hs_rest_conversation_free(&conversation);
     hs_rest_settings_free(&settings);

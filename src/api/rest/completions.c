@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "json_quote.h"
 #include "openai_answer.h"
+#include "shape.h"
 
 /* ---- format ---- */
 
@@ -238,13 +239,13 @@ static bool read_prompts(const struct hs_rest *rest, const struct hs_model_info 
 static bool read_logprobs(const struct hs_fields *fields, struct hs_rest_settings *settings)
 {
     int64_t top = -1;
-    const json_t *json = hs_field_get(fields, "logprobs");
-    if (json_is_false(json)) {
-        return true;
-    }
-    if (!hs_field_int(fields, "logprobs", 0, HS_REST_TOP_LOGPROBS_MAX, &top)) {
+    int64_t n_probs = 0; /* llama.cpp's name */
+    bool is_off = json_is_false(hs_field_get(fields, "logprobs"));
+    if ((!is_off && !hs_field_int(fields, "logprobs", 0, HS_REST_TOP_LOGPROBS_MAX, &top)) ||
+        !hs_field_int(fields, "n_probs", 0, HS_REST_TOP_LOGPROBS_MAX, &n_probs)) {
         return false;
     }
+    top = top < 0 && n_probs > 0 ? n_probs : top;
     if (top >= 0) {
         hs_rest_settings_set_logprobs(settings, (int32_t)top);
     }
@@ -253,16 +254,17 @@ static bool read_logprobs(const struct hs_fields *fields, struct hs_rest_setting
 
 static bool read(const struct hs_rest *rest, const struct hs_model_info *model,
                  const struct hs_fields *fields, struct hs_rest_settings *settings,
-                 struct prompts *prompts)
+                 struct prompts *prompts, struct hs_rest_conversation *schema)
 {
-    static const struct hs_unsupported_field unsupported[] = {
-        {"suffix", NULL}, {"json_schema", NULL}, {"lora", NULL}, {"n_probs", NULL}};
+    static const struct hs_unsupported_field unsupported[] = {{"suffix", NULL}, {"lora", NULL}};
     int64_t best_of = 0;
     if (!hs_fields_refuse_unsupported(fields, unsupported,
                                       sizeof unsupported / sizeof unsupported[0]) ||
         !hs_rest_settings_read(rest, model, fields, settings) ||
         !read_prompts(rest, model, fields, settings->n, prompts) ||
         !read_logprobs(fields, settings) ||
+        !hs_rest_format_read(fields, "response_format", HS_REST_CHAT, schema, &settings->params) ||
+        !hs_rest_schema_read(fields, "json_schema", schema, &settings->params) ||
         !hs_field_int(fields, "best_of", 1, rest->max_choices, &best_of)) {
         return false;
     }
@@ -347,20 +349,20 @@ static hs_status start_prompt(struct hs_generation *generation,
 }
 
 static void start(const struct hs_rest *rest, const struct hs_model_info *model,
-                  hs_http_request *request, const struct hs_rest_settings *settings,
-                  const struct prompts *prompts)
+                  const struct hs_fields *fields, const struct hs_rest_settings *settings,
+                  const struct prompts *prompts, const struct hs_rest_conversation *schema)
 {
     struct hs_generation *generation = NULL;
     struct hs_error err;
     hs_status status =
-        hs_generation_new(prompts->echo ? &echo_format : &format, rest, model, request, settings,
-                          prompts->n * (size_t)settings->n, &generation, &err);
+        hs_generation_new(prompts->echo ? &echo_format : &format, rest, model, fields->request,
+                          settings, prompts->n * (size_t)settings->n, &generation, &err);
     for (size_t p = 0; p < prompts->n && status == HS_OK; p++) {
         status = start_prompt(generation, settings, prompts, p, &err);
     }
     if (status != HS_OK) {
         hs_generation_free(generation);
-        hs_rest_respond_failure(request, &err, "prompt");
+        hs_rest_shape_respond_failure(fields, HS_REST_CHAT, schema, &err, "prompt");
         return;
     }
     hs_generation_run(generation);
@@ -376,8 +378,11 @@ void hs_rest_completions(hs_http_request *request, void *user)
     }
     struct hs_rest_settings settings = {0};
     struct prompts prompts = {0};
-    if (read(rest, model, &fields, &settings, &prompts)) {
-        start(rest, model, request, &settings, &prompts);
+    struct hs_rest_conversation schema; /* no messages: only the schema's text */
+    hs_rest_conversation_init(&schema, rest, request);
+    if (read(rest, model, &fields, &settings, &prompts, &schema)) {
+        start(rest, model, &fields, &settings, &prompts, &schema);
     }
+    hs_rest_conversation_free(&schema);
     hs_rest_settings_free(&settings);
 }

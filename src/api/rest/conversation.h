@@ -21,7 +21,8 @@ struct hs_rest_conversation {
     size_t n_messages;
     struct hs_tool *tools; /* [n_tools], for struct hs_generate_params */
     size_t n_tools;
-    char **kept; /* [n_kept] texts made for them */
+    char schema_field[96]; /* where the answer's JSON Schema stands; "": there is none */
+    char **kept;           /* [n_kept] texts made for them */
     size_t n_kept;
 };
 

@@ -263,9 +263,10 @@ static bool read_lists(const struct hs_fields *fields, struct hs_rest_settings *
 
 /* ---- reasoning ---- */
 
-static bool read_effort(const struct hs_fields *fields, bool *enable)
+/* Templates that know levels take them as a variable. */
+static bool read_effort(const struct hs_fields *fields, bool *enable, const char **ret_level)
 {
-    static const char levels[] = "minimal low medium high xhigh";
+    static const char levels[] = "minimal low medium high xhigh max";
     const char *effort = NULL;
     if (!hs_field_string(fields, "reasoning_effort", &effort)) {
         return false;
@@ -278,18 +279,44 @@ static bool read_effort(const struct hs_fields *fields, bool *enable)
     } else if (!hs_command_list_has(levels, effort)) {
         return hs_field_refuse(fields, "reasoning_effort", "must be \"none\" or one of: %s",
                                levels);
+    } else {
+        *ret_level = effort;
     }
     return true;
 }
 
-static bool read_reasoning(const struct hs_fields *fields, struct hs_generate_params *params)
+/* The template's variables. A model without a template has none, so that the level of reasoning,
+ * which clients send to every model, is no reason to refuse them. */
+static bool join_kwargs(const struct hs_fields *fields, const struct hs_model_info *model,
+                        const json_t *kwargs, const char *level, struct hs_rest_settings *ret)
+{
+    json_t *all = kwargs == NULL ? json_object() : json_copy((json_t *)kwargs);
+    int failed = all == NULL ? -1 : 0;
+    if (level != NULL && model->has_chat_template &&
+        json_object_get(all, "reasoning_effort") == NULL) {
+        failed |= json_object_set_new(all, "reasoning_effort", json_string(level));
+    }
+    json_object_del(all, "enable_thinking"); /* has a parameter of its own */
+    if (failed == 0 && json_object_size(all) > 0) {
+        ret->template_kwargs = json_dumps(all, JSON_COMPACT);
+        ret->params.template_kwargs = ret->template_kwargs;
+        failed = ret->template_kwargs == NULL ? -1 : 0;
+    }
+    json_decref(all);
+    return failed == 0 || no_memory(fields);
+}
+
+static bool read_reasoning(const struct hs_fields *fields, const struct hs_model_info *model,
+                           struct hs_rest_settings *ret)
 {
     char path[64];
     struct hs_fields kwargs;
-    const char *format = NULL;
-    if (!read_effort(fields, &params->enable_thinking) ||
+    struct hs_generate_params *params = &ret->params;
+    const char *format = NULL, *level = NULL;
+    if (!read_effort(fields, &params->enable_thinking, &level) ||
         !hs_field_bool(fields, "enable_thinking", &params->enable_thinking) ||
         !hs_field_object(fields, "chat_template_kwargs", path, sizeof path, &kwargs) ||
+        !hs_field_bool(&kwargs, "enable_thinking", &params->enable_thinking) ||
         !hs_field_string(fields, "reasoning_format", &format)) {
         return false;
     }
@@ -298,16 +325,7 @@ static bool read_reasoning(const struct hs_fields *fields, struct hs_generate_pa
                                "must be \"none\", \"auto\" or \"deepseek\"");
     }
     params->split_reasoning = format == NULL || strcmp(format, "none") != 0;
-    const char *key;
-    json_t *value;
-    json_object_foreach((json_t *)kwargs.object, key, value)
-    {
-        if (strcmp(key, "enable_thinking") != 0) {
-            return hs_field_refuse(fields, "chat_template_kwargs",
-                                   "knows enable_thinking only; others are not supported yet");
-        }
-    }
-    return hs_field_bool(&kwargs, "enable_thinking", &params->enable_thinking);
+    return join_kwargs(fields, model, kwargs.object, level, ret);
 }
 
 /* ---- all ---- */
@@ -363,7 +381,7 @@ bool hs_rest_settings_read(const struct hs_rest *rest, const struct hs_model_inf
     hs_rest_settings_init(rest, ret);
     return hs_rest_settings_read_sampling(model, fields, ret) &&
            hs_rest_settings_read_stop(fields, "stop", true, ret) &&
-           read_lengths(rest, fields, ret) && read_reasoning(fields, &ret->params) &&
+           read_lengths(rest, fields, ret) && read_reasoning(fields, model, ret) &&
            read_stream(fields, ret);
 }
 
@@ -388,6 +406,7 @@ void hs_rest_settings_free(struct hs_rest_settings *settings)
     hs_free(settings->stop);
     hs_free(settings->breakers);
     hs_free(settings->samplers);
+    hs_free(settings->template_kwargs);
     hs_free(settings->bias_tokens);
     hs_free(settings->bias_values);
     *settings = (struct hs_rest_settings){0};

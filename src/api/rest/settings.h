@@ -24,7 +24,7 @@ struct hs_rest_settings {
     bool logprobs; /* wanted by the client */
     int32_t top_logprobs;
     const char **stop, **breakers;
-    char *samplers;
+    char *samplers, *template_kwargs;
     int32_t *bias_tokens;
     float *bias_values;
 };
