@@ -133,6 +133,9 @@ struct hs_model_info {
     int32_t n_threads;
     int32_t n_gpu_layers;
     bool has_chat_template;
+    bool can_generate;       /* false: embeddings or scores only */
+    bool can_rank;           /* its embeddings are scores of documents, see hs_embed_params */
+    int32_t n_embedding;     /* values of an embedding, or scores; 0: it has none */
     char fingerprint[65];    /* hex SHA-256 that names the weights, see docs/formats.md */
     struct hs_memory memory; /* measured after the load */
 };
@@ -148,6 +151,9 @@ struct hs_model_stats {
     uint64_t n_prompt_tokens; /* evaluated, without reused ones */
     uint64_t n_cached_tokens; /* reused */
     uint64_t n_generated_tokens;
+    int32_t n_embed_requests; /* queued or running */
+    uint64_t n_embedded;      /* inputs, and their tokens */
+    uint64_t n_embed_tokens;
 };
 
 /* ---- generation ---- */
@@ -310,7 +316,8 @@ typedef struct hs_stream hs_stream;
 
 struct hs_engine_params {
     const char *sessions_dir;   /* where named sessions are kept; NULL: they live in memory only */
-    int32_t max_queue;          /* waiting requests per model; one more is HS_QUEUE_FULL; 0: 256 */
+    int32_t max_queue;          /* waiting requests per model, those for embeddings counted apart;
+                                   one more is HS_QUEUE_FULL; 0: 256 */
     uint64_t park_budget_bytes; /* host memory for KV of idle contexts, per model; 0: none */
     int32_t prefill_chunk;      /* prompt tokens admitted per step while others decode; 0: 512 */
 };
@@ -460,6 +467,9 @@ struct hs_embed_input {
 
 struct hs_embed_params {
     bool normalize;      /* to Euclidean length 1 */
+    bool truncate;       /* an input that is too long loses what is too much before its last token;
+                            otherwise it is HS_CONTEXT_FULL */
+    bool rank;           /* the scores of a model that ranks, each input a query and a document */
     int32_t dimensions;  /* the first so many, before normalizing; 0: all */
     int64_t deadline_ms; /* from submission; 0: none */
 };
@@ -469,9 +479,10 @@ HS_API void hs_embed_params_defaults(struct hs_embed_params *params);
  * Embed inputs: one HS_EVENT_EMBEDDING for each, in any order, f32[n_embd] or fewer, then
  * HS_EVENT_DONE with usage.prompt_tokens. Pooled as the GGUF says; by the mean of all positions
  * when it says nothing, as chat models do. The model computes them in a context of its own, made
- * with the first request. Errors: HS_CONTEXT_FULL (an input is longer than the model takes; nothing
- * is cut), HS_QUEUE_FULL, HS_NOT_FOUND, HS_NOT_SUPPORTED (the model has no embeddings),
- * HS_INVALID_ARGUMENT.
+ * with the first request, which waits for it. An input may be as long as the context, 8192 tokens
+ * at most in chat models. Errors: HS_CONTEXT_FULL (an input is longer than the model takes),
+ * HS_MODEL_TOO_LARGE (no memory for that context), HS_QUEUE_FULL, HS_NOT_FOUND, HS_NOT_SUPPORTED
+ * (the model has no embeddings, or does not rank), HS_INVALID_ARGUMENT.
  */
 HS_API HS_CHECKED hs_status hs_engine_embed(hs_engine *engine, const char *model_id,
                                             const struct hs_embed_input *inputs, size_t n_inputs,

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "embedder.h"
 #include "model_loader.h"
 #include "session_manager.h"
 #include "worker.h"
@@ -88,6 +89,7 @@ void hs_engine_free(hs_engine *engine)
         if (engine->models[i]->worker != NULL) {
             hs_worker_close(engine->models[i]->worker);
         }
+        hs_embedder_close(engine->models[i]->embedder);
     }
     hs_session_manager_free(engine->sessions);
     for (size_t i = 0; i < engine->n_models; i++) {
@@ -240,7 +242,9 @@ static hs_status check_unused(struct hs_model *model, struct hs_error *err)
         hs_error_hint(err, "close them first");
         return HS_BUSY;
     }
-    if (model->n_users > 0 || hs_worker_is_busy(model->worker)) {
+    bool is_busy = (model->worker != NULL && hs_worker_is_busy(model->worker)) ||
+                   hs_embedder_is_busy(model->embedder);
+    if (model->n_users > 0 || is_busy) {
         hs_error_set(err, HS_BUSY, "model '%s' is in use", model->info.id);
         hs_error_hint(err, "wait for its requests, or cancel them");
         return HS_BUSY;
@@ -278,6 +282,7 @@ hs_status hs_engine_model_info(hs_engine *engine, const char *model_id,
     hs_status status = model_acquire(engine, model_id, &model, err);
     if (status == HS_OK) {
         *ret_info = model->info;
+        hs_embedder_add_memory(model->embedder, &ret_info->memory);
         model_release(engine, model);
     }
     return status;
@@ -289,8 +294,28 @@ hs_status hs_engine_model_stats(hs_engine *engine, const char *model_id,
     struct hs_model *model = NULL;
     hs_status status = model_acquire(engine, model_id, &model, err);
     if (status == HS_OK) {
-        hs_worker_stats(model->worker, ret_stats);
+        *ret_stats = (struct hs_model_stats){0};
+        if (model->worker != NULL) {
+            hs_worker_stats(model->worker, ret_stats);
+        }
+        hs_embedder_add_stats(model->embedder, ret_stats);
         model_release(engine, model);
+    }
+    return status;
+}
+
+static hs_status acquire_generator(hs_engine *engine, const char *id, struct hs_model **ret_model,
+                                   struct hs_error *err)
+{
+    struct hs_model *model = NULL;
+    hs_status status = model_acquire(engine, id, &model, err);
+    if (status == HS_OK) {
+        status = hs_model_check_generates(model, err);
+        if (status != HS_OK) {
+            model_release(engine, model);
+            return status;
+        }
+        *ret_model = model;
     }
     return status;
 }
@@ -465,7 +490,7 @@ hs_status hs_engine_chat(hs_engine *engine, const char *model_id,
     }
     struct hs_model *model = NULL;
     if (status == HS_OK) {
-        status = model_acquire(engine, model_id, &model, err);
+        status = acquire_generator(engine, model_id, &model, err);
     }
     if (status != HS_OK) {
         return status;
@@ -528,7 +553,7 @@ hs_status hs_engine_complete(hs_engine *engine, const char *model_id,
     hs_status status = refuse_adapters(n_adapters, err);
     struct hs_model *model = NULL;
     if (status == HS_OK) {
-        status = model_acquire(engine, model_id, &model, err);
+        status = acquire_generator(engine, model_id, &model, err);
     }
     if (status != HS_OK) {
         return status;
@@ -545,6 +570,20 @@ hs_status hs_engine_complete(hs_engine *engine, const char *model_id,
     return status;
 }
 
+hs_status hs_engine_embed(hs_engine *engine, const char *model_id,
+                          const struct hs_embed_input *inputs, size_t n_inputs,
+                          const struct hs_embed_params *params, hs_stream **ret_stream,
+                          struct hs_error *err)
+{
+    struct hs_model *model = NULL;
+    hs_status status = model_acquire(engine, model_id, &model, err);
+    if (status == HS_OK) {
+        status = hs_embedder_submit(model->embedder, inputs, n_inputs, params, ret_stream, err);
+        model_release(engine, model);
+    }
+    return status;
+}
+
 /* ---- sessions ---- */
 
 hs_status hs_engine_create_session(hs_engine *engine, const struct hs_session_params *params,
@@ -553,7 +592,7 @@ hs_status hs_engine_create_session(hs_engine *engine, const struct hs_session_pa
     hs_status status = refuse_adapters(params->n_adapters, err);
     struct hs_model *model = NULL;
     if (status == HS_OK) {
-        status = model_acquire(engine, params->model_id, &model, err);
+        status = acquire_generator(engine, params->model_id, &model, err);
     }
     if (status != HS_OK) {
         return status;

@@ -9,11 +9,13 @@
 #include "kv_cache.h"
 
 typedef struct hs_worker hs_worker;
+typedef struct hs_embedder hs_embedder;
 
 struct hs_model {
     const struct hs_runtime *rt;
     hs_rt_model *rt_model;
-    hs_worker *worker;
+    hs_worker *worker; /* NULL: the model does not generate */
+    hs_embedder *embedder;
     struct hs_model_info info;
     struct hs_rt_model_info rt_info;
     char *chat_template;              /* used instead of the model's own; NULL: the model's */

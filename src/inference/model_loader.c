@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/sha256.h"
+#include "embedder.h"
 #include "model_fit.h"
 #include "models/families.h"
 #include "storage/gguf.h"
@@ -14,6 +15,9 @@
 
 #define DEFAULT_MAX_QUEUE 256
 #define DEFAULT_PREFILL_CHUNK 512
+/* Longest input that a chat model embeds: more would double the memory of a long context for a use
+ * that is rare. */
+#define CHAT_EMBED_MAX 8192
 
 hs_status hs_model_id_from_path(const char *path, char ret_id[HS_ID_MAX], struct hs_error *err)
 {
@@ -38,6 +42,8 @@ hs_status hs_model_id_from_path(const char *path, char ret_id[HS_ID_MAX], struct
 struct header {
     uint64_t n_ctx_train;
     char fingerprint[65];
+    bool is_encoder;   /* a family that does not generate */
+    bool says_pooling; /* made for embeddings */
 };
 
 static hs_status check_file(const char *path, struct header *ret_header, struct hs_error *err)
@@ -52,17 +58,14 @@ static hs_status check_file(const char *path, struct header *ret_header, struct 
     char *architecture = status == HS_OK ? hs_gguf_strdup(gguf, "general.architecture") : NULL;
     const struct hs_model_family *family =
         architecture == NULL ? NULL : hs_model_family_find(architecture);
-    if (status == HS_OK && family != NULL && !family->is_decoder) {
-        hs_error_set(err, HS_UNSUPPORTED_MODEL, "'%s' models (%s) do not generate text",
-                     family->title, architecture);
-        hs_error_hint(err, "use a decoder model, for example of the Llama or Qwen family");
-        status = HS_UNSUPPORTED_MODEL;
-    }
+    header.is_encoder = family != NULL && !family->is_decoder;
     if (status == HS_OK) {
         status = hs_gguf_fingerprint(gguf, path, header.fingerprint, err);
     }
     if (status == HS_OK) {
+        uint64_t pooling = 0;
         (void)hs_gguf_arch_u64(gguf, "context_length", &header.n_ctx_train);
+        header.says_pooling = hs_gguf_arch_u64(gguf, "pooling_type", &pooling) && pooling > 0;
         *ret_header = header;
     }
     hs_free(architecture);
@@ -112,6 +115,8 @@ static void fill_info(struct hs_model *model, const struct hs_model_load *load,
     info->n_layer = rt_info->n_layer;
     info->n_gpu_layers = rt_info->n_gpu_layers;
     info->has_chat_template = rt_info->has_chat_template;
+    info->can_rank = rt_info->pooling == HS_RT_POOLING_RANK;
+    info->n_embedding = rt_info->n_embd_out;
     info->n_seq_max = fit->context.n_seq_max;
     info->n_threads = fit->context.n_threads;
 }
@@ -126,9 +131,10 @@ static hs_status load_weights(const struct hs_model_load *load, const struct hs_
         return status;
     }
     model->rt->model_info(model->rt_model, &model->rt_info);
-    if (model->rt_info.has_encoder || !model->rt_info.has_decoder) {
+    if (model->rt_info.has_encoder && model->rt_info.has_decoder) {
         return hs_error_set(err, HS_UNSUPPORTED_MODEL,
-                            "'%s' models are not decoders; they do not generate text",
+                            "'%s' models have an encoder before their decoder, which is not "
+                            "supported",
                             model->rt_info.architecture);
     }
     if (load->params->chat_template != NULL) {
@@ -136,20 +142,31 @@ static hs_status load_weights(const struct hs_model_load *load, const struct hs_
         if (model->chat_template == NULL) {
             return hs_error_nomem(err, "chat template");
         }
-    } else if (!model->rt_info.has_chat_template) {
-        hs_log(HS_LOG_WARN, "inference",
-               "'%s' has no chat template: a plain one is used, answers may be poor",
-               model->info.id);
     }
     return HS_OK;
 }
 
+static int32_t queue_of(const struct hs_engine_params *engine)
+{
+    return engine->max_queue > 0 ? engine->max_queue : DEFAULT_MAX_QUEUE;
+}
+
+/* A model that only its context tells to be none that generates is here for embeddings, too. */
 static hs_status start_worker(const struct hs_model_load *load, const struct hs_fit *fit,
-                              struct hs_model *model, struct hs_error *err)
+                              bool is_encoder, struct hs_model *model, struct hs_error *err)
 {
     const struct hs_engine_params *engine = load->engine;
     hs_rt_context *context = NULL;
-    hs_status status = model->rt->context_new(model->rt_model, &fit->context, &context, err);
+    hs_status status = is_encoder
+                           ? HS_UNSUPPORTED_MODEL
+                           : model->rt->context_new(model->rt_model, &fit->context, &context, err);
+    if (status == HS_UNSUPPORTED_MODEL) {
+        int32_t n_ctx_train = model->info.n_ctx_train;
+        model->info.memory.weights_bytes = model->rt_info.weights_bytes;
+        model->info.n_ctx =
+            n_ctx_train > 0 && n_ctx_train < fit->context.n_ctx ? n_ctx_train : fit->context.n_ctx;
+        return HS_OK;
+    }
     if (status != HS_OK) {
         return status;
     }
@@ -164,7 +181,7 @@ static hs_status start_worker(const struct hs_model_load *load, const struct hs_
         .context = context,
         .n_batch = fit->context.n_batch,
         .n_seq_max = fit->context.n_seq_max,
-        .max_queue = engine->max_queue > 0 ? engine->max_queue : DEFAULT_MAX_QUEUE,
+        .max_queue = queue_of(engine),
         .prefill_chunk = engine->prefill_chunk > 0 ? engine->prefill_chunk : DEFAULT_PREFILL_CHUNK,
         .park_budget_bytes = engine->park_budget_bytes,
     };
@@ -172,7 +189,20 @@ static hs_status start_worker(const struct hs_model_load *load, const struct hs_
     if (status != HS_OK) {
         model->rt->context_free(context);
     }
+    model->info.can_generate = status == HS_OK;
     return status;
+}
+
+static hs_status start_embedder(const struct hs_model_load *load, const struct hs_fit *fit,
+                                const struct header *header, struct hs_model *model,
+                                struct hs_error *err)
+{
+    struct hs_embedder_params params = {
+        .model = model, .context = fit->context, .max_queue = queue_of(load->engine)};
+    bool is_chat = model->info.can_generate && !header->says_pooling;
+    int32_t n_ctx = model->info.n_ctx;
+    params.context.n_ctx = is_chat && n_ctx > CHAT_EMBED_MAX ? CHAT_EMBED_MAX : n_ctx;
+    return hs_embedder_new(&params, &model->embedder, err);
 }
 
 static void log_loaded(const struct hs_model *model)
@@ -185,6 +215,13 @@ static void log_loaded(const struct hs_model *model)
            info->id, info->description, info->backend, info->n_ctx, info->n_seq_max,
            info->n_threads, info->n_gpu_layers, (double)info->memory.weights_bytes / mib,
            (double)info->memory.kv_bytes / mib, (double)info->memory.compute_bytes / mib);
+    if (!info->can_generate) {
+        hs_log(HS_LOG_INFO, "inference", "model '%s' does not generate text: it embeds or ranks",
+               info->id);
+    } else if (hs_model_is_plain(model) && model->chat_template == NULL) {
+        hs_log(HS_LOG_WARN, "inference",
+               "'%s' has no chat template: a plain one is used, answers may be poor", info->id);
+    }
     if (info->n_ctx_train > 0 && info->n_ctx > (info->n_ctx_train + 255) / 256 * 256) {
         hs_log(HS_LOG_WARN, "inference",
                "the context of %d is beyond the %d tokens model '%s' was trained with", info->n_ctx,
@@ -217,7 +254,10 @@ hs_status hs_model_load(const struct hs_model_load *load, struct hs_model *model
         status = make_cache_key(model, &fit.context, version, err);
     }
     if (status == HS_OK) {
-        status = start_worker(load, &fit, model, err);
+        status = start_worker(load, &fit, header.is_encoder, model, err);
+    }
+    if (status == HS_OK) {
+        status = start_embedder(load, &fit, &header, model, err);
     }
     if (status != HS_OK) {
         hs_model_unload(model);
@@ -227,8 +267,22 @@ hs_status hs_model_load(const struct hs_model_load *load, struct hs_model *model
     return HS_OK;
 }
 
+hs_status hs_model_check_generates(const struct hs_model *model, struct hs_error *err)
+{
+    if (model->worker != NULL) {
+        return HS_OK;
+    }
+    hs_error_set(err, HS_UNSUPPORTED_MODEL, "model '%s' (%s) does not generate text",
+                 model->info.id, model->info.architecture);
+    hs_error_hint(err, model->info.can_rank ? "use it to rank documents (POST /v1/rerank)"
+                                            : "use it for embeddings (POST /v1/embeddings)");
+    return HS_UNSUPPORTED_MODEL;
+}
+
 void hs_model_unload(struct hs_model *model)
 {
+    hs_embedder_free(model->embedder);
+    model->embedder = NULL;
     hs_worker_free(model->worker);
     model->worker = NULL;
     if (model->rt_model != NULL) {

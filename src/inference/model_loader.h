@@ -24,6 +24,9 @@ HS_CHECKED hs_status hs_model_load(const struct hs_model_load *load, struct hs_m
 /* Stop the worker and free what hs_model_load made. */
 void hs_model_unload(struct hs_model *model);
 
+/* Errors: HS_UNSUPPORTED_MODEL, when the model is here for embeddings only. */
+HS_CHECKED hs_status hs_model_check_generates(const struct hs_model *model, struct hs_error *err);
+
 /* The id a path gives: its last part without ".gguf". HS_INVALID_ARGUMENT when nothing is left or
  * it is too long. */
 HS_CHECKED hs_status hs_model_id_from_path(const char *path, char ret_id[HS_ID_MAX],

@@ -67,6 +67,11 @@ void hs_generate_params_defaults(struct hs_generate_params *params)
     sampling_defaults(&params->sampling);
 }
 
+void hs_embed_params_defaults(struct hs_embed_params *params)
+{
+    *params = (struct hs_embed_params){.normalize = true};
+}
+
 void hs_tokens_free(int32_t *tokens)
 {
     hs_free(tokens);

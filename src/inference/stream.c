@@ -22,6 +22,7 @@ struct slot {
     size_t len;
     size_t n_logprobs;
     int32_t n_tokens;
+    int32_t index;
     enum hs_event_type type;
     char text[INLINE_BYTES];
 };
@@ -276,14 +277,21 @@ bool hs_stream_is_cancelled(hs_stream *stream)
     return is_cancelled;
 }
 
-static char *slot_text(struct slot *slot)
+/* Values of an embedding lie in the heap, which is aligned for them. */
+static bool is_inline(enum hs_event_type type, size_t len)
 {
-    return slot->len < INLINE_BYTES ? slot->text : slot->heap;
+    return len < INLINE_BYTES && type != HS_EVENT_EMBEDDING;
 }
 
-static hs_status slot_reserve(struct slot *slot, size_t len, size_t n_logprobs)
+static char *slot_text(struct slot *slot)
 {
-    if (len >= INLINE_BYTES && len >= slot->heap_cap) {
+    return is_inline(slot->type, slot->len) ? slot->text : slot->heap;
+}
+
+static hs_status slot_reserve(struct slot *slot, enum hs_event_type type, size_t len,
+                              size_t n_logprobs)
+{
+    if (!is_inline(type, len) && len >= slot->heap_cap) {
         char *heap = hs_realloc(slot->heap, len + 1);
         if (heap == NULL) {
             return HS_OUT_OF_MEMORY;
@@ -303,9 +311,9 @@ static hs_status slot_reserve(struct slot *slot, size_t len, size_t n_logprobs)
     return HS_OK;
 }
 
-static hs_status post_locked(hs_stream *stream, enum hs_event_type type, const char *text,
-                             size_t len, int32_t n_tokens, const struct hs_token_logprob *logprobs,
-                             size_t n_logprobs)
+static hs_status post_locked(hs_stream *stream, enum hs_event_type type, int32_t index,
+                             const void *text, size_t len, int32_t n_tokens,
+                             const struct hs_token_logprob *logprobs, size_t n_logprobs)
 {
     if (stream->n_queued == stream->capacity) {
         stream->n_wanted = 1;
@@ -316,11 +324,12 @@ static hs_status post_locked(hs_stream *stream, enum hs_event_type type, const c
     if (logprobs == NULL) {
         n_logprobs = 0;
     }
-    hs_status status = slot_reserve(slot, len, n_logprobs);
+    hs_status status = slot_reserve(slot, type, len, n_logprobs);
     if (status != HS_OK) {
         return status;
     }
     slot->type = type;
+    slot->index = index;
     slot->len = len;
     slot->n_tokens = n_tokens;
     slot->n_logprobs = n_logprobs;
@@ -350,7 +359,20 @@ hs_status hs_stream_post(hs_stream *stream, enum hs_event_type type, const char 
     pthread_mutex_lock(&stream->mutex);
     hs_status status = HS_INVALID_ARGUMENT;
     if (!stream->is_finished) {
-        status = post_locked(stream, type, text, len, n_tokens, logprobs, n_logprobs);
+        status = post_locked(stream, type, 0, text, len, n_tokens, logprobs, n_logprobs);
+    }
+    pthread_mutex_unlock(&stream->mutex);
+    return status;
+}
+
+hs_status hs_stream_post_embedding(hs_stream *stream, int32_t index, const float *values,
+                                   int32_t n_values)
+{
+    pthread_mutex_lock(&stream->mutex);
+    hs_status status = HS_INVALID_ARGUMENT;
+    if (!stream->is_finished) {
+        status = post_locked(stream, HS_EVENT_EMBEDDING, index, values,
+                             (size_t)n_values * sizeof(values[0]), 0, NULL, 0);
     }
     pthread_mutex_unlock(&stream->mutex);
     return status;
@@ -400,8 +422,15 @@ static void take_locked(hs_stream *stream, struct hs_event *ret_event)
     }
     struct slot *slot = &stream->slots[stream->first];
     ret_event->type = slot->type;
-    ret_event->text = slot_text(slot);
-    ret_event->text_len = slot->len;
+    ret_event->index = slot->index;
+    if (slot->type == HS_EVENT_EMBEDDING) {
+        ret_event->text = "";
+        ret_event->values = (const float *)(const void *)slot_text(slot);
+        ret_event->n_values = (int32_t)(slot->len / sizeof(float));
+    } else {
+        ret_event->text = slot_text(slot);
+        ret_event->text_len = slot->len;
+    }
     ret_event->n_tokens = slot->n_tokens;
     ret_event->logprobs = slot->n_logprobs > 0 ? slot->logprobs : NULL;
     stream->first = (stream->first + 1) % stream->n_slots;

@@ -47,6 +47,9 @@ bool hs_stream_is_cancelled(hs_stream *stream);
 HS_CHECKED hs_status hs_stream_post(hs_stream *stream, enum hs_event_type type, const char *text,
                                     size_t len, int32_t n_tokens,
                                     const struct hs_token_logprob *logprobs, size_t n_logprobs);
+/* The same for HS_EVENT_EMBEDDING: values[n_values] are copied. */
+HS_CHECKED hs_status hs_stream_post_embedding(hs_stream *stream, int32_t index, const float *values,
+                                              int32_t n_values);
 /* Queue HS_EVENT_DONE, once; error may be NULL. Never fails. */
 void hs_stream_finish(hs_stream *stream, enum hs_finish finish, const struct hs_usage *usage,
                       const struct hs_error *error);

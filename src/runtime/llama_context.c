@@ -28,7 +28,8 @@ struct llama_context_params hs_llama_context_params(const struct hs_rt_context_p
     llama.n_ubatch = (uint32_t)params->n_ubatch;
     llama.n_seq_max = (uint32_t)params->n_seq_max;
     /* One output per sequence; more would make logits and graph buffers grow with the batch. */
-    llama.n_outputs_max = (uint32_t)params->n_seq_max;
+    llama.n_outputs_max = (uint32_t)(params->has_embeddings ? params->n_batch : params->n_seq_max);
+    llama.embeddings = params->has_embeddings;
     llama.n_threads = params->n_threads;
     llama.n_threads_batch = params->n_threads_batch;
     llama.flash_attn_type =
@@ -95,9 +96,11 @@ static hs_status no_generator(const hs_rt_model *model, struct hs_error *err)
 }
 
 /* A decoder behind an encoder would be run without the encoder's output. */
-static hs_status check_kind(const hs_rt_model *model, struct hs_error *err)
+static hs_status check_kind(const hs_rt_model *model, const struct hs_rt_context_params *params,
+                            struct hs_error *err)
 {
-    return model->info.has_encoder || !model->info.has_decoder ? no_generator(model, err) : HS_OK;
+    bool is_decoder = model->info.has_decoder && !model->info.has_encoder;
+    return is_decoder || params->has_embeddings ? HS_OK : no_generator(model, err);
 }
 
 static hs_status context_error(const struct hs_rt_context_params *params,
@@ -135,6 +138,12 @@ static hs_status init_llama(hs_rt_context *context, struct llama_model *model, s
                                 .params = hs_llama_context_params(&context->params)};
     call.params.abort_callback = abort_asked;
     call.params.abort_callback_data = context;
+    if (context->params.has_embeddings) {
+        /* Other poolings of llama.cpp end at the border of a micro-batch. */
+        call.params.pooling_type = context->model->info.pooling == HS_RT_POOLING_RANK
+                                       ? LLAMA_POOLING_TYPE_RANK
+                                       : LLAMA_POOLING_TYPE_NONE;
+    }
     struct hs_llama_capture log;
     hs_llama_log_capture(&log);
     hs_status status = hs_cxx_guard(init_context, &call, "making a context", err);
@@ -151,7 +160,7 @@ hs_status hs_llama_context_new(hs_rt_model *model, const struct hs_rt_context_pa
 {
     hs_status status = check_params(params, err);
     if (status == HS_OK) {
-        status = check_kind(model, err);
+        status = check_kind(model, params, err);
     }
     if (status == HS_OK) {
         status = hs_llama_check_room(model, params, err);
@@ -172,7 +181,7 @@ hs_status hs_llama_context_new(hs_rt_model *model, const struct hs_rt_context_pa
     }
     context->memory = llama_get_memory(context->llama);
     context->n_batch = (int32_t)llama_n_batch(context->llama);
-    if (!context->memory) {
+    if (!context->memory && !params->has_embeddings) {
         hs_llama_context_free(context);
         return no_generator(model, err);
     }
@@ -197,6 +206,8 @@ void hs_llama_context_free(hs_rt_context *context)
     llama_free(context->llama);
     hs_free(context->has_logits);
     hs_free(context->candidates);
+    hs_free(context->pooled);
+    hs_free(context->n_pooled);
     hs_free(context);
 }
 
@@ -250,11 +261,11 @@ static hs_status fill_batch(hs_rt_context *context, const struct hs_rt_batch_ite
         batch->pos[i] = items[i].pos;
         batch->n_seq_id[i] = 1;
         batch->seq_id[i][0] = items[i].seq;
-        batch->logits[i] = items[i].want_logits;
+        batch->logits[i] = items[i].want_logits || context->params.has_embeddings;
         n_outputs += items[i].want_logits;
     }
     batch->n_tokens = n_items;
-    if (n_outputs > context->params.n_seq_max) {
+    if (n_outputs > context->params.n_seq_max && !context->params.has_embeddings) {
         return hs_error_set(err, HS_INVALID_ARGUMENT,
                             "%d batch items want logits; at most one per sequence, %d", n_outputs,
                             context->params.n_seq_max);
@@ -292,13 +303,15 @@ static void remove_batch(hs_rt_context *context, const struct hs_rt_batch_item *
 struct decode_call {
     struct llama_context *context;
     struct llama_batch batch;
+    bool is_encoder;
     int32_t result;
 };
 
 static void decode(void *arg)
 {
     struct decode_call *call = arg;
-    call->result = llama_decode(call->context, call->batch);
+    call->result = call->is_encoder ? llama_encode(call->context, call->batch)
+                                    : llama_decode(call->context, call->batch);
 }
 
 static hs_status decode_error(int32_t result, const struct hs_llama_capture *log,
@@ -323,7 +336,8 @@ hs_status hs_llama_decode(hs_rt_context *context, const struct hs_rt_batch_item 
     if (status != HS_OK) {
         return status;
     }
-    struct decode_call call = {.context = context->llama, .batch = context->batch};
+    struct decode_call call = {
+        .context = context->llama, .batch = context->batch, .is_encoder = context->is_encoder};
     struct hs_llama_capture log;
     hs_llama_log_capture(&log);
     status = hs_cxx_guard(decode, &call, "computing the batch failed", err);
@@ -338,7 +352,7 @@ hs_status hs_llama_decode(hs_rt_context *context, const struct hs_rt_batch_item 
         *ret_outcome = HS_RT_DECODE_NO_ROOM;
         return HS_OK;
     }
-    if (status != HS_OK || call.result != -1) {
+    if (context->memory && (status != HS_OK || call.result != -1)) {
         remove_batch(context, items, n_items);
     }
     if (status == HS_OK && call.result == 2) {

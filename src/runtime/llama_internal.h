@@ -3,7 +3,7 @@
  * each row of the table in runtime.h. Contracts of the functions are in runtime.h.
  *
  * Each function group lives in the file of its name: llama_backend.c, llama_model.c, llama_vocab.c,
- * llama_context.c, llama_state.c, llama_sampler.c, llama_memory.c, chat_template.c.
+ * llama_context.c, llama_embed.c, llama_state.c, llama_sampler.c, llama_memory.c, chat_template.c.
  */
 #ifndef RUNTIME_LLAMA_INTERNAL_H
 #define RUNTIME_LLAMA_INTERNAL_H
@@ -38,6 +38,10 @@ struct hs_rt_context {
     llama_token_data *candidates; /* [n_vocab] scratch of the samplers, made when first needed */
     bool (*should_abort)(void *user);
     void *abort_user;
+    /* Of embedders. */
+    bool is_encoder;   /* llama_encode */
+    double *pooled;    /* [n_seq_max][n_embd_out], sums or, of CLS, LAST and RANK, the values */
+    int32_t *n_pooled; /* [n_seq_max] tokens */
 };
 
 /* llama_backend.c */
@@ -97,6 +101,15 @@ int32_t hs_llama_kv_pos_max(const hs_rt_context *context, int32_t seq);
 void hs_llama_kv_clear(hs_rt_context *context);
 /* llama.cpp's parameters for a context, without callbacks. */
 struct llama_context_params hs_llama_context_params(const struct hs_rt_context_params *params);
+
+/* llama_embed.c */
+hs_status hs_llama_embedder_new(hs_rt_model *model, const struct hs_rt_context_params *params,
+                                struct hs_rt_embedder *ret_embedder, struct hs_error *err);
+hs_status hs_llama_embed(hs_rt_context *context, const struct hs_rt_batch_item *items,
+                         int32_t n_items, enum hs_rt_decode *ret_outcome, struct hs_error *err);
+void hs_llama_embed_take(hs_rt_context *context, int32_t seq, float *values);
+/* What the file says of pooling, and how many values come of it. */
+void hs_llama_embed_info(const struct llama_model *model, struct hs_rt_model_info *info);
 
 /* llama_state.c */
 size_t hs_llama_state_size(hs_rt_context *context, int32_t seq, uint32_t flags);

@@ -134,6 +134,7 @@ static void fill_info(hs_rt_model *model, const ggml_backend_dev_t *devices, int
     info->has_encoder = llama_model_has_encoder(llama);
     info->has_decoder = llama_model_has_decoder(llama);
     const char *source = llama_model_chat_template(llama, NULL);
+    hs_llama_embed_info(llama, info);
     info->has_chat_template = model->chat_template || (source && *source);
 }
 

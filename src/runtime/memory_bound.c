@@ -16,7 +16,7 @@ static uint64_t compute_bytes(const struct hs_gguf_skim *skim, uint64_t n_cells,
     uint64_t n_ubatch = (uint64_t)context->n_ubatch;
     n_ubatch = n_ubatch < (uint64_t)context->n_batch ? n_ubatch : (uint64_t)context->n_batch;
     n_ubatch = n_ubatch < n_cells ? n_ubatch : n_cells;
-    uint64_t n_outputs = (uint64_t)context->n_seq_max;
+    uint64_t n_outputs = context->has_embeddings ? n_ubatch : (uint64_t)context->n_seq_max;
     uint64_t n_ff = skim->n_ff ? skim->n_ff : 4 * skim->n_embd;
     uint64_t activations = n_ubatch * (6 * skim->n_embd + 3 * n_ff) * 4;
     uint64_t mask = n_ubatch * n_cells * 4;

@@ -1,6 +1,7 @@
 #include "fake_runtime.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -269,6 +270,8 @@ static void model_info(const hs_rt_model *model, struct hs_rt_model_info *ret_in
         .has_encoder = config.is_encoder,
         .has_decoder = true,
         .has_chat_template = !config.has_no_template,
+        .pooling = config.is_ranker ? HS_RT_POOLING_RANK : HS_RT_POOLING_MEAN,
+        .n_embd_out = FAKE_N_EMBD,
     };
 }
 
@@ -407,6 +410,9 @@ static hs_status context_new(hs_rt_model *model, const struct hs_rt_context_para
                              hs_rt_context **ret_context, struct hs_error *err)
 {
     (void)model;
+    if (config.generates_nothing && !params->has_embeddings) {
+        return hs_error_set(err, HS_UNSUPPORTED_MODEL, "the fake model generates nothing");
+    }
     if (config.fails_context_new) {
         return hs_error_set(err, HS_MODEL_TOO_LARGE, "no memory for the fake context");
     }
@@ -638,6 +644,73 @@ static hs_status decode(hs_rt_context *context, const struct hs_rt_batch_item *i
     hs_status status = decode_inside(context, items, n_items, ret_outcome, err);
     leave(context);
     return status;
+}
+
+/* ---- embeddings ---- */
+
+static hs_status embedder_new(hs_rt_model *model, const struct hs_rt_context_params *wanted,
+                              struct hs_rt_embedder *ret_embedder, struct hs_error *err)
+{
+    struct hs_rt_context_params params = *wanted;
+    params.has_embeddings = true;
+    params.n_batch = config.embed_batch > 0 ? config.embed_batch : 16;
+    int32_t n_input = params.n_ctx;
+    if (config.embed_is_whole && params.n_batch < n_input) {
+        params.n_batch = n_input;
+    }
+    params.n_ctx += params.n_batch;
+    struct hs_rt_embedder embedder = {
+        .n_input_max = n_input,
+        .n_batch = params.n_batch,
+        .n_batch_good = config.embed_batch > 0 ? config.embed_batch : 16,
+        .n_seq_max = params.n_seq_max,
+        .is_whole = config.embed_is_whole,
+    };
+    hs_status status = context_new(model, &params, &embedder.context, err);
+    if (status == HS_OK) {
+        *ret_embedder = embedder;
+    }
+    return status;
+}
+
+static hs_status embed(hs_rt_context *context, const struct hs_rt_batch_item *items,
+                       int32_t n_items, enum hs_rt_decode *ret_outcome, struct hs_error *err)
+{
+    for (int32_t i = 0; config.embed_is_whole && i < n_items; i++) {
+        if (items[i].pos == 0 && context->seqs[items[i].seq].n > 0) {
+            atomic_fetch_add(&counters.n_violations, 1); /* taken or emptied too late */
+        }
+    }
+    return decode(context, items, n_items, ret_outcome, err);
+}
+
+void fake_embedding(const int32_t *tokens, size_t n, float values[FAKE_N_EMBD])
+{
+    float sum = 0, weighted = 0;
+    for (size_t i = 0; i < n; i++) {
+        sum += (float)tokens[i];
+        weighted += (float)(i + 1) * (float)tokens[i];
+    }
+    values[0] = (float)n;
+    values[1] = sum;
+    values[2] = weighted;
+    values[3] = -1;
+}
+
+static void embed_take(hs_rt_context *context, int32_t index, float *values)
+{
+    enter(context);
+    struct seq *seq = &context->seqs[index];
+    if (values != NULL) {
+        fake_embedding(seq->tokens, (size_t)seq->n, values);
+    }
+    for (int32_t i = 0; values != NULL && config.nan_token != 0 && i < seq->n; i++) {
+        if (seq->tokens[i] == config.nan_token) {
+            values[1] = NAN;
+        }
+    }
+    seq_cut(context, seq, 0);
+    leave(context);
 }
 
 static const float *logits(const hs_rt_context *context, int32_t i)
@@ -882,6 +955,9 @@ const struct hs_runtime *fake_runtime(void)
         .set_abort = set_abort,
         .decode = decode,
         .logits = logits,
+        .embedder_new = embedder_new,
+        .embed = embed,
+        .embed_take = embed_take,
         .kv_remove = kv_remove,
         .kv_copy = kv_copy,
         .kv_shift = kv_shift,

@@ -14,6 +14,8 @@
  * cutting a window too far back succeeds and is wrong afterwards: the answer then is
  * FAKE_GARBAGE and n_corrupt counts it.
  *
+ * Embeddings: FAKE_N_EMBD values of tokens[n]: n, their sum, the sum of (i + 1) * tokens[i], -1.
+ *
  * Threads: one configuration per process, set while nothing runs. Counters are atomic. Context
  * functions assert that one thread at a time is inside.
  */
@@ -27,6 +29,7 @@
 #define FAKE_GEN 258
 #define FAKE_N_VOCAB 259
 #define FAKE_GARBAGE '#'
+#define FAKE_N_EMBD 4
 
 typedef int32_t (*fake_next_fn)(const int32_t *tokens, size_t n, void *user);
 
@@ -45,6 +48,11 @@ struct fake_config {
     int32_t fail_sample;  /* number of the sample call that fails; 0: none */
     bool fails_state_load;
     bool fails_context_new;
+    bool generates_nothing; /* context_new: HS_UNSUPPORTED_MODEL */
+    /* Embedders. */
+    int32_t embed_batch; /* tokens in a call; 0: 16 */
+    bool embed_is_whole, is_ranker;
+    int32_t nan_token; /* an input with it has NaN in its values; 0: none */
     const char *reasoning_start, *reasoning_end; /* NULL: does not reason */
     uint64_t weights_bytes, kv_bytes_per_token, seq_bytes, compute_bytes, available_bytes;
     uint64_t device_free_bytes;
@@ -83,6 +91,8 @@ int32_t fake_runtime_logged(int32_t i, int32_t seq);
 
 /* The next token after tokens[n] under the present configuration. */
 int32_t fake_next(const int32_t *tokens, size_t n);
+/* The values of an input, as computed. */
+void fake_embedding(const int32_t *tokens, size_t n, float values[FAKE_N_EMBD]);
 /* Tokens of text, special ones included. Returns their number; tokens has room. */
 size_t fake_tokenize(const char *text, int32_t *tokens);
 /*

@@ -21,6 +21,14 @@ typedef struct hs_rt_model hs_rt_model;
 typedef struct hs_rt_context hs_rt_context;
 typedef struct hs_rt_sampler hs_rt_sampler;
 
+/* How one vector is made of an input's positions. */
+enum hs_rt_pooling {
+    HS_RT_POOLING_MEAN = 0, /* of all; also when the model does not say */
+    HS_RT_POOLING_CLS,      /* the first */
+    HS_RT_POOLING_LAST,
+    HS_RT_POOLING_RANK /* scores of a classification head, by which documents are ranked */
+};
+
 /* What a model is, known once it is loaded. */
 struct hs_rt_model_info {
     char architecture[64];
@@ -35,6 +43,8 @@ struct hs_rt_model_info {
     bool is_recurrent; /* a state per sequence instead of KV cells, wholly or in part (hybrid) */
     bool has_encoder, has_decoder;
     bool has_chat_template;
+    enum hs_rt_pooling pooling;
+    int32_t n_embd_out; /* values of an embedding, or scores of a model that ranks */
 };
 
 /* Parameters of a context; every field is already decided (no zeros that mean "choose"). */
@@ -44,6 +54,17 @@ struct hs_rt_context_params {
     int32_t n_threads, n_threads_batch;
     enum hs_flash_attn flash_attn;
     enum hs_kv_type kv_type;
+    bool has_embeddings; /* every token has an output; set by embedder_new */
+};
+
+/* What a context for embeddings takes. */
+struct hs_rt_embedder {
+    hs_rt_context *context; /* only embed*, context_free, context_memory and set_abort use it */
+    int32_t n_input_max;    /* tokens of one input */
+    int32_t n_batch;        /* tokens in one call */
+    int32_t n_batch_good;   /* where more inputs in one call cost more than they save */
+    int32_t n_seq_max;
+    bool is_whole; /* an input's tokens must come in one call */
 };
 
 /* One token of a batch. */
@@ -155,6 +176,23 @@ struct hs_runtime {
                         int32_t n_items, enum hs_rt_decode *ret_outcome, struct hs_error *err);
     /* f32[n_vocab] of item i of the last decode; NULL when it had none. */
     const float *(*logits)(const hs_rt_context *context, int32_t i);
+
+    /*
+     * A context for embeddings, beside the one that generates.
+     * In:     params: n_ctx is the longest input wanted, n_ubatch and n_seq_max the most.
+     * Errors: those of context_new; HS_NOT_SUPPORTED (an encoder with a decoder behind it).
+     */
+    hs_status (*embedder_new)(hs_rt_model *model, const struct hs_rt_context_params *params,
+                              struct hs_rt_embedder *ret_embedder, struct hs_error *err);
+    /*
+     * Compute items as decode does (want_logits is not looked at) and add them to what is pooled of
+     * their sequences. There is room for one input of n_input_max tokens and a batch beside it.
+     */
+    hs_status (*embed)(hs_rt_context *context, const struct hs_rt_batch_item *items,
+                       int32_t n_items, enum hs_rt_decode *ret_outcome, struct hs_error *err);
+    /* The sequence's n_embd_out values, as computed, NaN included; it is empty afterwards. values
+     * NULL: only empty it. */
+    void (*embed_take)(hs_rt_context *context, int32_t seq, float *values);
 
     /* KV of one sequence, positions [p0, p1), p1 < 0: to the end. false: this memory cannot cut
      * there. */
