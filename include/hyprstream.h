@@ -156,6 +156,23 @@ struct hs_model_stats {
     uint64_t n_embed_tokens;
 };
 
+#define HS_TAG_MAX 65 /* bytes of a request's tag with its final NUL; longer ones are cut */
+
+enum hs_slot_state { HS_SLOT_IDLE = 0, HS_SLOT_PREFILL, HS_SLOT_DECODE };
+HS_API const char *hs_slot_state_name(enum hs_slot_state state); /* "idle", "prefill", "decode" */
+
+/* What one sequence of a model's context does. All but `id` is zero while it is idle. */
+struct hs_slot {
+    int32_t id;
+    enum hs_slot_state state;
+    uint64_t request; /* its number among the model's requests, from 1 */
+    int32_t n_prompt;
+    int32_t n_evaluated; /* tokens in the KV cache, reused ones and the answer's included */
+    int32_t n_generated;
+    double age_ms; /* since the request was submitted */
+    char tag[HS_TAG_MAX];
+};
+
 /* ---- generation ---- */
 
 /* Row order is the order in which llama.cpp applies them unless `samplers` says otherwise. */
@@ -232,6 +249,7 @@ struct hs_generate_params {
     const char *template_kwargs; /* JSON object: more variables for the template; NULL: none */
     bool continue_final;         /* the last message is the assistant's: go on where it ends */
     int32_t stream_capacity;     /* events a slow reader may lag; 0: 256 */
+    const char *tag;             /* shown in struct hs_slot; NULL: none */
 };
 
 /* A call of a tool, as the model made it. */
@@ -364,6 +382,12 @@ HS_API HS_CHECKED hs_status hs_engine_model_info(hs_engine *engine, const char *
 HS_API HS_CHECKED hs_status hs_engine_model_stats(hs_engine *engine, const char *model_id,
                                                   struct hs_model_stats *ret_stats,
                                                   struct hs_error *err);
+
+/* The model's sequences by id: the first `max` of n_seq_max, none of a model that only embeds. As
+ * they were after the last step. */
+HS_API HS_CHECKED hs_status hs_engine_model_slots(hs_engine *engine, const char *model_id,
+                                                  struct hs_slot *ret_slots, size_t max,
+                                                  size_t *ret_n, struct hs_error *err);
 
 /*
  * Tokenize text with a model's vocabulary.

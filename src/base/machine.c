@@ -191,3 +191,13 @@ uint64_t hs_machine_memory_total(void)
     struct hs_machine_memory memory = hs_machine_probe_memory("");
     return memory.total_bytes == 0 ? sysconf_bytes(_SC_PHYS_PAGES) : memory.total_bytes;
 }
+
+uint64_t hs_machine_memory_resident(void)
+{
+    char text[256];
+    unsigned long long n_all = 0, n_resident = 0;
+    long page_size = sysconf(_SC_PAGESIZE);
+    bool is_read = hs_machine_read("", "/proc/self/statm", text, sizeof text) &&
+                   sscanf(text, "%llu %llu", &n_all, &n_resident) == 2;
+    return is_read && page_size > 0 ? n_resident * (uint64_t)page_size : 0;
+}

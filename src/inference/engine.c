@@ -304,6 +304,18 @@ hs_status hs_engine_model_stats(hs_engine *engine, const char *model_id,
     return status;
 }
 
+hs_status hs_engine_model_slots(hs_engine *engine, const char *model_id, struct hs_slot *ret_slots,
+                                size_t max, size_t *ret_n, struct hs_error *err)
+{
+    struct hs_model *model = NULL;
+    hs_status status = model_acquire(engine, model_id, &model, err);
+    if (status == HS_OK) {
+        *ret_n = model->worker == NULL ? 0 : hs_worker_slots(model->worker, ret_slots, max);
+        model_release(engine, model);
+    }
+    return status;
+}
+
 static hs_status acquire_generator(hs_engine *engine, const char *id, struct hs_model **ret_model,
                                    struct hs_error *err)
 {

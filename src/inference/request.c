@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 
 #define ANSWER_MAX_BYTES ((size_t)256 << 20)
 #define PIECE_MAX_BYTES ((size_t)1 << 20)
@@ -81,6 +82,10 @@ hs_status hs_request_new(const struct hs_model *model, const struct hs_generate_
     }
     request->model = model;
     memcpy(request->key, model->cache_key, sizeof(request->key));
+    if (params->tag != NULL) {
+        memcpy(request->tag, params->tag,
+               hs_utf8_clip(params->tag, strlen(params->tag), HS_TAG_MAX - 1));
+    }
     request->max_tokens = params->max_tokens;
     request->n_logprobs = params->n_logprobs;
     request->ignore_eos = params->ignore_eos;

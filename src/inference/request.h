@@ -23,6 +23,7 @@ struct hs_request {
     uint64_t number;         /* order of admission */
     const struct hs_model *model;
     char key[HS_CACHE_KEY_MAX];
+    char tag[HS_TAG_MAX];
 
     /* The prompt, then what was generated; see README.md, invariant 1. */
     int32_t *tokens;

@@ -70,6 +70,19 @@ const char *hs_finish_name(enum hs_finish finish)
     return "none";
 }
 
+const char *hs_slot_state_name(enum hs_slot_state state)
+{
+    switch (state) {
+    case HS_SLOT_IDLE:
+        break;
+    case HS_SLOT_PREFILL:
+        return "prefill";
+    case HS_SLOT_DECODE:
+        return "decode";
+    }
+    return "idle";
+}
+
 static int init_locks(hs_stream *stream)
 {
     pthread_condattr_t attr;

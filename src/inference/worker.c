@@ -66,6 +66,25 @@ void hs_worker_stats(hs_worker *worker, struct hs_model_stats *ret_stats)
     pthread_mutex_unlock(&worker->mutex);
 }
 
+size_t hs_worker_slots(hs_worker *worker, struct hs_slot *slots, size_t max)
+{
+    size_t n = (size_t)worker->p.n_seq_max < max ? (size_t)worker->p.n_seq_max : max;
+    for (size_t i = 0; i < n; i++) {
+        slots[i] = (struct hs_slot){.id = (int32_t)i};
+    }
+    double now_ms = hs_clock_ms();
+    pthread_mutex_lock(&worker->mutex);
+    for (int32_t i = 0; i < worker->stats.n_running; i++) {
+        const struct hs_slot *busy = &worker->busy[i];
+        if ((size_t)busy->id < n) {
+            slots[busy->id] = *busy;
+            slots[busy->id].age_ms = now_ms > busy->age_ms ? now_ms - busy->age_ms : 0;
+        }
+    }
+    pthread_mutex_unlock(&worker->mutex);
+    return n;
+}
+
 bool hs_worker_wants_checkpoints(hs_worker *worker)
 {
     pthread_mutex_lock(&worker->mutex);
@@ -432,11 +451,13 @@ static hs_status make_parts(hs_worker *worker, struct hs_error *err)
     }
     worker->wants_checkpoints = hs_kv_cache_wants_checkpoints(worker->cache);
     worker->running = hs_calloc(n_seq, sizeof(struct hs_request *));
+    worker->busy = hs_calloc(n_seq, sizeof(worker->busy[0]));
     worker->owners = hs_calloc(n_seq, sizeof(worker->owners[0]));
     worker->wants = hs_calloc(n_seq, sizeof(worker->wants[0]));
     worker->quotas = hs_calloc(n_seq, sizeof(worker->quotas[0]));
-    if (worker->running == NULL || worker->owners == NULL || worker->wants == NULL ||
-        worker->quotas == NULL || hs_batch_init(&worker->batch, p->n_batch, p->n_seq_max)) {
+    if (worker->running == NULL || worker->busy == NULL || worker->owners == NULL ||
+        worker->wants == NULL || worker->quotas == NULL ||
+        hs_batch_init(&worker->batch, p->n_batch, p->n_seq_max)) {
         return hs_error_nomem(err, "worker of a model");
     }
     return HS_OK;
@@ -447,6 +468,7 @@ static void free_parts(hs_worker *worker)
     hs_batch_free(&worker->batch);
     hs_kv_cache_free(worker->cache);
     hs_free(worker->running);
+    hs_free(worker->busy);
     hs_free(worker->owners);
     hs_free(worker->wants);
     hs_free(worker->quotas);

@@ -32,6 +32,8 @@ HS_CHECKED hs_status hs_worker_submit(hs_worker *worker, struct hs_request *requ
 /* For streams: look again. `worker` is a hs_worker. */
 void hs_worker_wake(void *worker);
 void hs_worker_stats(hs_worker *worker, struct hs_model_stats *ret_stats);
+/* Fill slots[n] by sequence, n the lesser of max and n_seq_max. */
+size_t hs_worker_slots(hs_worker *worker, struct hs_slot *slots, size_t max);
 /* Whether prompts should name places for checkpoints: this model's memory cannot be cut anywhere.
  */
 bool hs_worker_wants_checkpoints(hs_worker *worker);

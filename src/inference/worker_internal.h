@@ -28,6 +28,7 @@ struct hs_worker {
     bool is_closing;    /* nothing new is taken */
     bool is_stopping;   /* the thread ends when there is nothing left */
     struct hs_model_stats stats;
+    struct hs_slot *busy;   /* [stats.n_running] what they did last; age_ms is when they began */
     bool wants_checkpoints; /* as the cache says */
 
     atomic_uint kicks; /* wakes by streams */

@@ -19,6 +19,25 @@ static void fill_usage(struct hs_request *request)
     request->usage.decode_ms = request->first_token_at_ms > 0 ? now_ms - first : 0;
 }
 
+static void show_slots(hs_worker *worker)
+{
+    for (size_t i = 0; i < worker->n_running; i++) {
+        const struct hs_request *request = worker->running[i];
+        struct hs_slot *slot = &worker->busy[i];
+        size_t n_evaluated = request->slot->content.n_tokens;
+        bool is_decoding =
+            request->n_tokens > request->n_prompt && request->n_tokens - n_evaluated <= 1;
+        slot->id = request->slot->seq;
+        slot->state = is_decoding ? HS_SLOT_DECODE : HS_SLOT_PREFILL;
+        slot->request = request->number + 1;
+        slot->n_prompt = (int32_t)request->n_prompt;
+        slot->n_evaluated = (int32_t)n_evaluated;
+        slot->n_generated = (int32_t)(request->n_tokens - request->n_prompt);
+        slot->age_ms = request->submitted_at_ms;
+        memcpy(slot->tag, request->tag, sizeof slot->tag);
+    }
+}
+
 void hs_worker_publish(hs_worker *worker, int32_t n_done)
 {
     struct hs_model_stats *figures = &worker->figures;
@@ -28,6 +47,7 @@ void hs_worker_publish(hs_worker *worker, int32_t n_done)
     figures->parked_bytes = hs_kv_cache_host_bytes(worker->cache);
     pthread_mutex_lock(&worker->mutex);
     worker->stats = *figures;
+    show_slots(worker);
     /* A memory may turn out to refuse cuts only when one is tried. */
     worker->wants_checkpoints = hs_kv_cache_wants_checkpoints(worker->cache);
     worker->n_requests -= n_done;

@@ -354,9 +354,25 @@ static void test_affinity(void **state)
 
 #define FAKE(name) cmocka_unit_test_setup_teardown(name, tmp_setup, tmp_teardown)
 
+static void memory_in_use_grows_with_what_is_touched(void **state)
+{
+    (void)state;
+    const size_t n = 64u << 20;
+    uint64_t before = hs_machine_memory_resident();
+    assert_true(before > 0);
+    volatile char *memory = malloc(n);
+    assert_non_null(memory);
+    for (size_t i = 0; i < n; i += 4096) {
+        memory[i] = 1;
+    }
+    assert_in_range(hs_machine_memory_resident(), before + n / 2, before + 8 * n);
+    free((void *)memory);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(memory_in_use_grows_with_what_is_touched),
         FAKE(test_64_cores_two_sockets),
         FAKE(test_older_kernel),
         FAKE(test_hybrid),

@@ -169,6 +169,9 @@ static void a_done_event_is_not_posted(void **state)
 static void finish_has_names(void **state)
 {
     (void)state;
+    assert_string_equal(hs_slot_state_name(HS_SLOT_IDLE), "idle");
+    assert_string_equal(hs_slot_state_name(HS_SLOT_PREFILL), "prefill");
+    assert_string_equal(hs_slot_state_name(HS_SLOT_DECODE), "decode");
     assert_string_equal(hs_finish_name(HS_FINISH_STOP), "stop");
     assert_string_equal(hs_finish_name(HS_FINISH_LENGTH), "length");
     assert_string_equal(hs_finish_name(HS_FINISH_CANCELLED), "cancelled");

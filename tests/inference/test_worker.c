@@ -310,6 +310,66 @@ static void cancelled_while_decoding_stops_within_a_step(void **state)
     test_check_clean();
 }
 
+static void slots_tell_what_each_sequence_does(void **state)
+{
+    (void)state;
+    fake_runtime_reset(NULL);
+    struct hs_engine_params engine_params;
+    hs_engine_params_defaults(&engine_params);
+    engine_params.prefill_chunk = 4;
+    hs_engine *engine = test_engine(&engine_params, 512, 3);
+    struct hs_slot slots[4];
+    struct hs_error err;
+    size_t n = 0;
+    char tag[HS_TAG_MAX + 1];
+    memset(tag, 't', HS_TAG_MAX);
+    tag[HS_TAG_MAX] = '\0';
+    struct hs_generate_params params = test_params(100);
+    params.tag = tag;
+    fake_runtime_pause();
+    hs_stream *first = test_complete(engine, "abcdef", &params);
+    fake_runtime_wait_held();
+    fake_runtime_step(3); /* the prompt, and two tokens of the answer */
+    params.tag = NULL;
+    hs_stream *second = test_complete(engine, "0123456789", &params);
+    fake_runtime_step(3); /* at most one without it, then chunks of four */
+    assert_int_equal(hs_engine_model_slots(engine, "m", slots, 4, &n, &err), HS_OK);
+    assert_int_equal(n, 3);
+    const struct hs_slot *a = NULL, *b = NULL;
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(slots[i].id, i);
+        a = slots[i].request == 1 ? &slots[i] : a;
+        b = slots[i].request == 2 ? &slots[i] : b;
+    }
+    assert_non_null(a);
+    assert_non_null(b);
+    assert_int_equal(a->state, HS_SLOT_DECODE);
+    assert_int_equal(a->n_prompt, 6);
+    assert_int_equal(a->n_generated, 6);
+    assert_int_equal(a->n_evaluated, 6 + 5); /* the newest token waits for its turn */
+    assert_int_equal(strlen(a->tag), HS_TAG_MAX - 1);
+    assert_true(a->age_ms >= b->age_ms);
+    assert_int_equal(b->state, HS_SLOT_PREFILL);
+    assert_int_equal(b->n_prompt, 10);
+    assert_in_range(b->n_evaluated, 4, 8);
+    assert_int_equal(b->n_generated, 0);
+    assert_string_equal(b->tag, "");
+    assert_int_equal(hs_engine_model_slots(engine, "m", slots, 1, &n, &err), HS_OK);
+    assert_int_equal(n, 1);
+    assert_int_equal(hs_engine_model_slots(engine, "x", slots, 1, &n, &err), HS_NOT_FOUND);
+    fake_runtime_resume();
+    test_collect(first, &answer);
+    test_collect(second, &answer);
+    test_wait_for(engine, 0, 0);
+    assert_int_equal(hs_engine_model_slots(engine, "m", slots, 4, &n, &err), HS_OK);
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(slots[i].state, HS_SLOT_IDLE);
+        assert_int_equal(slots[i].request, 0);
+    }
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
 static void cancelled_while_waiting_for_its_reader(void **state)
 {
     (void)state;
@@ -727,6 +787,7 @@ int main(void)
         cmocka_unit_test(cancelled_in_prefill_aborts_the_decode),
         cmocka_unit_test(cancelled_in_prefill_leaves_others_alone),
         cmocka_unit_test(cancelled_while_decoding_stops_within_a_step),
+        cmocka_unit_test(slots_tell_what_each_sequence_does),
         cmocka_unit_test(cancelled_while_waiting_for_its_reader),
         cmocka_unit_test(a_freed_stream_cancels_its_request),
         cmocka_unit_test(a_deadline_ends_a_running_request),

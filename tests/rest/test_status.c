@@ -45,6 +45,60 @@ static void slots(void **state)
     assert_true(json_is_false(rest_at(test, "0/is_processing")));
 }
 
+static void slots_say_which_request_they_have(void **state)
+{
+    struct rest_test *test = *state;
+    fake_engine.slots[2] = (struct hs_slot){.state = HS_SLOT_PREFILL,
+                                            .request = 7,
+                                            .n_prompt = 30,
+                                            .n_evaluated = 12,
+                                            .age_ms = 1.5,
+                                            .tag = "req-1"};
+    rest_ask(test, "GET /slots", "", 200);
+    assert_int_equal(json_array_size(test->json), 4);
+    rest_expect_int(test, "0/id_task", -1);
+    rest_expect_string(test, "0/state", "idle");
+    assert_true(json_is_true(rest_at(test, "2/is_processing")));
+    rest_expect_string(test, "2/state", "prefill");
+    rest_expect_int(test, "2/id_task", 7);
+    rest_expect_int(test, "2/n_prompt_tokens", 30);
+    rest_expect_int(test, "2/n_kv_tokens", 12);
+    rest_expect_int(test, "2/n_decoded", 0);
+    rest_expect_string(test, "2/request_id", "req-1");
+    rest_ask(test, "GET /slots?model=x", "", 404);
+}
+
+static void status_has_everything(void **state)
+{
+    struct rest_test *test = *state;
+    fake_engine.slots[1] = (struct hs_slot){.state = HS_SLOT_DECODE, .request = 1};
+    rest_ask(test, "GET /api/v1/status", "", 200);
+    rest_expect_string(test, "version", hs_version());
+    rest_expect_int(test, "started", 1700000000);
+    assert_true(json_integer_value(rest_at(test, "resident_bytes")) > 0);
+    rest_expect_int(test, "http/active", 1); /* this request */
+    rest_expect_string(test, "models/0/id", "fake");
+    rest_expect_int(test, "models/0/n_ctx", 2048);
+    rest_expect_int(test, "models/0/n_sequences", 4);
+    rest_expect_int(test, "models/0/kv_cells_used", 7);
+    assert_int_equal(json_array_size(rest_at(test, "models/0/busy")), 1);
+    rest_expect_int(test, "models/0/busy/0/id", 1);
+    rest_expect_string(test, "models/0/busy/0/state", "decode");
+    atomic_store(&test->rest.server, NULL);
+    rest_ask(test, "GET /api/v1/status", "", 200);
+    rest_expect_int(test, "http/active", 0);
+}
+
+static void requests_carry_their_id_to_the_engine(void **state)
+{
+    struct rest_test *test = *state;
+    reply_free(&test->reply);
+    request(test->server, "POST /v1/chat/completions", "X-Request-Id: mine\r\n", "{" USER "}",
+            &test->reply);
+    assert_int_equal(test->reply.status, 200);
+    assert_string_equal(rest_asked()->tag, "mine");
+}
+
 static void metrics(void **state)
 {
     struct rest_test *test = *state;
@@ -98,6 +152,9 @@ int main(void)
         TEST(health),
         TEST(props),
         TEST(slots),
+        TEST(slots_say_which_request_they_have),
+        TEST(status_has_everything),
+        TEST(requests_carry_their_id_to_the_engine),
         TEST(metrics),
         TEST(every_route_is_described),
         TEST(unknown_paths_and_methods),

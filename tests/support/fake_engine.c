@@ -52,6 +52,7 @@ static void free_asked(struct fake_asked *asked)
         free(asked->breakers[s]);
     }
     free(asked->grammar);
+    free(asked->tag);
     free(asked->samplers);
     for (int32_t i = 0; i < asked->params.n_tools; i++) {
         free((char *)asked->params.tools[i].name);
@@ -101,6 +102,12 @@ const char *hs_finish_name(enum hs_finish finish)
     static const char *const names[] = {"none",      "stop",  "length",
                                         "cancelled", "error", "tool_calls"};
     return names[finish];
+}
+
+const char *hs_slot_state_name(enum hs_slot_state state)
+{
+    static const char *const names[] = {"idle", "prefill", "decode"};
+    return names[state];
 }
 
 hs_status hs_system_info_get(struct hs_system_info *ret_info, struct hs_error *err)
@@ -204,7 +211,7 @@ hs_status hs_engine_model_info(hs_engine *engine, const char *model_id,
                                        .n_ctx_train = 8192,
                                        .n_threads = 4,
                                        .n_vocab = FAKE_N_VOCAB,
-                                       .n_seq_max = 4};
+                                       .n_seq_max = FAKE_N_SEQ};
     snprintf(ret_info->id, HS_ID_MAX, "%s", model_id);
     snprintf(ret_info->path, sizeof ret_info->path, "%s", engine->model_path);
     snprintf(ret_info->description, sizeof ret_info->description, "fake 1B Q4");
@@ -218,6 +225,17 @@ hs_status hs_engine_model_stats(hs_engine *engine, const char *model_id,
                                 struct hs_model_stats *ret_stats, struct hs_error *err)
 {
     *ret_stats = (struct hs_model_stats){.n_kv_used = 7};
+    return need_model(engine, model_id, err);
+}
+
+hs_status hs_engine_model_slots(hs_engine *engine, const char *model_id, struct hs_slot *ret_slots,
+                                size_t max, size_t *ret_n, struct hs_error *err)
+{
+    for (size_t i = 0; i < max && i < FAKE_N_SEQ; i++) {
+        ret_slots[i] = fake_engine.slots[i];
+        ret_slots[i].id = (int32_t)i;
+    }
+    *ret_n = max < FAKE_N_SEQ ? max : FAKE_N_SEQ;
     return need_model(engine, model_id, err);
 }
 
@@ -501,6 +519,7 @@ static void fill_asked(struct fake_asked *asked, const char *model_id, const cha
     }
     const struct hs_sampling *sampling = &params->sampling;
     asked->grammar = sampling->grammar ? strdup(sampling->grammar) : NULL;
+    asked->tag = params->tag ? strdup(params->tag) : NULL;
     asked->samplers = sampling->samplers ? strdup(sampling->samplers) : NULL;
     for (int32_t i = 0; i < sampling->n_dry_breakers && i < 8; i++) {
         asked->breakers[i] = strdup(sampling->dry_breakers[i]);

@@ -16,6 +16,7 @@
 #include "hyprstream.h"
 
 #define FAKE_N_VOCAB 257
+#define FAKE_N_SEQ 4
 #define FAKE_PROMPT_TOKENS 12 /* of every prompt; 4 of them cached */
 #define FAKE_MAX_ASKED 16
 #define FAKE_MAX_MESSAGES 32
@@ -50,7 +51,7 @@ struct fake_asked {
     struct hs_generate_params params; /* tools, tool_name, json_schema and template_kwargs are
                                          copies; other pointers are the caller's */
     char *stop[8];
-    char *model_id;
+    char *model_id, *tag;
     char *grammar, *samplers, *breakers[8]; /* copies of what params.sampling pointed to */
     int32_t bias_tokens[8];
     float bias_values[8];
@@ -68,6 +69,7 @@ struct fake_engine_script {
     int session_fails_at;        /* only the n-th call fails with it; 0: all */
     hs_status close_status;      /* of close_session, which then leaves it open */
     hs_status system_status;     /* of hs_system_info_get */
+    struct hs_slot slots[FAKE_N_SEQ];
 
     size_t n_asked;
     struct fake_asked asked[FAKE_MAX_ASKED];

@@ -63,6 +63,7 @@ void hs_rest_health(hs_http_request *request, void *user);
 void hs_rest_props(hs_http_request *request, void *user);
 void hs_rest_slots(hs_http_request *request, void *user);
 void hs_rest_metrics(hs_http_request *request, void *user);
+void hs_rest_status(hs_http_request *request, void *user);
 void hs_rest_tokenize(hs_http_request *request, void *user);
 void hs_rest_detokenize(hs_http_request *request, void *user);
 void hs_rest_apply_template(hs_http_request *request, void *user);

@@ -369,6 +369,7 @@ bool hs_rest_settings_read_sampling(const struct hs_model_info *model,
                                     const struct hs_fields *fields, struct hs_rest_settings *ret)
 {
     struct hs_generate_params *params = &ret->params;
+    params->tag = hs_http_request_id(fields->request);
     return read_numbers(fields, &params->sampling) && read_seed(fields, &params->sampling) &&
            read_lists(fields, ret) && read_biases(fields, model->n_vocab, ret) &&
            read_grammar(fields, ret) && hs_field_bool(fields, "ignore_eos", &params->ignore_eos) &&

@@ -1,7 +1,8 @@
-/* status.c - what the server is doing: GET /health, /props, /slots and /metrics. */
+/* status.c - what the server is doing: GET /health, /props, /slots, /metrics, /api/v1/status. */
 #include <string.h>
 
 #include "base/error.h"
+#include "base/machine.h"
 #include "base/mem.h"
 #include "json_quote.h"
 #include "rest.h"
@@ -37,32 +38,122 @@ void hs_rest_props(hs_http_request *request, void *user)
     hs_http_respond_json(request, 200, json);
 }
 
-/* One entry a sequence. Which of them a request has is the worker's to know: the first n are shown
- * as busy. */
+/* ---- sequences ---- */
+
+static json_t *describe_slot(const struct hs_model_info *model, const struct hs_slot *slot)
+{
+    return json_pack(
+        "{s:i, s:i, s:b, s:s, s:I, s:i, s:i, s:i, s:f, s:s}", "id", (int)slot->id, "n_ctx",
+        (int)model->n_ctx, "is_processing", (int)(slot->state != HS_SLOT_IDLE), "state",
+        hs_slot_state_name(slot->state), "id_task",
+        slot->state == HS_SLOT_IDLE ? (json_int_t)-1 : (json_int_t)slot->request, "n_prompt_tokens",
+        (int)slot->n_prompt, "n_kv_tokens", (int)slot->n_evaluated, "n_decoded",
+        (int)slot->n_generated, "age_ms", slot->age_ms, "request_id", slot->tag);
+}
+
+/* The busy ones or all. NULL: the request was answered. */
+static json_t *list_slots(const struct hs_rest *rest, hs_http_request *request,
+                          const struct hs_model_info *model, bool only_busy)
+{
+    struct hs_slot *slots HS_CLEANUP(hs_freep) =
+        hs_calloc((size_t)model->n_seq_max + 1, sizeof *slots);
+    size_t n = 0;
+    struct hs_error err;
+    hs_status status = slots == NULL ? hs_error_nomem(&err, "slots")
+                                     : hs_engine_model_slots(rest->engine, model->id, slots,
+                                                             (size_t)model->n_seq_max, &n, &err);
+    json_t *list = status == HS_OK ? json_array() : NULL;
+    for (size_t i = 0; i < n && list != NULL; i++) {
+        bool is_shown = !only_busy || slots[i].state != HS_SLOT_IDLE;
+        if (is_shown && json_array_append_new(list, describe_slot(model, &slots[i])) != 0) {
+            json_decref(list);
+            list = NULL;
+        }
+    }
+    if (list == NULL) {
+        status = status == HS_OK ? hs_error_nomem(&err, "slots") : status;
+        hs_rest_respond_failure(request, &err, NULL);
+    }
+    return list;
+}
+
 void hs_rest_slots(hs_http_request *request, void *user)
 {
     const struct hs_rest *rest = user;
     const struct hs_model_info *model =
         hs_rest_model(rest, request, hs_http_request_query(request, "model"));
-    if (model == NULL) {
-        return;
+    json_t *slots = model == NULL ? NULL : list_slots(rest, request, model, false);
+    if (slots != NULL) {
+        hs_http_respond_json(request, 200, slots);
     }
+}
+
+/* ---- everything at once, for `hyprstream ps` ---- */
+
+static json_t *describe_http(hs_http_server *server)
+{
+    struct hs_http_stats stats = {0};
+    if (server != NULL) {
+        hs_http_server_stats(server, &stats);
+    }
+    return json_pack("{s:i, s:i, s:i, s:I, s:I, s:I}", "connections", stats.n_connections, "active",
+                     stats.n_active, "streams", stats.n_streams, "requests",
+                     (json_int_t)stats.n_requests, "refused_connections",
+                     (json_int_t)stats.n_refused_connections, "gone", (json_int_t)stats.n_gone);
+}
+
+/* NULL: the request was answered. */
+static json_t *describe_model(const struct hs_rest *rest, hs_http_request *request,
+                              const struct hs_model_info *model)
+{
     struct hs_model_stats stats;
     struct hs_error err;
     if (hs_engine_model_stats(rest->engine, model->id, &stats, &err) != HS_OK) {
         hs_rest_respond_failure(request, &err, NULL);
-        return;
+        return NULL;
     }
-    json_t *slots = json_array();
-    for (int32_t i = 0; i < model->n_seq_max && slots != NULL; i++) {
-        json_t *slot = json_pack("{s:i, s:i, s:b}", "id", (int)i, "n_ctx", (int)model->n_ctx,
-                                 "is_processing", (int)(i < stats.n_running));
-        if (json_array_append_new(slots, slot) != 0) {
-            json_decref(slots);
-            slots = NULL;
+    json_t *slots = list_slots(rest, request, model, true);
+    if (slots == NULL) {
+        return NULL;
+    }
+    json_t *json = json_pack(
+        "{s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:{s:I, s:I, s:I}, s:o}",
+        "id", model->id, "description", model->description, "n_ctx", (int)model->n_ctx,
+        "n_sequences", (int)model->n_seq_max, "running", (int)stats.n_running, "queued",
+        (int)stats.n_queued, "kv_cells_used", (int)stats.n_kv_used, "contexts_parked",
+        (int)stats.n_parked, "parked_bytes", (json_int_t)stats.parked_bytes, "decode_calls",
+        (json_int_t)stats.n_decode_calls, "prompt_tokens", (json_int_t)stats.n_prompt_tokens,
+        "cached_tokens", (json_int_t)stats.n_cached_tokens, "generated_tokens",
+        (json_int_t)stats.n_generated_tokens, "memory", "weights_bytes",
+        (json_int_t)model->memory.weights_bytes, "kv_bytes", (json_int_t)model->memory.kv_bytes,
+        "compute_bytes", (json_int_t)model->memory.compute_bytes, "busy", slots);
+    if (json == NULL) {
+        hs_error_nomem(&err, "status");
+        hs_rest_respond_failure(request, &err, NULL);
+    }
+    return json;
+}
+
+void hs_rest_status(hs_http_request *request, void *user)
+{
+    struct hs_rest *rest = user;
+    json_t *models = json_array();
+    for (size_t i = 0; i < rest->n_models && models != NULL; i++) {
+        json_t *model = describe_model(rest, request, &rest->models[i]);
+        if (model == NULL) {
+            json_decref(models);
+            return;
+        }
+        if (json_array_append_new(models, model) != 0) {
+            json_decref(models);
+            models = NULL;
         }
     }
-    hs_http_respond_json(request, 200, slots);
+    hs_http_respond_json(request, 200,
+                         json_pack("{s:s, s:I, s:I, s:o, s:o}", "version", hs_version(), "started",
+                                   (json_int_t)rest->created_unix_s, "resident_bytes",
+                                   (json_int_t)hs_machine_memory_resident(), "http",
+                                   describe_http(atomic_load(&rest->server)), "models", models));
 }
 
 /* ---- Prometheus ---- */

@@ -20,5 +20,7 @@ int32_t hs_machine_logical_cpus(void);
  * whichever is less. Cached files, which the kernel drops when memory is wanted, count as free. */
 uint64_t hs_machine_memory_available(void);
 uint64_t hs_machine_memory_total(void);
+/* Of this process, mapped files that are in memory included; 0: unknown. */
+uint64_t hs_machine_memory_resident(void);
 
 #endif
