@@ -239,6 +239,7 @@ static void fill_rest(const struct hs_config *config, struct hs_rest *rest)
     rest->created_unix_s = (int64_t)time(NULL);
     rest->max_messages = (int32_t)hs_config_int(config, HS_CFG_MAX_MESSAGES);
     rest->max_choices = (int32_t)hs_config_int(config, HS_CFG_MAX_CHOICES);
+    rest->max_inputs = (int32_t)hs_config_int(config, HS_CFG_MAX_INPUTS);
     rest->max_stop = (int32_t)hs_config_int(config, HS_CFG_MAX_STOP);
     rest->max_tools = (int32_t)hs_config_int(config, HS_CFG_MAX_TOOLS);
     rest->max_schema_bytes = (size_t)hs_config_float(config, HS_CFG_MAX_SCHEMA);

@@ -28,6 +28,7 @@ int rest_setup(void **state)
     test->rest.engine = test->engine;
     test->rest.max_messages = 8;
     test->rest.max_choices = 4;
+    test->rest.max_inputs = 8;
     test->rest.created_unix_s = 1700000000;
     struct hs_http_config config;
     hs_http_config_defaults(&config);

@@ -19,6 +19,10 @@ struct hs_engine {
 };
 
 struct hs_stream {
+    bool is_embedding;
+    size_t n_left; /* inputs whose embedding is to come */
+    int32_t prompt_tokens;
+    float values[FAKE_N_EMBEDDING];
     hs_engine *engine;
     const struct fake_answer *answer;
     size_t next;
@@ -95,6 +99,11 @@ void hs_session_params_defaults(struct hs_session_params *params)
 void hs_generate_params_defaults(struct hs_generate_params *params)
 {
     *params = (struct hs_generate_params){.sampling = {.seed = HS_SEED_RANDOM}};
+}
+
+void hs_embed_params_defaults(struct hs_embed_params *params)
+{
+    *params = (struct hs_embed_params){.normalize = true};
 }
 
 const char *hs_finish_name(enum hs_finish finish)
@@ -211,6 +220,8 @@ hs_status hs_engine_model_info(hs_engine *engine, const char *model_id,
                                        .n_ctx_train = 8192,
                                        .n_threads = 4,
                                        .n_vocab = FAKE_N_VOCAB,
+                                       .can_generate = true,
+                                       .n_embedding = FAKE_N_EMBEDDING,
                                        .n_seq_max = FAKE_N_SEQ};
     snprintf(ret_info->id, HS_ID_MAX, "%s", model_id);
     snprintf(ret_info->path, sizeof ret_info->path, "%s", engine->model_path);
@@ -642,6 +653,73 @@ hs_status hs_engine_render(hs_engine *engine, const char *model_id,
     return HS_OK;
 }
 
+hs_status hs_engine_embed(hs_engine *engine, const char *model_id,
+                          const struct hs_embed_input *inputs, size_t n_inputs,
+                          const struct hs_embed_params *params, hs_stream **ret_stream,
+                          struct hs_error *err)
+{
+    struct fake_embedding *script = &fake_engine.embedding;
+    hs_status status = need_model(engine, model_id, err);
+    if (status) {
+        return status;
+    }
+    script->n_asked++;
+    script->n_inputs = n_inputs;
+    script->params = *params;
+    if (script->refuse) {
+        *err = script->error;
+        return err->status = script->refuse;
+    }
+    hs_stream *stream = calloc(1, sizeof *stream);
+    if (!stream) {
+        return hs_error_nomem(err, "fake stream");
+    }
+    for (size_t i = 0; i < n_inputs; i++) {
+        stream->prompt_tokens += (int32_t)inputs[i].n_tokens;
+        for (size_t t = 0; i < FAKE_MAX_INPUTS && t < inputs[i].n_tokens && t < 64; t++) {
+            script->tokens[i][t] = inputs[i].tokens[t];
+        }
+        script->n_tokens[i < FAKE_MAX_INPUTS ? i : FAKE_MAX_INPUTS - 1] = inputs[i].n_tokens;
+    }
+    stream->is_embedding = true;
+    stream->n_left = n_inputs;
+    fake_engine.was_cancelled = false;
+    fake_engine.n_streams++;
+    *ret_stream = stream;
+    return HS_OK;
+}
+
+static hs_status next_embedding(hs_stream *stream, struct hs_event *event, struct hs_error *err)
+{
+    const struct fake_embedding *script = &fake_engine.embedding;
+    bool has_begun = stream->n_left < script->n_inputs;
+    bool fails = script->error.status != HS_OK;
+    if (has_begun && script->waits && !stream->cancelled) {
+        return hs_error_set(err, HS_TIMEOUT, "nothing yet");
+    }
+    if (stream->n_left == 0 || stream->cancelled || (has_begun && fails)) {
+        enum hs_finish how = fails ? HS_FINISH_ERROR : HS_FINISH_STOP;
+        *event = (struct hs_event){.type = HS_EVENT_DONE,
+                                   .text = "",
+                                   .finish = stream->cancelled ? HS_FINISH_CANCELLED : how,
+                                   .usage = {.prompt_tokens = stream->prompt_tokens},
+                                   .error = script->error};
+        stream->is_done = true;
+        return HS_OK;
+    }
+    size_t i = --stream->n_left;
+    int32_t n = script->params.dimensions > 0 ? script->params.dimensions : FAKE_N_EMBEDDING;
+    for (int32_t v = 0; v < n; v++) {
+        stream->values[v] = (float)script->tokens[i % FAKE_MAX_INPUTS][0] + (float)v / 8;
+    }
+    *event = (struct hs_event){.type = HS_EVENT_EMBEDDING,
+                               .text = "",
+                               .index = (int32_t)i,
+                               .values = stream->values,
+                               .n_values = n};
+    return HS_OK;
+}
+
 static void finish(hs_stream *stream, struct hs_event *event)
 {
     const struct fake_answer *answer = stream->answer;
@@ -728,6 +806,9 @@ hs_status hs_stream_next(hs_stream *stream, int timeout_ms, struct hs_event *ret
     (void)timeout_ms;
     if (stream->is_done) {
         return hs_error_set(err, HS_NOT_FOUND, "the stream is over");
+    }
+    if (stream->is_embedding) {
+        return next_embedding(stream, ret_event, err);
     }
     const struct fake_piece *piece = &stream->answer->pieces[stream->next];
     if (piece->text && strcmp(piece->text, FAKE_WAIT) == 0) {

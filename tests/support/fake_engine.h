@@ -20,6 +20,8 @@
 #define FAKE_PROMPT_TOKENS 12 /* of every prompt; 4 of them cached */
 #define FAKE_MAX_ASKED 16
 #define FAKE_MAX_MESSAGES 32
+#define FAKE_N_EMBEDDING 3
+#define FAKE_MAX_INPUTS 8
 
 /* One event of an answer; text NULL ends the list. "\1" waits until the stream is cancelled. */
 struct fake_piece {
@@ -59,7 +61,25 @@ struct fake_asked {
     size_t n_tokens;
 };
 
+/*
+ * Embeddings: value v of an input is its first token plus v/8, cut to params.dimensions; they come
+ * last input first. What was asked for is kept, FAKE_MAX_INPUTS inputs of it.
+ */
+struct fake_embedding {
+    /* The script. */
+    hs_status refuse;      /* not HS_OK: hs_engine_embed fails with `error` */
+    struct hs_error error; /* likewise; else, with a status, the end after one embedding */
+    bool waits;            /* for a cancel, after one embedding */
+    /* What was asked. */
+    int n_asked;
+    size_t n_inputs;
+    struct hs_embed_params params;
+    size_t n_tokens[FAKE_MAX_INPUTS];
+    int32_t tokens[FAKE_MAX_INPUTS][64];
+};
+
 struct fake_engine_script {
+    struct fake_embedding embedding;
     const struct fake_answer *answers; /* used in turn, the last one again and again */
     size_t n_answers;
     hs_status load_status;       /* of the loads to come */

@@ -10,6 +10,7 @@
 
 #define DEFAULT_MAX_MESSAGES 4096
 #define DEFAULT_MAX_CHOICES 16
+#define DEFAULT_MAX_INPUTS 2048
 #define DEFAULT_MAX_STOP 64
 #define DEFAULT_MAX_TOOLS 128
 #define DEFAULT_MAX_SCHEMA_BYTES (256u << 10)
@@ -20,6 +21,7 @@ void hs_rest_defaults(struct hs_rest *ret_rest)
     hs_generate_params_defaults(&ret_rest->defaults);
     ret_rest->max_messages = DEFAULT_MAX_MESSAGES;
     ret_rest->max_choices = DEFAULT_MAX_CHOICES;
+    ret_rest->max_inputs = DEFAULT_MAX_INPUTS;
     ret_rest->max_stop = DEFAULT_MAX_STOP;
     ret_rest->max_tools = DEFAULT_MAX_TOOLS;
     ret_rest->max_schema_bytes = DEFAULT_MAX_SCHEMA_BYTES;

@@ -14,6 +14,8 @@ static const struct hs_http_route routes[] = {
      "OpenAI", "ChatRequest", "Answer", "Answer a conversation"},
     {POST, "/v1/completions", hs_rest_completions, INFERENCE, OPENAI, JSON | SSE, "OpenAI",
      "CompletionRequest", "Answer", "Continue a text"},
+    {POST, "/v1/embeddings", hs_rest_embeddings, INFERENCE, OPENAI, JSON, "OpenAI",
+     "EmbeddingRequest", "EmbeddingList", "Embed texts or tokens"},
     {GET, "/v1/models", hs_rest_model_list, INFERENCE, OPENAI, JSON, "OpenAI", NULL, "ModelList",
      "List the models"},
     {GET, "/v1/models/{id+}", hs_rest_model_get, INFERENCE, OPENAI, JSON, "OpenAI", NULL, "Model",
