@@ -152,7 +152,7 @@ static hs_status start_http(struct server *server, struct hs_error *err)
     http.tls_key_file = text_or_null(config, HS_CFG_TLS_KEY);
     fill_limits(config, &http.limits);
     http.n_workers = (int)hs_config_int(config, HS_CFG_THREADS_HTTP);
-    http.routes = hs_rest_routes(&http.n_routes);
+    http.routes = hs_rest_routes(hs_config_bool(config, HS_CFG_PAGE), &http.n_routes);
     http.user = &server->rest;
     http.keys = server->keys;
     const struct hs_config_value *origins = &config->values[HS_CFG_CORS_ORIGIN];

@@ -33,7 +33,7 @@ int rest_setup(void **state)
     struct hs_http_config config;
     hs_http_config_defaults(&config);
     config.n_workers = 2;
-    config.routes = hs_rest_routes(&config.n_routes);
+    config.routes = hs_rest_routes(true, &config.n_routes);
     config.user = &test->rest;
     config.openapi.title = "test";
     config.openapi.version = "1";

@@ -38,8 +38,9 @@ void hs_rest_defaults(struct hs_rest *ret_rest);
 HS_CHECKED hs_status hs_rest_add_model(struct hs_rest *rest, const char *model_id,
                                        struct hs_error *err);
 
-/* Every endpoint; `user` of the HTTP configuration is the struct hs_rest. */
-const struct hs_http_route *hs_rest_routes(size_t *ret_n);
+/* Every endpoint, with the page for browsers or without; `user` of the HTTP configuration is the
+ * struct hs_rest. */
+const struct hs_http_route *hs_rest_routes(bool with_page, size_t *ret_n);
 /* The routes' schemas: JSON text, an object by name. */
 const char *hs_rest_schemas(void);
 

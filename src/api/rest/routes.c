@@ -1,4 +1,5 @@
 /* routes.c - the one table of endpoints. */
+#include "page/page.h"
 #include "rest.h"
 
 #define GET HS_HTTP_GET
@@ -8,6 +9,7 @@
 #define JSON HS_HTTP_GIVES_JSON
 #define SSE HS_HTTP_GIVES_SSE
 #define TEXT HS_HTTP_GIVES_TEXT
+#define HTML HS_HTTP_GIVES_HTML
 
 static const struct hs_http_route routes[] = {
     {POST, "/v1/chat/completions", hs_rest_chat_completions, INFERENCE, OPENAI, JSON | SSE,
@@ -36,10 +38,15 @@ static const struct hs_http_route routes[] = {
      NULL, "The text of tokens"},
     {POST, "/apply-template", hs_rest_apply_template, INFERENCE, OPENAI, JSON, "Text",
      "TemplateRequest", NULL, "A conversation as the model's prompt"},
+    /* the page stays last: hs_rest_routes leaves it out by counting */
+    {GET, "/", hs_page_get, 0, OPENAI, HTML, "Page", NULL, NULL, "The page for browsers"},
+    {GET, "/page/{file}", hs_page_get, 0, OPENAI, HTML | TEXT, "Page", NULL, NULL,
+     "A file of the page"},
 };
+#define N_PAGE_ROUTES 2
 
-const struct hs_http_route *hs_rest_routes(size_t *ret_n)
+const struct hs_http_route *hs_rest_routes(bool with_page, size_t *ret_n)
 {
-    *ret_n = sizeof routes / sizeof routes[0];
+    *ret_n = sizeof routes / sizeof routes[0] - (with_page ? 0 : N_PAGE_ROUTES);
     return routes;
 }

@@ -1,0 +1,497 @@
+/*
+ * app.js - the page: one conversation is shown, any number are kept, each may have one answer
+ * coming.
+ */
+import {Client} from "./client.js";
+import {BrowserStore, Conversation, readConversations, writeConversations}
+    from "./conversations.js";
+import {askKey, askTitle, askWhether} from "./dialogs.js";
+import {download, el, icon} from "./dom.js";
+import {Generation} from "./generation.js";
+import {MessageList} from "./messages.js";
+import {latestSettings, requestFields, SettingsDialog} from "./settings.js";
+import {Sidebar} from "./sidebar.js";
+
+const SAVE_MS = 2000; // how often an answer that comes is kept
+const NEAR_END = 48; // pixels; who is nearer follows the answer
+const NARROW = matchMedia("(max-width: 760px)");
+const DARK = matchMedia("(prefers-color-scheme: dark)");
+const SUGGESTIONS = [
+    "Explain how a tide works, in three sentences.",
+    "Write a Python function that merges two sorted lists.",
+    "Make a table of the planets with their diameters.",
+];
+
+const at = (id) => document.getElementById(id);
+
+class App {
+    constructor() {
+        this.client = new Client(askKey);
+        this.store = new BrowserStore();
+        this.running = new Map(); // conversation id: Generation
+        this.models = [];
+        this.defaults = new Map(); // model: what its /props say
+        this.isFollowing = true;
+        this.settings = new SettingsDialog(at("settings-dialog"));
+        this.messages = new MessageList(at("messages"), {
+            show: (node) => this.showBranch(node),
+            regenerate: (node) => this.regenerate(node),
+            retry: (node) => this.retry(node),
+            resend: (node, text) => this.ask(node.parent, text),
+        });
+        this.sidebar = new Sidebar(at("sidebar"), at("item-menu"), {
+            open: (conversation) => this.open(conversation),
+            rename: (conversation) => this.rename(conversation),
+            remove: (conversation) => this.remove(conversation),
+            saveMarkdown: (conversation) => download(`${fileName(conversation)}.md`,
+                "text/markdown", conversation.toMarkdown()),
+            saveJson: (conversation) => download(`${fileName(conversation)}.json`,
+                "application/json", writeConversations([conversation])),
+        });
+        this.conversations = this.store.list();
+        this.store.watch((id) => this.reload(id));
+        this.listen();
+        this.showSidebar(!NARROW.matches);
+        this.showTheme();
+        this.begin();
+        this.connect();
+    }
+
+    // ---- events ----
+
+    listen() {
+        const on = (id, type, run) => at(id).addEventListener(type, run);
+        on("new", "click", () => this.begin());
+        on("menu", "click", () => this.showSidebar(at("sidebar").inert));
+        on("backdrop", "click", () => this.showSidebar(false));
+        on("theme", "click", () => this.switchTheme());
+        on("open-settings", "click", () => this.openSettings());
+        on("forget-key", "click", () => {
+            this.client.forgetKey();
+            this.connect();
+        });
+        on("model", "change", () => this.chooseModel(at("model").value));
+        on("import", "click", () => at("import-file").click());
+        on("import-file", "change", () => this.importFile());
+        on("export", "click", () => download("hyprstream-conversations.json", "application/json",
+            writeConversations(this.conversations)));
+        on("latest", "click", () => this.follow());
+        on("stop", "click", () => this.stop());
+        on("question", "input", () => this.fitQuestion());
+        on("question", "keydown", (event) => this.onQuestionKey(event));
+        on("composer", "submit", (event) => {
+            event.preventDefault();
+            this.send();
+        });
+        on("scroll", "scroll", () => this.onScroll());
+        at("problem").querySelector("button").addEventListener("click", () => this.connect());
+        document.addEventListener("keydown", (event) => this.onKey(event));
+        NARROW.addEventListener("change", () => this.showSidebar(!NARROW.matches));
+        DARK.addEventListener("change", () => this.showTheme());
+        for (const text of SUGGESTIONS) {
+            const button = el("button", {type: "button", class: "button"}, [text]);
+            button.addEventListener("click", () => this.ask(null, text));
+            at("suggestions").append(button);
+        }
+    }
+
+    onKey(event) {
+        const isTyping = /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName);
+        const isAsked = document.querySelector("dialog[open]") !== null;
+        if (event.key === "Escape" && !isAsked) {
+            if (NARROW.matches && !at("sidebar").inert) {
+                this.showSidebar(false);
+                at("menu").focus();
+            } else {
+                this.stop();
+            }
+        } else if (event.key === "/" && !isTyping && !isAsked) {
+            event.preventDefault();
+            at("question").focus();
+        }
+    }
+
+    onQuestionKey(event) {
+        if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+            event.preventDefault();
+            this.send();
+        } else if (event.key === "ArrowUp" && at("question").value === "" && !this.generation()) {
+            const last = this.conversation.path().findLast((node) => node.role === "user");
+            if (last) {
+                event.preventDefault();
+                this.messages.view(last).edit();
+            }
+        }
+    }
+
+    onScroll() {
+        const box = at("scroll");
+        this.isFollowing = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_END;
+        at("latest").hidden = this.isFollowing;
+    }
+
+    follow() {
+        const box = at("scroll");
+        box.scrollTop = box.scrollHeight;
+        this.isFollowing = true;
+        at("latest").hidden = true;
+    }
+
+    // ---- the server ----
+
+    async connect() {
+        const problem = at("problem");
+        try {
+            this.models = await this.client.models();
+            problem.hidden = true;
+        } catch (error) {
+            problem.querySelector("p").textContent = error.message;
+            problem.hidden = false;
+        }
+        at("model").replaceChildren(...this.models.map(({id}) => el("option", {value: id}, [id])));
+        this.showModel();
+        this.loadDefaults();
+    }
+
+    // The model that answers this conversation: its own as long as the server has it.
+    model() {
+        const chosen = this.models.find(({id}) => id === this.conversation.settings.model);
+        return chosen ?? this.models[0];
+    }
+
+    chooseModel(id) {
+        this.conversation.settings.model = id;
+        if (this.conversations.includes(this.conversation)) {
+            this.save(this.conversation);
+        }
+        this.loadDefaults();
+    }
+
+    showModel() {
+        const model = this.model();
+        at("model").hidden = this.models.length < 2;
+        at("model").value = model?.id ?? "";
+        at("only-model").textContent = this.models.length === 1 ? model.id : "";
+        at("forget-key").hidden = !this.client.hasKey();
+        this.showUsage();
+    }
+
+    async loadDefaults() {
+        const id = this.model()?.id;
+        if (id === undefined || this.defaults.has(id)) {
+            return;
+        }
+        try {
+            const props = await this.client.props(id);
+            this.defaults.set(id, props.default_generation_settings?.params);
+        } catch {
+            // the form then shows no defaults; requests will say what is wrong
+        }
+    }
+
+    openSettings() {
+        const {conversation} = this;
+        this.settings.open(conversation.settings, this.defaults.get(this.model()?.id), (made) => {
+            const {model} = conversation.settings;
+            conversation.settings = model === undefined ? made : {...made, model};
+            if (this.conversations.includes(conversation)) {
+                this.save(conversation);
+            }
+        });
+    }
+
+    // ---- questions and answers ----
+
+    generation() {
+        return this.running.get(this.conversation.id);
+    }
+
+    send() {
+        const text = at("question").value;
+        if (text.trim() === "" || this.generation()) {
+            return;
+        }
+        at("question").value = "";
+        this.fitQuestion();
+        this.ask(this.conversation.leaf, text);
+    }
+
+    ask(parent, text) {
+        if (!this.generation()) {
+            this.answer(this.conversation.add(parent, "user", text));
+        }
+    }
+
+    regenerate(node) {
+        if (!this.generation()) {
+            this.answer(this.conversation.node(node.parent));
+        }
+    }
+
+    retry(node) {
+        if (!this.generation()) {
+            this.conversation.remove(node);
+            this.regenerate(node);
+        }
+    }
+
+    answer(question) {
+        const {conversation} = this;
+        const body = {
+            model: this.model()?.id ?? "",
+            messages: conversation.messages(question.id),
+            ...requestFields(conversation.settings),
+        };
+        const node = conversation.add(question.id, "assistant", "");
+        if (!this.conversations.includes(conversation)) {
+            this.conversations.push(conversation);
+        }
+        let savedAt = performance.now();
+        this.running.set(conversation.id, new Generation(this.client, conversation, node, body, {
+            onChange: () => {
+                this.scheduleUpdate(conversation, node);
+                if (performance.now() - savedAt > SAVE_MS) {
+                    savedAt = performance.now();
+                    this.store.save(conversation);
+                }
+            },
+            onEnd: () => this.onEnd(conversation, node),
+        }));
+        this.save(conversation);
+        this.draw();
+        this.follow();
+        at("question").focus();
+        at("announce").textContent = "Answering";
+    }
+
+    // Draw at most once a frame, and when drawing takes long, leave the browser time between.
+    scheduleUpdate(conversation, node) {
+        if (this.isScheduled || conversation !== this.conversation) {
+            return;
+        }
+        this.isScheduled = true;
+        const wait = Math.max(0, 3 * (this.drawMs ?? 0) - 16);
+        setTimeout(() => requestAnimationFrame(() => {
+            this.isScheduled = false;
+            if (conversation === this.conversation && this.generation()?.node === node) {
+                this.updateAnswer(node);
+            }
+        }), wait);
+    }
+
+    updateAnswer(node) {
+        const started = performance.now();
+        const complete = this.messages.update(node);
+        if (complete !== "") {
+            at("announce").textContent = complete;
+        }
+        if (this.isFollowing) {
+            this.follow();
+        }
+        this.drawMs = performance.now() - started;
+    }
+
+    onEnd(conversation, node) {
+        this.running.delete(conversation.id);
+        conversation.changed = Date.now();
+        if (this.conversations.includes(conversation)) {
+            this.save(conversation);
+        }
+        if (conversation !== this.conversation) {
+            this.drawSidebar();
+            return;
+        }
+        this.draw();
+        if (this.isFollowing) {
+            this.follow();
+        }
+        at("announce").textContent = node.error ? "" : "The answer is complete.";
+    }
+
+    stop() {
+        this.generation()?.stop();
+    }
+
+    showBranch(node) {
+        if (!this.generation()) {
+            this.conversation.show(node);
+            this.save(this.conversation);
+            this.draw();
+            const item = at("messages").querySelector(`[data-id="${CSS.escape(node.id)}"]`);
+            item?.querySelector(".siblings button:enabled").focus();
+        }
+    }
+
+    // ---- conversations ----
+
+    begin() {
+        this.open(new Conversation({settings: latestSettings()}));
+    }
+
+    open(conversation) {
+        this.conversation = conversation;
+        this.draw();
+        this.follow();
+        this.showModel();
+        this.loadDefaults();
+        if (NARROW.matches) {
+            this.showSidebar(false);
+        }
+        at("question").focus();
+    }
+
+    save(conversation) {
+        if (!this.store.save(conversation)) {
+            this.notify("This browser has no more room: export and delete some conversations.");
+        }
+    }
+
+    // Another window changed something.
+    reload(id) {
+        if (id !== null && this.running.has(id)) {
+            return;
+        }
+        const kept = new Map(this.conversations.filter((item) => this.running.has(item.id))
+            .map((item) => [item.id, item]));
+        this.conversations = this.store.list().map((item) => kept.get(item.id) ?? item);
+        const same = this.conversations.find((item) => item.id === this.conversation.id);
+        if (same) {
+            this.conversation = same;
+            this.draw();
+        } else {
+            this.drawSidebar();
+        }
+    }
+
+    async rename(conversation) {
+        const title = await askTitle(conversation.title);
+        if (title) {
+            conversation.title = title;
+            this.save(conversation);
+            this.draw();
+        }
+    }
+
+    async remove(conversation) {
+        const name = conversation.title || "this conversation";
+        if (!await askWhether(`Delete “${name}”?`, "Delete")) {
+            return;
+        }
+        this.conversations = this.conversations.filter((item) => item !== conversation);
+        this.running.get(conversation.id)?.stop();
+        this.store.remove(conversation);
+        if (conversation === this.conversation) {
+            this.begin();
+        } else {
+            this.drawSidebar();
+        }
+    }
+
+    async importFile() {
+        const input = at("import-file");
+        const [file] = input.files;
+        if (!file) {
+            return;
+        }
+        try {
+            const found = readConversations(await file.text());
+            found.forEach((conversation) => this.save(conversation));
+            this.conversations.push(...found);
+            this.open(found[0]);
+        } catch (error) {
+            this.notify(error.message);
+        }
+        input.value = "";
+    }
+
+    // ---- drawing ----
+
+    draw() {
+        const generation = this.generation();
+        const title = this.conversation.title || "New conversation";
+        at("title").textContent = title;
+        document.title = this.conversation.title ? `${title} – hyprstream` : "hyprstream";
+        at("welcome").hidden = this.conversation.nodes.length > 0;
+        at("messages").classList.toggle("is-running", Boolean(generation));
+        this.messages.show(this.conversation, (node) => generation?.node === node);
+        at("send").hidden = Boolean(generation);
+        at("stop").hidden = !generation;
+        this.fitQuestion();
+        this.showUsage();
+        if (generation) {
+            this.updateAnswer(generation.node);
+        }
+        this.drawSidebar();
+    }
+
+    drawSidebar() {
+        this.conversations.sort((a, b) => b.changed - a.changed);
+        this.sidebar.show(this.conversations, this.conversation,
+            (conversation) => this.running.has(conversation.id));
+        at("export").disabled = this.conversations.length === 0;
+    }
+
+    // How full the context is, as of the last answer.
+    showUsage() {
+        const stats = this.conversation.path().findLast((node) => node.stats)?.stats;
+        const size = this.model()?.meta?.n_ctx;
+        at("usage").textContent = stats && size
+            ? `${stats.prompt + stats.completion} of ${size} tokens of context` : "";
+    }
+
+    fitQuestion() {
+        const area = at("question");
+        area.style.height = "auto";
+        area.style.height = `${area.scrollHeight}px`;
+        at("send").disabled = area.value.trim() === "";
+    }
+
+    notify(text) {
+        const notice = at("notice");
+        notice.textContent = text;
+        clearTimeout(this.noticeTimer);
+        this.noticeTimer = setTimeout(() => {
+            notice.textContent = "";
+        }, 8000);
+    }
+
+    showSidebar(isOpen) {
+        document.body.classList.toggle("has-sidebar", isOpen);
+        at("sidebar").inert = !isOpen;
+        at("menu").setAttribute("aria-expanded", String(isOpen));
+        at("backdrop").hidden = !isOpen || !NARROW.matches;
+        if (isOpen && NARROW.matches) {
+            at("new").focus();
+        }
+    }
+
+    // ---- dark and light ----
+
+    isDark() {
+        const {theme} = document.documentElement.dataset;
+        return theme ? theme === "dark" : DARK.matches;
+    }
+
+    switchTheme() {
+        const theme = this.isDark() ? "light" : "dark";
+        document.documentElement.dataset.theme = theme;
+        try {
+            localStorage.setItem("hyprstream.theme", theme);
+        } catch {
+            // then it lasts as long as the page
+        }
+        this.showTheme();
+    }
+
+    showTheme() {
+        at("theme").setAttribute("aria-pressed", String(this.isDark()));
+        at("theme").replaceChildren(icon(this.isDark() ? "sun" : "moon"));
+    }
+}
+
+function fileName(conversation) {
+    const name = conversation.title.replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-+|-+$/g, "");
+    return name || "conversation";
+}
+
+new App();

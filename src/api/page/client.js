@@ -1,0 +1,140 @@
+/*
+ * client.js - the server's endpoints as the page needs them. Addresses are relative to the page, so
+ * that it works behind a proxy's path, too.
+ */
+
+const KEY = "hyprstream.key";
+
+// What the server refused, or why it cannot be reached (status 0).
+export class ApiError extends Error {
+    constructor(status, message, retryAfter = 0) {
+        super(message);
+        this.status = status;
+        this.retryAfter = retryAfter; // seconds
+    }
+}
+
+async function refusal(response) {
+    const text = await response.text().catch(() => "");
+    let message = `The server answered ${response.status} ${response.statusText}`.trim();
+    try {
+        message = JSON.parse(text).error.message || message;
+    } catch {
+        // something between this page and the server answered, in its own words
+    }
+    return new ApiError(response.status, message,
+        Number(response.headers.get("Retry-After")) || 0);
+}
+
+// The events of a stream: the text after "data:" of each.
+export async function* events(body) {
+    const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = "";
+    let data = [];
+    try {
+        for (;;) {
+            const {value, done} = await reader.read();
+            if (done) {
+                return;
+            }
+            const lines = (rest + value).split("\n");
+            rest = lines.pop();
+            for (const line of lines.map((text) => text.replace(/\r$/, ""))) {
+                if (line.startsWith("data:")) {
+                    data.push(line.slice(line[5] === " " ? 6 : 5));
+                } else if (line === "" && data.length > 0) {
+                    yield data.join("\n");
+                    data = [];
+                }
+            }
+        }
+    } finally {
+        reader.cancel().catch(() => {});
+    }
+}
+
+export class Client {
+    // askKey(message): resolves to a key, or null when the person has none.
+    constructor(askKey) {
+        this.askKey = askKey;
+        this.asking = null;
+    }
+
+    async send(method, path, body, signal) {
+        const key = sessionStorage.getItem(KEY);
+        const headers = body === undefined ? {} : {"Content-Type": "application/json"};
+        if (key) {
+            headers.Authorization = `Bearer ${key}`;
+        }
+        let response;
+        try {
+            response = await fetch(new URL(path, document.baseURI), {
+                method, headers, signal, body: body === undefined ? undefined
+                    : JSON.stringify(body)});
+        } catch (error) {
+            if (error.name === "AbortError") {
+                throw error;
+            }
+            throw new ApiError(0, "The server cannot be reached. Is it running?");
+        }
+        if (response.status === 401 && await this.renewKey(key)) {
+            return this.send(method, path, body, signal);
+        }
+        if (!response.ok) {
+            throw await refusal(response);
+        }
+        return response;
+    }
+
+    // Ask once, however many requests were refused; whether there is another key now.
+    async renewKey(refused) {
+        if (sessionStorage.getItem(KEY) !== refused) {
+            return true;
+        }
+        this.asking ??= this.askKey(refused ? "The server does not know this key." : "");
+        const key = await this.asking;
+        this.asking = null;
+        if (!key) {
+            return false;
+        }
+        sessionStorage.setItem(KEY, key);
+        return true;
+    }
+
+    hasKey() {
+        return sessionStorage.getItem(KEY) !== null;
+    }
+
+    forgetKey() {
+        sessionStorage.removeItem(KEY);
+    }
+
+    async json(path) {
+        return (await this.send("GET", path)).json();
+    }
+
+    async models() {
+        return (await this.json("v1/models")).data;
+    }
+
+    props(model) {
+        return this.json(`props?model=${encodeURIComponent(model)}`);
+    }
+
+    // The chunks of an answer; an error that comes in mid-stream is thrown.
+    async* chat(body, signal) {
+        const response = await this.send("POST", "v1/chat/completions",
+            {...body, stream: true, stream_options: {include_usage: true}}, signal);
+        for await (const data of events(response.body)) {
+            if (data === "[DONE]") {
+                return;
+            }
+            const chunk = JSON.parse(data);
+            if (chunk.error) {
+                throw new ApiError(chunk.error.code ?? 500, chunk.error.message);
+            }
+            yield chunk;
+        }
+        throw new ApiError(0, "The connection to the server broke before the answer was complete.");
+    }
+}
