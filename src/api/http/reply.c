@@ -222,6 +222,9 @@ static bool add_common(const hs_http_request *request, const struct hs_http_fiel
         {"Cache-Control", "no-store"},
     };
     bool ok = add_header(response, "X-Request-Id", request->id);
+    if (request->route != NULL && request->route->errors == HS_HTTP_ERRORS_ANTHROPIC) {
+        ok = ok && add_header(response, "request-id", request->id); /* its clients read this one */
+    }
     for (size_t i = 0; i < sizeof common / sizeof common[0]; i++) {
         ok = ok &&
              (has_field(own, common[i][0]) || add_header(response, common[i][0], common[i][1]));
@@ -229,7 +232,8 @@ static bool add_common(const hs_http_request *request, const struct hs_http_fiel
     if (request->is_cors) {
         const char *origin = hs_http_request_header(request, "Origin");
         ok = ok && add_header(response, "Access-Control-Allow-Origin", origin) &&
-             add_header(response, "Access-Control-Expose-Headers", "X-Request-Id, Retry-After");
+             add_header(response, "Access-Control-Expose-Headers",
+                        "X-Request-Id, request-id, Retry-After");
     }
     ok = ok && add_header(response, "Vary", "Origin");
     if (request->is_close || request->server->is_draining || request->gone != 0) {

@@ -103,6 +103,20 @@ void hs_generation_free(struct hs_generation *generation)
 
 /* ---- what formats share ---- */
 
+hs_status hs_generation_call_is_whole(const struct hs_choice_call *call, bool *ret_is_whole)
+{
+    json_error_t error;
+    const struct hs_buf *text = &call->arguments;
+    json_t *json = json_loadb(text->len == 0 ? "" : text->data, text->len,
+                              JSON_DECODE_INT_AS_REAL | JSON_ALLOW_NUL, &error);
+    if (json == NULL && json_error_code(&error) == json_error_out_of_memory) {
+        return HS_OUT_OF_MEMORY;
+    }
+    *ret_is_whole = json_is_object(json);
+    json_decref(json);
+    return HS_OK;
+}
+
 hs_status hs_generation_token_text(const struct hs_generation *generation, int32_t token,
                                    char **ret_text, size_t *ret_len, struct hs_error *err)
 {

@@ -116,6 +116,10 @@ struct hs_generation_usage {
     int64_t prompt, cached, completion, reasoning; /* tokens */
 };
 struct hs_generation_usage hs_generation_usage(const struct hs_generation *generation);
+/* Whether the call's arguments are a whole JSON object, which an answer that was cut off does not
+ * give. Without any they are not. HS_OUT_OF_MEMORY. */
+HS_CHECKED hs_status hs_generation_call_is_whole(const struct hs_choice_call *call,
+                                                 bool *ret_is_whole);
 /* The text of a token: hs_text_free. */
 HS_CHECKED hs_status hs_generation_token_text(const struct hs_generation *generation, int32_t token,
                                               char **ret_text, size_t *ret_len,

@@ -67,6 +67,8 @@ void hs_rest_props(hs_http_request *request, void *user);
 void hs_rest_slots(hs_http_request *request, void *user);
 void hs_rest_metrics(hs_http_request *request, void *user);
 void hs_rest_status(hs_http_request *request, void *user);
+void hs_rest_anthropic_messages(hs_http_request *request, void *user);
+void hs_rest_anthropic_count_tokens(hs_http_request *request, void *user);
 void hs_rest_tokenize(hs_http_request *request, void *user);
 void hs_rest_detokenize(hs_http_request *request, void *user);
 void hs_rest_apply_template(hs_http_request *request, void *user);

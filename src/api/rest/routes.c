@@ -5,6 +5,7 @@
 #define GET HS_HTTP_GET
 #define POST HS_HTTP_POST
 #define OPENAI HS_HTTP_ERRORS_OPENAI
+#define ANTHROPIC HS_HTTP_ERRORS_ANTHROPIC
 #define INFERENCE HS_KEY_INFERENCE
 #define JSON HS_HTTP_GIVES_JSON
 #define SSE HS_HTTP_GIVES_SSE
@@ -22,6 +23,10 @@ static const struct hs_http_route routes[] = {
      "List the models"},
     {GET, "/v1/models/{id+}", hs_rest_model_get, INFERENCE, OPENAI, JSON, "OpenAI", NULL, "Model",
      "Describe a model"},
+    {POST, "/v1/messages", hs_rest_anthropic_messages, INFERENCE, ANTHROPIC, JSON | SSE,
+     "Anthropic", "AnthropicRequest", "AnthropicMessage", "Answer a conversation"},
+    {POST, "/v1/messages/count_tokens", hs_rest_anthropic_count_tokens, INFERENCE, ANTHROPIC, JSON,
+     "Anthropic", "AnthropicCountRequest", "AnthropicCount", "Count a conversation's tokens"},
     {GET, "/health", hs_rest_health, 0, OPENAI, JSON, "Server", NULL, "Health",
      "Whether the server is up"},
     {GET, "/props", hs_rest_props, INFERENCE, OPENAI, JSON, "Server", NULL, NULL,
