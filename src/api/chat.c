@@ -272,6 +272,24 @@ static hs_status reopen(struct hs_chat *chat, const char *name, struct hs_dialog
     return status;
 }
 
+hs_status hs_chat_reopen(struct hs_chat *chat, struct hs_error *err)
+{
+    struct hs_dialogue messages = {0};
+    HS_CLEANUP(hs_freep) char *session = hs_strdup(chat->conversation.name);
+    hs_status status = session ? hs_dialogue_copy(&chat->conversation, &messages, err)
+                               : hs_error_nomem(err, "session name");
+    if (!status) {
+        status = close_conversation(chat, err);
+        if (status && !chat->conversation.engine) { /* closed, but not in the index */
+            hs_log(HS_LOG_WARN, "chat", "%s", err->message);
+            status = HS_OK;
+        }
+    }
+    status = status ? status : reopen(chat, session, &messages, err);
+    hs_dialogue_free(&messages);
+    return status;
+}
+
 /* Close the session around the change of models, as an open one holds its model. */
 static hs_status replace_in_session(struct hs_chat *chat, const char *session,
                                     struct hs_model_choice *choice, struct hs_error *err)

@@ -47,6 +47,9 @@ HS_CHECKED hs_status hs_chat_ask(struct hs_chat *chat, const char *prompt, enum 
  */
 HS_CHECKED hs_status hs_chat_switch_model(struct hs_chat *chat, const char *ref,
                                           struct hs_error *err);
+/* Close the named session and open it again, so that it takes the settings of today; when it cannot
+ * be opened again, as above. */
+HS_CHECKED hs_status hs_chat_reopen(struct hs_chat *chat, struct hs_error *err);
 /* Leave this conversation (a named one is saved) and open or begin the session `name`. */
 HS_CHECKED hs_status hs_chat_switch_session(struct hs_chat *chat, const char *name,
                                             struct hs_error *err);

@@ -46,6 +46,11 @@ static const enum hs_config_id answer_settings[] = {
 };
 #define N_ANSWER_SETTINGS (sizeof answer_settings / sizeof answer_settings[0])
 
+static const char *plural(int64_t n)
+{
+    return n == 1 ? "" : "s";
+}
+
 /* ---- answers ---- */
 
 static hs_status ask(struct loop *loop, const char *prompt, struct hs_error *err)
@@ -57,7 +62,8 @@ static hs_status ask(struct loop *loop, const char *prompt, struct hs_error *err
     if (!status && answer.finish == HS_FINISH_CANCELLED) {
         hs_err_printf(loop->io, "[stopped]\n");
     } else if (!status && answer.finish == HS_FINISH_LENGTH) {
-        hs_err_printf(loop->io, "[cut off after %d tokens]\n", (int)answer.usage.completion_tokens);
+        int32_t n = answer.usage.completion_tokens;
+        hs_err_printf(loop->io, "[cut off after %d token%s]\n", (int)n, plural(n));
     }
     return status;
 }
@@ -165,7 +171,7 @@ static hs_status run_session(struct loop *loop, const char *rest, struct hs_erro
     hs_status status = hs_dialogue_count(&chat->conversation, &n, err);
     if (!status) {
         hs_err_printf(loop->io, "session '%s', %zu message%s\n", chat->conversation.name, n,
-                      n == 1 ? "" : "s");
+                      plural((int64_t)n));
     }
     return status;
 }
@@ -236,6 +242,9 @@ static hs_status run_set(struct loop *loop, const char *rest, struct hs_error *e
         return hs_error_set(err, HS_INVALID_ARGUMENT, "'%s' needs a value", name);
     }
     hs_status status = hs_config_set_flag(config, id, value, err);
+    if (!status && id == HS_CFG_OVERFLOW && loop->chat->conversation.name) {
+        status = hs_chat_reopen(loop->chat, err); /* a session has its own, set when it is opened */
+    }
     bool acts_now = false;
     for (size_t i = 0; i < N_ANSWER_SETTINGS; i++) {
         acts_now = acts_now || answer_settings[i] == id;
@@ -267,13 +276,14 @@ static hs_status run_stats(struct loop *loop, const char *rest, struct hs_error 
     if (chat->has_usage) {
         const struct hs_usage *usage = &chat->usage;
         int32_t n_read = usage->prompt_tokens - usage->cached_tokens;
-        hs_err_printf(loop->io,
-                      "prompt   %d tokens (%d reused), %.0f ms, %.1f tokens/s\n"
-                      "answer   %d tokens, %.0f ms, %.1f tokens/s, seed %u\n",
-                      (int)usage->prompt_tokens, (int)usage->cached_tokens, usage->prefill_ms,
-                      per_second(n_read, usage->prefill_ms), (int)usage->completion_tokens,
-                      usage->decode_ms, per_second(usage->completion_tokens, usage->decode_ms),
-                      (unsigned)usage->seed);
+        hs_err_printf(
+            loop->io,
+            "prompt   %d token%s (%d reused), %.0f ms, %.1f tokens/s\n"
+            "answer   %d token%s, %.0f ms, %.1f tokens/s, seed %u\n",
+            (int)usage->prompt_tokens, plural(usage->prompt_tokens), (int)usage->cached_tokens,
+            usage->prefill_ms, per_second(n_read, usage->prefill_ms), (int)usage->completion_tokens,
+            plural(usage->completion_tokens), usage->decode_ms,
+            per_second(usage->completion_tokens, usage->decode_ms), (unsigned)usage->seed);
     }
     char weights[32], kv[32], compute[32];
     hs_err_printf(loop->io,
@@ -477,7 +487,7 @@ static hs_status tell_session(const struct loop *loop, struct hs_error *err)
         hs_err_info(loop->io, "session '%s' is new", conversation->name);
     } else {
         hs_err_info(loop->io, "session '%s', %zu message%s", conversation->name, n,
-                    n == 1 ? "" : "s");
+                    plural((int64_t)n));
     }
     return HS_OK;
 }

@@ -66,8 +66,8 @@ static hs_status answer_once(struct hs_chat *chat, const char *prompt, struct hs
         return hs_error_set(err, HS_CANCELLED, "the answer was stopped");
     }
     if (!status && answer.finish == HS_FINISH_LENGTH) {
-        hs_err_info(args->io, "the answer was cut off after %d tokens",
-                    (int)answer.usage.completion_tokens);
+        int32_t n = answer.usage.completion_tokens;
+        hs_err_info(args->io, "the answer was cut off after %d token%s", (int)n, n == 1 ? "" : "s");
     }
     return status;
 }

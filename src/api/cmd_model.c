@@ -79,14 +79,17 @@ hs_status hs_cmd_model_list(const struct hs_command_args *args, struct hs_error 
 {
     hs_registry *registry HS_CLEANUP(close_registry) = NULL;
     struct model_rows list HS_CLEANUP(free_rows) = {0};
-    hs_status status = hs_registry_need(args->paths, &registry, err);
+    hs_status status = hs_names_check(args, err);
+    if (!status) {
+        status = hs_registry_need(args->paths, &registry, err);
+    }
     if (!status) {
         status = hs_registry_model_list(registry, &list.rows, &list.n, err);
     }
     if (status) {
         return status;
     }
-    if (hs_config_bool(args->config, HS_CFG_JSON)) {
+    if (hs_config_bool(args->config, HS_CFG_JSON) && !args->options[HS_OPT_NAMES]) {
         json_t *array HS_CLEANUP(hs_json_freep) = json_array();
         for (size_t i = 0; i < list.n; i++) {
             hs_json_append(&array, row_object(&list.rows[i]));

@@ -79,13 +79,15 @@ static hs_status print_list(const struct hs_command_args *args, const struct nam
 hs_status hs_cmd_session_list(const struct hs_command_args *args, struct hs_error *err)
 {
     struct names names HS_CLEANUP(free_names) = {0};
-    hs_status status =
-        hs_session_store_list(args->paths->sessions_dir, &names.items, &names.n, err);
+    hs_status status = hs_names_check(args, err);
+    if (!status) {
+        status = hs_session_store_list(args->paths->sessions_dir, &names.items, &names.n, err);
+    }
     if (status) {
         return status;
     }
     bool as_json = hs_config_bool(args->config, HS_CFG_JSON);
-    if (!as_json && args->options[HS_OPT_NAMES]) {
+    if (args->options[HS_OPT_NAMES]) {
         for (size_t i = 0; i < names.n && !status; i++) {
             status = hs_out_printf(args->io, err, "%s\n", names.items[i]);
         }

@@ -4,6 +4,7 @@
 #include "api/output.h"
 #include "base/error.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "json_out.h"
 #include "model_ref.h"
 #include "params.h"
@@ -71,11 +72,12 @@ static hs_status load(const struct hs_command_args *args, hs_engine **ret_engine
     return status;
 }
 
-/* "a\n" with quotes, so that blanks and line ends can be seen; a token may hold half a code point.
- */
+/* "a\n" with quotes, so that blanks and line ends can be seen; bytes of half a code point, which a
+ * token may hold, as \xc3. */
 static hs_status quote(const char *text, size_t len, struct hs_buf *line)
 {
     hs_status status = hs_buf_append(line, "\"", 1);
+    bool is_utf8 = hs_utf8_valid(text, len);
     for (size_t i = 0; i < len && !status; i++) {
         char c = text[i];
         if (c == '"' || c == '\\') {
@@ -84,8 +86,8 @@ static hs_status quote(const char *text, size_t len, struct hs_buf *line)
             status = hs_buf_append_str(line, "\\n");
         } else if (c == '\t') {
             status = hs_buf_append_str(line, "\\t");
-        } else if ((unsigned char)c < 0x20 || c == 0x7F) {
-            status = hs_buf_printf(line, "\\x%02x", (unsigned)c);
+        } else if ((unsigned char)c < 0x20 || c == 0x7F || (!is_utf8 && (unsigned char)c >= 0x80)) {
+            status = hs_buf_printf(line, "\\x%02x", (unsigned)(unsigned char)c);
         } else {
             status = hs_buf_append(line, &c, 1);
         }
@@ -102,6 +104,19 @@ static hs_status print_piece(const struct hs_command_io *io, int32_t id, const c
         status = quote(text, len, &line);
     }
     return status ? hs_error_nomem(err, "output") : hs_out_text(io, line.data, line.len, err);
+}
+
+/* Its text, or its bytes as numbers when they are no text, as llama-server has it. */
+static json_t *piece_json(const char *text, size_t len)
+{
+    if (hs_utf8_valid(text, len)) {
+        return json_stringn(text, len);
+    }
+    json_t *bytes = json_array();
+    for (size_t i = 0; i < len; i++) {
+        hs_json_append(&bytes, json_integer((unsigned char)text[i]));
+    }
+    return bytes;
 }
 
 static hs_status print_tokens(const struct hs_command_args *args, hs_engine *engine,
@@ -121,7 +136,7 @@ static hs_status print_tokens(const struct hs_command_args *args, hs_engine *eng
         if (as_json) {
             json_t *entry = json_object();
             hs_json_set(&entry, "id", json_integer(tokens->ids[i]));
-            hs_json_set(&entry, "piece", hs_json_text(text));
+            hs_json_set(&entry, "piece", piece_json(text, len));
             hs_json_append(&list, entry);
         } else {
             status = print_piece(args->io, tokens->ids[i], text, len, err);

@@ -83,3 +83,16 @@ hs_status hs_json_print(const struct hs_command_io *io, const json_t *json, bool
     }
     return hs_out_text(io, text.data, text.len, err);
 }
+
+hs_status hs_names_check(const struct hs_command_args *args, struct hs_error *err)
+{
+    bool asks_json = args->config->values[HS_CFG_JSON].source == HS_CONFIG_FLAG &&
+                     hs_config_bool(args->config, HS_CFG_JSON);
+    if (!args->options[HS_OPT_NAMES] || !asks_json) {
+        return HS_OK;
+    }
+    hs_status status =
+        hs_error_set(err, HS_INVALID_ARGUMENT, "--names and --json do not go together");
+    hs_error_hint(err, "the objects of --json have a \"name\"");
+    return status;
+}

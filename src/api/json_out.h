@@ -27,4 +27,7 @@ HS_CHECKED hs_status hs_json_dump(const json_t *json, bool compact, struct hs_bu
 HS_CHECKED hs_status hs_json_print(const struct hs_command_io *io, const json_t *json, bool compact,
                                    struct hs_error *err);
 
+/* HS_INVALID_ARGUMENT when both --names and --json were given: each is a whole format. */
+HS_CHECKED hs_status hs_names_check(const struct hs_command_args *args, struct hs_error *err);
+
 #endif

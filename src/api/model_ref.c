@@ -75,7 +75,8 @@ static char *expand_home(const char *path)
     return hs_strdup(path);
 }
 
-/* HS_NOT_FOUND without a message when neither folder has such a file. */
+/* HS_NOT_FOUND without a message when neither folder has such a file. A file that was taken from
+ * the list and put back is found by the name it had there. */
 static hs_status find_file(const struct hs_paths *paths, const char *ref,
                            struct hs_model_choice *ret_choice, struct hs_error *err)
 {
@@ -90,7 +91,12 @@ static hs_status find_file(const struct hs_paths *paths, const char *ref,
             return choice_set(candidates[i], NULL, ret_choice, err);
         }
     }
-    return HS_NOT_FOUND;
+    HS_CLEANUP(hs_freep) char *path = NULL;
+    hs_status status = hs_registry_find_file(paths->models_dir, ref, &path, err);
+    if (status || !path) {
+        return status ? status : HS_NOT_FOUND;
+    }
+    return choice_set(path, NULL, ret_choice, err);
 }
 
 static hs_status not_found(hs_registry *registry, const char *ref, struct hs_error *err)
@@ -106,7 +112,10 @@ static hs_status not_found(hs_registry *registry, const char *ref, struct hs_err
     }
     status = hs_error_set(err, HS_NOT_FOUND, "no model named '%s'", ref);
     if (nearest.best) {
-        hs_error_hint(err, "did you mean '%s'? 'hyprstream model list' shows all", nearest.best);
+        hs_error_hint(err,
+                      "did you mean '%s'? 'hyprstream model list' shows all, 'hyprstream model add "
+                      "PATH' adds one",
+                      nearest.best);
     } else {
         hs_error_hint(err, "see 'hyprstream model list', give the path of a GGUF file, or add one "
                            "with 'hyprstream model add PATH'");
@@ -226,7 +235,10 @@ hs_status hs_model_choose(const struct hs_command_args *args, const char *sessio
         hs_status status = hs_model_resolve(args->paths, session_model, registry, ret_choice, err);
         if (status == HS_NOT_FOUND) {
             hs_error_prefix(err, "the session's own model");
-            hs_error_hint(err, "choose a model for it with --model");
+            hs_error_hint(err,
+                          "bring it back with 'hyprstream model add PATH --name %s', or choose "
+                          "another with --model",
+                          session_model);
         }
         return status;
     }

@@ -58,7 +58,10 @@ void hs_err_info(const struct hs_command_io *io, const char *format, ...)
     HS_CLEANUP(hs_freep) char *text = format_text(format, arguments);
     va_end(arguments);
     struct hs_buf safe HS_CLEANUP(hs_buf_free) = HS_BUF_INIT(1u << 20);
-    if (text && !hs_safe_text(text, strlen(text), true, &safe)) {
+    if (text && hs_log_is_json()) {
+        hs_log(HS_LOG_INFO, "hyprstream", "%s",
+               text); /* a line that is no JSON would be in the way */
+    } else if (text && !hs_safe_text(text, strlen(text), true, &safe)) {
         hs_err_printf(io, "%s\n", safe.len ? safe.data : "");
     }
 }

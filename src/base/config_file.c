@@ -87,7 +87,7 @@ static hs_status parse_key(struct parser *p, enum hs_config_id *ret_id, struct h
         hs_error_set(err, HS_INVALID_ARGUMENT, "%s:%d: there is no setting '%.64s'", p->path,
                      p->line, key);
         hs_error_hint(err,
-                      nearest == NULL ? "'hyprstream config show' lists the settings%s"
+                      nearest == NULL ? "'hyprstream help config show' lists the settings%s"
                                       : "did you mean '%s'?",
                       nearest == NULL ? "" : nearest);
         return HS_INVALID_ARGUMENT;

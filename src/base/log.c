@@ -253,6 +253,11 @@ void hs_log_set_json(bool json)
     atomic_store(&as_json, json);
 }
 
+bool hs_log_is_json(void)
+{
+    return atomic_load(&as_json);
+}
+
 void hs_log_set_sink(hs_log_fn fn, void *user)
 {
     pthread_rwlock_wrlock(&sink.lock);

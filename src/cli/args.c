@@ -63,28 +63,51 @@ static bool find_short(char letter, struct flag *flag)
     return false;
 }
 
-static hs_status unknown_flag(const char *text, struct hs_error *err)
+static bool understands_setting(const struct hs_command *command, const char *name)
 {
+    return hs_command_list_has(command->settings, name) ||
+           hs_command_list_has(HS_SETTINGS_COMMON, name);
+}
+
+static bool understands_option(const struct hs_command *command, int id)
+{
+    return id == HS_OPT_HELP || id == HS_OPT_VERSION ||
+           hs_command_list_has(command->options, hs_option_row((enum hs_option_id)id)->name);
+}
+
+/* Options of the command that was named before it; of all commands when none was. */
+static hs_status unknown_flag(const struct hs_args *args, const char *text, struct hs_error *err)
+{
+    int n_words = 0;
+    const struct hs_command *command = hs_command_find(args->n_words, args->words, &n_words);
     size_t len = strcspn(text, "=");
     hs_status status =
         hs_error_set(err, HS_INVALID_ARGUMENT, "unknown option '%.*s'", (int)len, text);
     HS_CLEANUP(hs_freep) char *name = hs_strndup(text, len);
+    const char *topic = command ? command->name : "COMMAND";
     if (!name || strncmp(name, "--", 2) != 0) {
-        hs_error_hint(err, "'hyprstream help' lists the options; '--' before text that begins with "
-                           "'-'");
+        hs_error_hint(err,
+                      "'hyprstream help %s' lists the options; '--' before text that begins "
+                      "with '-'",
+                      topic);
         return status;
     }
     struct hs_nearest nearest = {.name = name + 2};
     for (int id = 0; id < HS_OPT_COUNT; id++) {
-        hs_nearest_offer(&nearest, hs_option_row((enum hs_option_id)id)->name);
+        if (!command || understands_option(command, id)) {
+            hs_nearest_offer(&nearest, hs_option_row((enum hs_option_id)id)->name);
+        }
     }
     for (int id = 0; id < HS_CFG_COUNT; id++) {
-        hs_nearest_offer(&nearest, hs_config_row((enum hs_config_id)id)->name);
+        const char *setting = hs_config_row((enum hs_config_id)id)->name;
+        if (!command || understands_setting(command, setting)) {
+            hs_nearest_offer(&nearest, setting);
+        }
     }
     if (nearest.best) {
         hs_error_hint(err, "did you mean '--%s'?", nearest.best);
     } else {
-        hs_error_hint(err, "'hyprstream help' lists the commands and their options");
+        hs_error_hint(err, "'hyprstream help %s' lists the options", topic);
     }
     return status;
 }
@@ -137,7 +160,7 @@ static hs_status parse_flag(struct hs_args *args, int argc, char *const *argv, i
     struct flag flag;
     const char *value;
     if (!find_flag(argv[*i], &flag, &value)) {
-        return unknown_flag(argv[*i], err);
+        return unknown_flag(args, argv[*i], err);
     }
     if (!value && takes_value(&flag)) {
         if (*i + 1 >= argc) {
@@ -193,7 +216,8 @@ static hs_status check_count(const struct hs_command *command, int n, struct hs_
                                     too_few                  ? "needs an argument"
                                     : command->max_args == 0 ? "takes no arguments"
                                                              : "was given too many arguments");
-    hs_error_hint(err, "usage: hyprstream %s %s", command->name, command->args);
+    hs_error_hint(err, "usage: hyprstream %s%s%s", command->name, command->args[0] ? " " : "",
+                  command->args);
     return status;
 }
 
@@ -202,16 +226,13 @@ hs_status hs_args_check(const struct hs_args *args, const struct hs_command *com
 {
     for (int i = 0; i < args->n_settings; i++) {
         const char *name = hs_config_row(args->settings[i].id)->name;
-        if (!hs_command_list_has(command->settings, name) &&
-            !hs_command_list_has(HS_SETTINGS_COMMON, name)) {
+        if (!understands_setting(command, name)) {
             return not_understood(command, name, err);
         }
     }
     for (int id = 0; id < HS_OPT_COUNT; id++) {
-        const char *name = hs_option_row((enum hs_option_id)id)->name;
-        bool is_common = id == HS_OPT_HELP || id == HS_OPT_VERSION;
-        if (args->options[id] && !is_common && !hs_command_list_has(command->options, name)) {
-            return not_understood(command, name, err);
+        if (args->options[id] && !understands_option(command, id)) {
+            return not_understood(command, hs_option_row((enum hs_option_id)id)->name, err);
         }
     }
     return check_count(command, args->n_words - n_words_taken, err);

@@ -128,6 +128,23 @@ static hs_status each_first_word(struct hs_buf *text,
 
 /* ---- the commands, for bash and zsh ---- */
 
+/* Call `add` with each row whose name begins with word[len] and a blank. */
+static hs_status each_second_word(struct hs_buf *text, const char *word, size_t len,
+                                  hs_status (*add)(struct hs_buf *text, const char *word,
+                                                   size_t len, const struct hs_command *row))
+{
+    size_t n = 0;
+    const struct hs_command *rows = hs_commands(&n);
+    hs_status status = HS_OK;
+    for (size_t i = 0; i < n && !status; i++) {
+        if (strncmp(rows[i].name, word, len) == 0 && rows[i].name[len] == ' ') {
+            const char *second = rows[i].name + len + 1;
+            status = add(text, second, strlen(second), &rows[i]);
+        }
+    }
+    return status;
+}
+
 /* How one of these shells writes what the other writes, too. */
 struct dialect {
     const char *open, *close;             /* around a list of words */
@@ -136,8 +153,6 @@ struct dialect {
     const char *top_flags;                /* when there is no command yet */
     hs_status (*word)(struct hs_buf *text, const char *word, size_t len,
                       const struct hs_command *row);
-    hs_status (*group)(struct hs_buf *text, const char *word, size_t len,
-                       const struct hs_command *row);
     hs_status (*flags)(struct hs_buf *text, const struct hs_command *row);
 };
 
@@ -151,15 +166,46 @@ static hs_status add_arguments(struct hs_buf *text, const struct dialect *dialec
         ADD("; names=%s%s%s", dialect->names_open, sessions, dialect->names_close);
     } else if (strcmp(completes, "file") == 0) {
         ADD("; files=1");
-    } else if (strcmp(completes, "command") == 0) {
-        ADD("; offer=%s", dialect->open);
-        status = status ? status : each_first_word(text, dialect->word);
-        ADD("%s", dialect->close);
     } else if (completes[0] == '{') {
         ADD("; %s=%s%.*s%s", dialect->bare, dialect->open, (int)strlen(completes) - 2,
             completes + 1, dialect->close);
     }
     return status;
+}
+
+/* "model") offers list, show and so on; `before` is "" or "help ". */
+static hs_status add_groups(struct hs_buf *text, const struct dialect *dialect, const char *before)
+{
+    size_t n = 0;
+    const struct hs_command *rows = hs_commands(&n);
+    hs_status status = HS_OK;
+    for (size_t i = 0; i < n && !status; i++) {
+        size_t len = strcspn(rows[i].name, " ");
+        bool is_new = i == 0 || strncmp(rows[i - 1].name, rows[i].name, len + 1) != 0;
+        if (rows[i].name[len] == ' ' && is_new) {
+            ADD("    \"%s%.*s\") offer=%s", before, (int)len, rows[i].name, dialect->open);
+            status = status ? status : each_second_word(text, rows[i].name, len, dialect->word);
+            ADD("%s ;;\n", dialect->close);
+        }
+    }
+    return status;
+}
+
+/* A command whose arguments are a command's words: first ones, then second ones. */
+static hs_status add_command_words(struct hs_buf *text, const struct dialect *dialect,
+                                   const struct hs_command *row)
+{
+    hs_status status = HS_OK;
+    ADD("    \"%s\") flags=%s", row->name, dialect->open);
+    status = status ? status : dialect->flags(text, row);
+    ADD("%s; offer=%s", dialect->close, dialect->open);
+    status = status ? status : each_first_word(text, dialect->word);
+    ADD("%s ;;\n", dialect->close);
+    HS_CLEANUP(hs_freep) char *before = hs_asprintf("%s ", row->name);
+    if (status) {
+        return status;
+    }
+    return before ? add_groups(text, dialect, before) : HS_OUT_OF_MEMORY;
 }
 
 /* The branches of a case over the words so far. */
@@ -171,8 +217,12 @@ static hs_status add_commands(struct hs_buf *text, const struct dialect *dialect
     ADD("    \"\") offer=%s", dialect->open);
     status = status ? status : each_first_word(text, dialect->word);
     ADD("%s; flags=%s%s%s ;;\n", dialect->close, dialect->open, dialect->top_flags, dialect->close);
-    status = status ? status : each_first_word(text, dialect->group);
+    status = status ? status : add_groups(text, dialect, "");
     for (size_t i = 0; i < n && !status; i++) {
+        if (strcmp(rows[i].completes, "command") == 0) {
+            status = add_command_words(text, dialect, &rows[i]);
+            continue;
+        }
         ADD("    \"%s\"|\"%s \"*) flags=%s", rows[i].name, rows[i].name, dialect->open);
         status = status ? status : dialect->flags(text, &rows[i]);
         ADD("%s", dialect->close);
@@ -241,25 +291,6 @@ static hs_status bash_flags(struct hs_buf *text, const struct hs_command *row)
     return status;
 }
 
-static hs_status bash_group(struct hs_buf *text, const char *word, size_t len,
-                            const struct hs_command *row)
-{
-    hs_status status = HS_OK;
-    if (row->name[len] != ' ') {
-        return HS_OK;
-    }
-    size_t n = 0;
-    const struct hs_command *rows = hs_commands(&n);
-    ADD("    \"%.*s\") offer=\"", (int)len, word);
-    for (size_t i = 0; i < n; i++) {
-        if (strncmp(rows[i].name, word, len) == 0 && rows[i].name[len] == ' ') {
-            ADD("%s ", rows[i].name + len + 1);
-        }
-    }
-    ADD("\" ;;\n");
-    return status;
-}
-
 static const struct dialect bash = {
     .open = "\"",
     .close = "\"",
@@ -268,7 +299,6 @@ static const struct dialect bash = {
     .bare = "offer",
     .top_flags = "--help --version",
     .word = bash_word,
-    .group = bash_group,
     .flags = bash_flags,
 };
 
@@ -342,7 +372,7 @@ static hs_status zsh_entry(struct hs_buf *text, const char *prefix, const char *
 static hs_status zsh_word(struct hs_buf *text, const char *word, size_t len,
                           const struct hs_command *row)
 {
-    bool is_group = row->name[len] == ' ';
+    bool is_group = word == row->name && row->name[len] == ' ';
     return zsh_entry(text, "", word, len, is_group ? "more commands" : row->text);
 }
 
@@ -398,26 +428,6 @@ static hs_status zsh_flags(struct hs_buf *text, const struct hs_command *row)
     return status;
 }
 
-static hs_status zsh_group(struct hs_buf *text, const char *word, size_t len,
-                           const struct hs_command *row)
-{
-    hs_status status = HS_OK;
-    if (row->name[len] != ' ') {
-        return HS_OK;
-    }
-    size_t n = 0;
-    const struct hs_command *rows = hs_commands(&n);
-    ADD("    \"%.*s\") offer=(", (int)len, word);
-    for (size_t i = 0; i < n && !status; i++) {
-        if (strncmp(rows[i].name, word, len) == 0 && rows[i].name[len] == ' ') {
-            const char *second = rows[i].name + len + 1;
-            status = zsh_entry(text, "", second, strlen(second), rows[i].text);
-        }
-    }
-    ADD(") ;;\n");
-    return status;
-}
-
 static const struct dialect zsh = {
     .open = "(",
     .close = ")",
@@ -426,7 +436,6 @@ static const struct dialect zsh = {
     .bare = "names",
     .top_flags = "'--help:show the help' '--version:show the version'",
     .word = zsh_word,
-    .group = zsh_group,
     .flags = zsh_flags,
 };
 
@@ -535,11 +544,32 @@ static hs_status fish_setting(struct hs_buf *text, const struct hs_command *row,
     return status;
 }
 
+static hs_status fish_command_words(struct hs_buf *text, const char *after)
+{
+    hs_status status = HS_OK;
+    ADD("complete -c hyprstream -n '__hyprstream_exactly %s' -a '", after);
+    status = status ? status : each_first_word(text, fish_help_word);
+    ADD("'\n");
+    size_t n = 0;
+    const struct hs_command *rows = hs_commands(&n);
+    for (size_t i = 0; i < n && !status; i++) {
+        const char *second = strchr(rows[i].name, ' ');
+        if (second) {
+            ADD("complete -c hyprstream -n '__hyprstream_exactly %s %.*s' -a %s\n", after,
+                (int)(second - rows[i].name), rows[i].name, second + 1);
+        }
+    }
+    return status;
+}
+
 static hs_status fish_arguments(struct hs_buf *text, const struct hs_command *row)
 {
     hs_status status = HS_OK;
     if (row->completes[0] == '\0') {
         return HS_OK;
+    }
+    if (strcmp(row->completes, "command") == 0) {
+        return fish_command_words(text, row->name);
     }
     ADD("complete -c hyprstream -n '__hyprstream_begins %s' ", row->name);
     if (strcmp(row->completes, "model") == 0) {
@@ -548,10 +578,6 @@ static hs_status fish_arguments(struct hs_buf *text, const struct hs_command *ro
         ADD("-a '(%s)'\n", sessions);
     } else if (strcmp(row->completes, "file") == 0) {
         ADD("-F\n");
-    } else if (strcmp(row->completes, "command") == 0) {
-        ADD("-a '");
-        status = status ? status : each_first_word(text, fish_help_word);
-        ADD("'\n");
     } else {
         ADD("-a '%.*s'\n", (int)strlen(row->completes) - 2, row->completes + 1);
     }

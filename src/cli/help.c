@@ -127,8 +127,8 @@ hs_status hs_help_overview(struct hs_buf *text, int columns)
         status = entry(text, name, rows[i].text, width);
     }
     return status ? status
-                  : hs_buf_append_str(text, "\n'hyprstream help COMMAND' shows its options; "
-                                            "'man hyprstream' has everything.\n");
+                  : hs_buf_append_str(text, "\n'hyprstream help COMMAND' shows its options;\n"
+                                            "'hyprstream help --man | man -l -' has everything.\n");
 }
 
 static hs_status command_options(const struct hs_command *command, struct hs_buf *text,
@@ -211,9 +211,12 @@ hs_status hs_help_words(int n_words, char *const *words, struct hs_buf *text, in
         status = hs_help_command(command, text, columns);
     } else {
         status = help_group(words[0], text, columns, &n_group);
-        if (!status && n_group == 0) {
-            status = hs_error_set(err, HS_INVALID_ARGUMENT, "there is no command '%s'", words[0]);
-            hs_error_hint(err, "'hyprstream help' lists the commands");
+        if (!status && (n_group == 0 || n_words > 1)) {
+            bool is_group = n_group > 0;
+            status = hs_error_set(err, HS_INVALID_ARGUMENT, "there is no command '%s%s%s'",
+                                  words[0], is_group ? " " : "", is_group ? words[1] : "");
+            hs_error_hint(err, "'hyprstream help%s%s' lists the commands", is_group ? " " : "",
+                          is_group ? words[0] : "");
             return status;
         }
     }
@@ -224,6 +227,17 @@ hs_status hs_cmd_help(const struct hs_command_args *args, struct hs_error *err)
 {
     struct hs_buf text HS_CLEANUP(hs_buf_free) = HS_BUF_INIT(HS_HELP_MAX_BYTES);
     hs_status status = HS_OK;
+    int n_taken = 0;
+    const struct hs_command *command = hs_command_find(args->n_args, args->args, &n_taken);
+    if (args->options[HS_OPT_MAN] && args->n_args > 0) {
+        return hs_error_set(err, HS_INVALID_ARGUMENT, "--man takes no command: it has them all");
+    }
+    if (command && n_taken < args->n_args) {
+        status = hs_error_set(err, HS_INVALID_ARGUMENT, "there is no command '%s %s'",
+                              command->name, args->args[n_taken]);
+        hs_error_hint(err, "'hyprstream help %s' describes that one", command->name);
+        return status;
+    }
     if (args->options[HS_OPT_MAN]) {
         status = hs_man_page(&text) ? hs_error_nomem(err, "man page") : HS_OK;
     } else {

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <termios.h>
 #include <unistd.h>
 
 #define PATIENCE 3
@@ -15,6 +16,8 @@ static atomic_int end_signal;
 static atomic_bool was_resized;
 static atomic_bool was_told_to_stop;
 static atomic_bool is_installed;
+static atomic_bool has_modes;
+static struct termios terminal_modes; /* read by the handler while has_modes */
 static int wake_pipe[2] = {-1, -1};
 
 static void on_signal(int number)
@@ -26,6 +29,9 @@ static void on_signal(int number)
         atomic_store(&was_told_to_stop, true);
     } else if (number == SIGINT) {
         if (atomic_fetch_add(&n_interrupts, 1) + 1 >= PATIENCE) {
+            if (atomic_load(&has_modes)) {
+                tcsetattr(STDIN_FILENO, TCSANOW, &terminal_modes);
+            }
             signal(SIGINT, SIG_DFL);
             raise(SIGINT);
         }
@@ -60,6 +66,15 @@ void hs_interrupt_install(void)
     const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGWINCH};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         handle(numbers[i], on_signal);
+    }
+}
+
+void hs_interrupt_set_modes(const struct termios *modes)
+{
+    atomic_store(&has_modes, false);
+    if (modes) {
+        terminal_modes = *modes;
+        atomic_store(&has_modes, true);
     }
 }
 

@@ -27,6 +27,10 @@ bool hs_interrupt_take_resize(void);
 void hs_interrupt_hold_stop(bool on);
 /* Whether it came since the last call. */
 bool hs_interrupt_take_stop(void);
+struct termios;
+/* What the third Ctrl-C in a row, which ends the program, gives the terminal back with; NULL: as it
+ * is. */
+void hs_interrupt_set_modes(const struct termios *modes);
 /* For poll; hs_interrupt_drain empties it. -1: there is none. */
 int hs_interrupt_fd(void);
 void hs_interrupt_drain(void);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <termios.h>
 #include <unistd.h>
 #include <wchar.h>
 
@@ -55,6 +56,23 @@ static void set_paste_marks(hs_line_edit *editor, bool on)
         fputs(on ? PASTE_ON : PASTE_OFF, editor->screen);
         fflush(editor->screen);
     }
+}
+
+/*
+ * Between two reads, while an answer is printed, what is typed is not shown: it waits for the next
+ * prompt, and is shown there. The terminal stays in line mode, so that Ctrl-C and Ctrl-Z work.
+ */
+static void set_echo(bool on)
+{
+    struct termios modes;
+    if (tcgetattr(STDIN_FILENO, &modes) != 0) {
+        return;
+    }
+    struct termios echoing = modes;
+    echoing.c_lflag |= ECHO;
+    modes.c_lflag &= ~(tcflag_t)ECHO;
+    hs_interrupt_set_modes(on ? NULL : &echoing);
+    tcsetattr(STDIN_FILENO, TCSADRAIN, on ? &echoing : &modes);
 }
 
 /* ---- input ---- */
@@ -363,6 +381,7 @@ void hs_line_edit_free(hs_line_edit *editor)
         return;
     }
     if (editor->el) {
+        set_echo(true);
         el_end(editor->el);
     }
     if (editor->history) {
@@ -387,11 +406,13 @@ static hs_status read_one(hs_line_edit *editor, const char *prompt, char **ret_l
     editor->prompt = prompt;
     editor->was_interrupted = false;
     hs_interrupt_hold_stop(true);
+    set_echo(true); /* for libedit, which takes over the modes it finds */
     set_paste_marks(editor, true);
     /* before the prompt, so that nobody answers it while the terminal still echoes by itself */
     el_set(editor->el, EL_PREP_TERM, 1);
     const char *line = el_gets(editor->el, &n);
     set_paste_marks(editor, false);
+    set_echo(false);
     hs_interrupt_hold_stop(false);
     if (editor->was_interrupted) {
         fputc('\n', editor->screen);
@@ -419,6 +440,11 @@ hs_status hs_line_edit_read(hs_line_edit *editor, const char *prompt, char **ret
     while (!is_complete) {
         HS_CLEANUP(hs_freep) char *line = NULL;
         hs_status status = read_one(editor, prompt, &line, err);
+        bool ends_block = !status && !line && message.has_line && !hs_interrupt_end_signal();
+        if (ends_block) {
+            break; /* Ctrl-D ends an open block as a shell's here-document: what was typed is kept
+                    */
+        }
         if (status || !line) {
             *ret_line = NULL;
             return status;

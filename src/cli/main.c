@@ -141,7 +141,8 @@ int main(int argc, char **argv)
         return HS_EXIT_PIPE_CLOSED;
     }
     if (status) {
-        hs_error_report(&terminal.io, status, &err, asks_for_json(argc, argv));
+        bool as_json = asks_for_json(argc, argv) || hs_log_is_json();
+        hs_error_report(&terminal.io, status, &err, as_json);
     }
     return hs_exit_code(status);
 }

@@ -125,7 +125,7 @@ static hs_status conversation_section(struct hs_buf *page)
     static const struct {
         const char *tag, *text;
     } rows[] = {
-#define HS_CHAT_COMMAND(name, args, run, text) {"/" name " " args, text},
+#define HS_CHAT_COMMAND(name, args, run, text) {args[0] ? "/" name " " args : "/" name, text},
 #include "api/chat_commands.def"
 #undef HS_CHAT_COMMAND
     };

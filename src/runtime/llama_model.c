@@ -102,14 +102,33 @@ static hs_status load_weights(const char *path, const struct hs_model_params *pa
     return load_error(path, &log, err);
 }
 
+/* llama.cpp names a size after the number of layers, and wrongly: "llama 256M Q4_1" for 135 million
+ * parameters. So its text is kept from the second blank on, and the size is counted. */
+static void describe(const struct llama_model *llama, struct hs_rt_model_info *info)
+{
+    char text[128];
+    llama_model_desc(llama, text, sizeof text);
+    const char *blank = strchr(text, ' ');
+    const char *type = blank == NULL ? NULL : strchr(blank + 1, ' ');
+    double n = (double)info->n_params;
+    const char *unit = "\0KMBT";
+    while (n >= 999.5 && unit[1] != '\0') {
+        n /= 1000;
+        unit++;
+    }
+    char scale[2] = {*unit, '\0'};
+    snprintf(info->description, sizeof info->description, "%s %.*f%s%s", info->architecture,
+             n < 9.95 && *unit != '\0' ? 1 : 0, n, scale, type == NULL ? "" : type);
+}
+
 static void fill_info(hs_rt_model *model, const ggml_backend_dev_t *devices, int32_t n_gpu_layers)
 {
     struct hs_rt_model_info *info = &model->info;
     const struct llama_model *llama = model->llama;
     llama_model_meta_val_str(llama, "general.architecture", info->architecture,
                              sizeof(info->architecture));
-    llama_model_desc(llama, info->description, sizeof(info->description));
     info->n_params = llama_model_n_params(llama);
+    describe(llama, info);
     info->weights_bytes = llama_model_size(llama);
     info->n_ctx_train = llama_model_n_ctx_train(llama);
     info->n_vocab = model->n_vocab;

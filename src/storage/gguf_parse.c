@@ -34,6 +34,11 @@ static hs_status truncated(struct cursor *cur, uint64_t n, const char *what)
     if (n <= left) {
         cur->want = cur->pos + n;
     }
+    if (cur->file_size == 0) {
+        hs_error_set(cur->err, HS_TRUNCATED, "the file is empty");
+        hs_error_hint(cur->err, "copy or download it again");
+        return HS_TRUNCATED;
+    }
     hs_error_set(cur->err, HS_TRUNCATED,
                  "the file ends too early: %s needs %" PRIu64 " bytes at %zu, of %" PRIu64
                  " in all",

@@ -74,9 +74,27 @@ void hs_registry_db_close(hs_registry *registry)
     registry->db = NULL;
 }
 
+/* SQLite makes files as the umask says, and its log and index as the database is. Best effort: what
+ * cannot be made or changed here is told of by SQLite. */
+static void keep_private(const char *path, bool create)
+{
+    int fd = create ? open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600) : -1;
+    if (fd >= 0)
+        close(fd);
+    static const char *const companions[] = {"", "-wal", "-shm"};
+    for (size_t i = 0; i < sizeof companions / sizeof *companions; i++) {
+        HS_CLEANUP(hs_freep) char *file = hs_asprintf("%s%s", path, companions[i]);
+        struct stat info;
+        if (file != NULL && lstat(file, &info) == 0 && S_ISREG(info.st_mode) &&
+            (info.st_mode & 077) != 0 && chmod(file, 0600) != 0)
+            hs_log(HS_LOG_DEBUG, "storage", "cannot change the mode of '%s'", file);
+    }
+}
+
 hs_status hs_registry_db_open(hs_registry *registry, const char *path, bool create,
                               struct hs_error *err)
 {
+    keep_private(path, create);
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | (create ? SQLITE_OPEN_CREATE : 0);
     int rc = sqlite3_open_v2(path, &registry->db, flags, NULL);
     struct stat info = {0};

@@ -61,8 +61,10 @@ static hs_status check_model(const char *path, struct hs_error *err)
     return status;
 }
 
-static hs_status add_model(const char *path, struct hs_registry_found *found, struct hs_error *err)
+/* A visit_fn for a struct hs_registry_found. */
+static hs_status add_model(const char *path, void *user, struct hs_error *err)
 {
+    struct hs_registry_found *found = user;
     struct hs_registry_model model = {0};
     struct hs_error why = {0};
     hs_status status = check_model(path, &why);
@@ -92,11 +94,14 @@ static hs_status add_model(const char *path, struct hs_registry_found *found, st
     return HS_OK;
 }
 
-static hs_status scan_folder(const char *folder, int depth, struct hs_registry_found *found,
+/* Called with the path of each GGUF file that may be a model. */
+typedef hs_status (*visit_fn)(const char *path, void *user, struct hs_error *err);
+
+static hs_status scan_folder(const char *folder, int depth, visit_fn visit, void *user,
                              struct hs_error *err);
 
 static hs_status scan_entry(const char *folder, const struct dirent *entry, int depth,
-                            struct hs_registry_found *found, struct hs_error *err)
+                            visit_fn visit, void *user, struct hs_error *err)
 {
     if (entry->d_name[0] == '.')
         return HS_OK;
@@ -105,11 +110,11 @@ static hs_status scan_entry(const char *folder, const struct dirent *entry, int 
         return hs_error_nomem(err, "list of models");
     struct stat info;
     if (lstat(path, &info) == 0 && S_ISDIR(info.st_mode))
-        return depth < DEPTH_MAX ? scan_folder(path, depth + 1, found, err) : HS_OK;
+        return depth < DEPTH_MAX ? scan_folder(path, depth + 1, visit, user, err) : HS_OK;
     /* "x-00002-of-00005.gguf" is loaded through its first part and is no model of its own. */
     if (!is_gguf_name(entry->d_name) || hs_registry_part_number(entry->d_name) > 1)
         return HS_OK;
-    return add_model(path, found, err);
+    return visit(path, user, err);
 }
 
 static int is_any(const struct dirent *entry)
@@ -118,7 +123,7 @@ static int is_any(const struct dirent *entry)
     return 1;
 }
 
-static hs_status scan_folder(const char *folder, int depth, struct hs_registry_found *found,
+static hs_status scan_folder(const char *folder, int depth, visit_fn visit, void *user,
                              struct hs_error *err)
 {
     struct dirent **entries = NULL;
@@ -135,11 +140,40 @@ static hs_status scan_folder(const char *folder, int depth, struct hs_registry_f
     hs_status status = HS_OK;
     for (int i = 0; i < n; i++) {
         if (status == HS_OK)
-            status = scan_entry(folder, entries[i], depth, found, err);
+            status = scan_entry(folder, entries[i], depth, visit, user, err);
         free(entries[i]);
     }
     free(entries);
     return status;
+}
+
+struct search {
+    const char *name;
+    char *path;
+};
+
+static hs_status match_name(const char *path, void *user, struct hs_error *err)
+{
+    struct search *search = user;
+    HS_CLEANUP(hs_freep) char *name = hs_registry_default_name(path);
+    if (name != NULL && search->path == NULL && strcmp(name, search->name) == 0) {
+        search->path = hs_strdup(path);
+        return search->path == NULL ? hs_error_nomem(err, "model path") : HS_OK;
+    }
+    return name == NULL ? hs_error_nomem(err, "model name") : HS_OK;
+}
+
+hs_status hs_registry_find_file(const char *models_dir, const char *name, char **ret_path,
+                                struct hs_error *err)
+{
+    struct search search = {.name = name};
+    hs_status status = scan_folder(models_dir, 0, match_name, &search, err);
+    if (status != HS_OK) {
+        hs_free(search.path);
+        return status;
+    }
+    *ret_path = search.path;
+    return HS_OK;
 }
 
 static hs_status read_session(const char *sessions_dir, const char *name,
@@ -196,7 +230,7 @@ hs_status hs_registry_scan(const char *models_dir, const char *sessions_dir,
                            struct hs_registry_found *ret_found, struct hs_error *err)
 {
     struct hs_registry_found found = {0};
-    hs_status status = scan_folder(models_dir, 0, &found, err);
+    hs_status status = scan_folder(models_dir, 0, add_model, &found, err);
     if (status == HS_OK)
         status = scan_sessions(sessions_dir, &found, err);
     if (status != HS_OK) {

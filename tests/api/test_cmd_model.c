@@ -51,6 +51,9 @@ static void add_and_list(void **state)
     assert_string_equal(test->out.data, "tiny\n");
     api_clear_output(test);
     api_flag(test, HS_CFG_JSON, "true");
+    assert_int_equal(api_run(test, hs_cmd_model_list, NULL), HS_INVALID_ARGUMENT);
+    assert_contains(test->err.message, "--names and --json");
+    test->options[HS_OPT_NAMES] = NULL;
     assert_int_equal(api_run(test, hs_cmd_model_list, NULL), HS_OK);
     json_t *list = api_json(test);
     assert_int_equal(json_array_size(list), 1);

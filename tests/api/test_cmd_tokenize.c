@@ -27,6 +27,15 @@ static void raw_text_has_no_specials(void **state)
     assert_string_equal(test->out.data, "    104  \"h\"\n    105  \"i\"\n");
 }
 
+static void half_code_points_are_shown_as_bytes(void **state)
+{
+    struct api_test *test = *state;
+    api_flag(test, HS_CFG_MODEL, "/m.gguf");
+    test->options[HS_OPT_RAW] = "";
+    assert_int_equal(api_run(test, hs_cmd_tokenize, "\xC3\xA4", NULL), HS_OK);
+    assert_string_equal(test->out.data, "    195  \"\\xc3\"\n    164  \"\\xa4\"\n");
+}
+
 static void as_json(void **state)
 {
     struct api_test *test = *state;
@@ -39,8 +48,12 @@ static void as_json(void **state)
     assert_int_equal(json_integer_value(json_object_get(object, "n_tokens")), 3);
     const json_t *half = json_array_get(tokens, 1);
     assert_int_equal(json_integer_value(json_object_get(half, "id")), 0xC3);
-    /* half a code point is no text */
-    assert_string_equal(json_string_value(json_object_get(half, "piece")), "\xEF\xBF\xBD");
+    /* half a code point is no text: its bytes */
+    const json_t *bytes = json_object_get(half, "piece");
+    assert_int_equal(json_array_size(bytes), 1);
+    assert_int_equal(json_integer_value(json_array_get(bytes, 0)), 0xC3);
+    const json_t *special = json_object_get(json_array_get(tokens, 0), "piece");
+    assert_string_equal(json_string_value(special), "<s>");
     json_decref(object);
 }
 
@@ -97,6 +110,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(as_lines, api_setup, api_teardown),
         cmocka_unit_test_setup_teardown(raw_text_has_no_specials, api_setup, api_teardown),
+        cmocka_unit_test_setup_teardown(half_code_points_are_shown_as_bytes, api_setup,
+                                        api_teardown),
         cmocka_unit_test_setup_teardown(as_json, api_setup, api_teardown),
         cmocka_unit_test_setup_teardown(failures, api_setup, api_teardown),
         cmocka_unit_test_setup_teardown(memory_failures, api_setup, api_teardown),

@@ -100,6 +100,24 @@ static void files_of_the_models_folder(void **state)
     assert_contains(choice.path, "models/here.gguf");
 }
 
+/* Taken from the list, or put there by hand: it has the name that the list would give it. */
+static void a_file_has_the_name_it_would_get(void **state)
+{
+    struct api_test *test = *state;
+    add(test, "a.gguf", "a");
+    api_write_model(api_path(test, "models/Big One-Q4.gguf"), "x");
+    api_flag(test, HS_CFG_MODEL, "big-one-q4");
+    assert_int_equal(api_run(test, choose, NULL), HS_OK);
+    assert_contains(choice.path, "models/Big One-Q4.gguf");
+    session_model = "big-one-q4";
+    api_flag(test, HS_CFG_MODEL, "");
+    assert_int_equal(api_run(test, choose, NULL), HS_OK);
+    assert_contains(choice.path, "models/Big One-Q4.gguf");
+    session_model = NULL;
+    api_flag(test, HS_CFG_MODEL, "big-one");
+    assert_int_equal(api_run(test, choose, NULL), HS_NOT_FOUND);
+}
+
 static void unknown_names_get_a_hint(void **state)
 {
     struct api_test *test = *state;
@@ -107,6 +125,7 @@ static void unknown_names_get_a_hint(void **state)
     api_flag(test, HS_CFG_MODEL, "smolm");
     assert_int_equal(api_run(test, choose, NULL), HS_NOT_FOUND);
     assert_contains(test->err.hint, "'smollm'");
+    assert_contains(test->err.hint, "model add PATH");
     api_flag(test, HS_CFG_MODEL, "completely-different");
     assert_int_equal(api_run(test, choose, NULL), HS_NOT_FOUND);
     assert_contains(test->err.hint, "model add");
@@ -171,6 +190,7 @@ static void a_session_whose_model_is_gone(void **state)
     session_model = "lost";
     assert_int_equal(api_run(test, choose, NULL), HS_NOT_FOUND);
     assert_contains(test->err.message, "session's own model");
+    assert_contains(test->err.hint, "model add PATH --name lost");
     assert_contains(test->err.hint, "--model");
 }
 
@@ -226,6 +246,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(several_models_are_a_servers, setup, teardown),
         cmocka_unit_test_setup_teardown(names_of_the_registry_come_first, setup, teardown),
         cmocka_unit_test_setup_teardown(files_of_the_models_folder, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_file_has_the_name_it_would_get, setup, teardown),
         cmocka_unit_test_setup_teardown(unknown_names_get_a_hint, setup, teardown),
         cmocka_unit_test_setup_teardown(without_any_model, setup, teardown),
         cmocka_unit_test_setup_teardown(the_only_one, setup, teardown),

@@ -88,6 +88,31 @@ static void info_lines_are_for_people(void **state)
                                             "b\n");
 }
 
+static void keep_line(enum hs_log_level level, const char *component, const char *request_id,
+                      const char *message, void *user)
+{
+    (void)level;
+    (void)request_id;
+    snprintf(user, 64, "%s: %s", component, message);
+}
+
+/* A reader of JSON lines meets nothing else. */
+static void info_lines_are_log_lines_with_log_json(void **state)
+{
+    struct api_test *test = *state;
+    char line[64] = "";
+    test->io.err_is_terminal = true;
+    hs_log_set_level(HS_LOG_INFO);
+    hs_log_set_json(true);
+    hs_log_set_sink(keep_line, line);
+    hs_err_info(&test->io, "hello %d", 1);
+    hs_log_set_sink(NULL, NULL);
+    hs_log_set_json(false);
+    hs_log_set_level(HS_LOG_WARN);
+    assert_string_equal(line, "hyprstream: hello 1");
+    assert_string_equal(test->err_out.data, "");
+}
+
 static void figures(void **state)
 {
     (void)state;
@@ -132,6 +157,8 @@ int main(void)
         cmocka_unit_test(broken_utf8_is_replaced),
         cmocka_unit_test(safe_text_obeys_the_limit),
         cmocka_unit_test_setup_teardown(output_depends_on_the_terminal, api_setup, api_teardown),
+        cmocka_unit_test_setup_teardown(info_lines_are_log_lines_with_log_json, api_setup,
+                                        api_teardown),
         cmocka_unit_test_setup_teardown(info_lines_are_for_people, api_setup, api_teardown),
         cmocka_unit_test(figures),
         cmocka_unit_test_setup_teardown(json_repairs_and_reports, api_setup, api_teardown),

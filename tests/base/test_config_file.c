@@ -243,7 +243,7 @@ static void test_unknown_key(void **state)
     assert_string_equal(err.message, "c.toml:2: there is no setting 'tmep'");
     assert_string_equal(err.hint, "did you mean 'temp'?");
     assert_int_equal(load(*state, "wholly-different = 1\n", &err), HS_INVALID_ARGUMENT);
-    assert_non_null(strstr(err.hint, "config show"));
+    assert_non_null(strstr(err.hint, "help config show"));
     char text[3000];
     memset(text, 'k', sizeof text);
     strcpy(text + sizeof text - 5, " = 1");

@@ -98,6 +98,13 @@ static void mistakes(void **state)
     assert_int_equal(PARSE("--max-token=3"), HS_INVALID_ARGUMENT);
     assert_string_equal(err.message, "unknown option '--max-token'");
     assert_string_equal(err.hint, "did you mean '--max-tokens'?");
+    /* only what the command understands is offered */
+    assert_int_equal(PARSE("chat", "--nope"), HS_INVALID_ARGUMENT);
+    assert_string_equal(err.hint, "'hyprstream help chat' lists the options");
+    assert_int_equal(PARSE("model", "add", "--nope"), HS_INVALID_ARGUMENT);
+    assert_string_equal(err.hint, "did you mean '--name'?");
+    assert_int_equal(PARSE("model", "list", "--colr", "never"), HS_INVALID_ARGUMENT);
+    assert_string_equal(err.hint, "did you mean '--color'?");
     assert_int_equal(PARSE("--nothing-like-it"), HS_INVALID_ARGUMENT);
     assert_contains(err.hint, "hyprstream help");
     assert_int_equal(PARSE("-5"), HS_INVALID_ARGUMENT);
@@ -183,6 +190,7 @@ static void commands_refuse_what_they_do_not_know(void **state)
     assert_int_equal(PARSE("version", "x"), HS_OK);
     assert_int_equal(check(), HS_INVALID_ARGUMENT);
     assert_string_equal(err.message, "'version' takes no arguments");
+    assert_string_equal(err.hint, "usage: hyprstream version");
 }
 
 static void the_tables_fit_together(void **state)

@@ -89,7 +89,34 @@ static void help_for_words(void **state)
     hs_buf_clear(&text);
     assert_int_equal(hs_help_words(0, NULL, &text, 80, &err), HS_OK);
     assert_contains(text.data, "commands:");
+    assert_contains(text.data, "hyprstream help --man | man -l -");
     assert_int_equal(hs_help_words(1, unknown, &text, 80, &err), HS_INVALID_ARGUMENT);
+    char *second[] = {"model", "nope"};
+    assert_int_equal(hs_help_words(2, second, &text, 80, &err), HS_INVALID_ARGUMENT);
+    assert_string_equal(err.message, "there is no command 'model nope'");
+    assert_string_equal(err.hint, "'hyprstream help model' lists the commands");
+    char *whole[] = {"model", "show"};
+    assert_int_equal(hs_help_words(2, whole, &text, 80, &err), HS_OK);
+}
+
+static hs_status ask_for_help(int n, char **words, bool man, struct hs_error *err)
+{
+    const struct hs_command_io io = {.columns = 80}; /* nothing may be printed */
+    struct hs_command_args args = {.n_args = n, .args = words, .io = &io};
+    args.options[HS_OPT_MAN] = man ? "" : NULL;
+    return hs_cmd_help(&args, err);
+}
+
+static void help_refuses_what_is_no_command(void **state)
+{
+    (void)state;
+    struct hs_error err;
+    char *extra[] = {"chat", "nope"}, *second[] = {"model", "nope"}, *chat[] = {"chat"};
+    assert_int_equal(ask_for_help(2, extra, false, &err), HS_INVALID_ARGUMENT);
+    assert_string_equal(err.message, "there is no command 'chat nope'");
+    assert_int_equal(ask_for_help(2, second, false, &err), HS_INVALID_ARGUMENT);
+    assert_int_equal(ask_for_help(1, chat, true, &err), HS_INVALID_ARGUMENT);
+    assert_contains(err.message, "--man");
 }
 
 /* Run `command` with the text on its standard input; its exit code, its output in `output`. */
@@ -231,6 +258,7 @@ int main(void)
         cmocka_unit_test_teardown(the_overview_has_every_command, clear),
         cmocka_unit_test_teardown(help_of_a_command_has_its_options, clear),
         cmocka_unit_test_teardown(lines_are_broken, clear),
+        cmocka_unit_test(help_refuses_what_is_no_command),
         cmocka_unit_test_teardown(help_for_words, clear),
         cmocka_unit_test_teardown(the_man_page_is_clean, clear),
         cmocka_unit_test_teardown(the_man_page_has_everything, clear),

@@ -3,7 +3,9 @@
 
 #include <poll.h>
 #include <signal.h>
+#include <pty.h>
 #include <sys/wait.h>
+#include <termios.h>
 
 #include "interrupt.h"
 
@@ -73,6 +75,46 @@ static int end_of_child(void (*body)(void))
     return status;
 }
 
+/* Without echo, as while an answer is printed. */
+static struct termios make_quiet(int fd)
+{
+    struct termios modes, quiet;
+    assert_int_equal(tcgetattr(fd, &modes), 0);
+    quiet = modes;
+    quiet.c_lflag &= ~(tcflag_t)ECHO;
+    assert_int_equal(tcsetattr(fd, TCSANOW, &quiet), 0);
+    return modes;
+}
+
+static void the_terminal_is_given_back(void **state)
+{
+    (void)state;
+    for (int is_set = 0; is_set < 2; is_set++) {
+        int master = -1, slave = -1;
+        assert_int_equal(openpty(&master, &slave, NULL, NULL, NULL), 0);
+        struct termios modes = make_quiet(slave);
+        pid_t child = fork();
+        if (child == 0) {
+            dup2(slave, STDIN_FILENO);
+            hs_interrupt_install();
+            hs_interrupt_set_modes(&modes);
+            hs_interrupt_set_modes(is_set ? &modes : NULL);
+            for (int i = 0; i < 3; i++) {
+                raise(SIGINT);
+            }
+            _exit(0);
+        }
+        int status = 0;
+        waitpid(child, &status, 0);
+        assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGINT);
+        struct termios now;
+        assert_int_equal(tcgetattr(slave, &now), 0);
+        assert_true(((now.c_lflag & ECHO) != 0) == (is_set != 0));
+        close(slave);
+        close(master);
+    }
+}
+
 static void three_unheard(void)
 {
     hs_interrupt_install();
@@ -135,6 +177,7 @@ static void without_installing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_terminal_is_given_back),
         cmocka_unit_test(without_installing), /* first: nothing is installed yet */
         cmocka_unit_test(ends),
         cmocka_unit_test(one_is_remembered),

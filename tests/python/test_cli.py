@@ -236,6 +236,9 @@ COMPLETIONS = [
     ("chat --top", {"--top-k", "--top-p"}, {"--temp"}),
     ("completion ", {"bash", "zsh", "fish"}, set()),
     ("model list --", {"--json", "--names"}, {"--temp"}),
+    ("help ", {"chat", "model", "session"}, {"list"}),
+    ("help model ", {"list", "show", "verify", "add", "rm"}, {"chat", "model"}),
+    ("help model sh", {"show"}, {"list"}),
 ]
 
 

@@ -4,6 +4,7 @@ import re
 import signal
 import stat
 import subprocess
+import termios
 
 import pexpect
 import pytest
@@ -224,6 +225,52 @@ def test_typed_ahead(hs, say):
     chat.child.expect_exact(ANSWER)
     chat.child.expect(PROMPT)
     chat.leave()
+    assert len(messages(hs, "s")) == 4
+
+
+def test_keys_typed_during_an_answer(hs, cycle):
+    """They are not shown in the middle of it, and wait for the next prompt."""
+    chat = Chat(hs, "-m", cycle, "-n", 300, "--session", "s")
+    chat.type("one\r")
+    chat.child.expect(r"h\w h\w")
+    chat.type("typed ahead\r")
+    chat.child.expect_exact("[cut off after 300 tokens]")
+    assert "typed" not in chat.child.before
+    chat.child.expect_exact("typed ahead")
+    chat.child.expect_exact("[cut off after 300 tokens]")
+    chat.child.expect(PROMPT)
+    assert chat.leave() == 0
+    assert [text for role, text in messages(hs, "s") if role == "user"] == ["one", "typed ahead"]
+
+
+def test_the_terminal_echoes_again(hs, say):
+    chat = Chat(hs, "-m", say)
+    chat.say("one")
+    chat.type("\x04")
+    chat.child.expect(pexpect.EOF)
+    assert termios.tcgetattr(chat.child.child_fd)[3] & termios.ECHO
+
+
+def test_end_of_input_ends_a_block(hs, say):
+    chat = Chat(hs, "-m", say, "--session", "s")
+    chat.type('"""\r')
+    chat.child.expect_exact("... ")
+    chat.type("first\r")
+    chat.child.expect_exact("... ")
+    chat.type("\x04")
+    chat.child.expect_exact(ANSWER)
+    chat.child.expect(PROMPT)
+    assert chat.leave() == 0
+    assert messages(hs, "s")[0] == ("user", "first")
+
+
+def test_overflow_of_an_open_session(hs, say):
+    chat = Chat(hs, "-m", say, "--session", "s")
+    chat.say("one")
+    chat.command("/set overflow shift")
+    chat.say("two")
+    assert chat.leave() == 0
+    assert hs.ok("session", "show", "s", "--json").json["overflow"] == "shift"
     assert len(messages(hs, "s")) == 4
 
 

@@ -221,7 +221,7 @@ static void beginnings_of_other_files(void **state)
         hs_status status;
         const char *text;
     } cases[] = {
-        {"", 0, HS_TRUNCATED, "too early"},
+        {"", 0, HS_TRUNCATED, "is empty"},
         {"GGU", 3, HS_TRUNCATED, "too early"},
         {"abc", 3, HS_BAD_MAGIC, "3 bytes"},
         {"GGML1234", 8, HS_BAD_MAGIC, "47 47 4d 4c"},

@@ -133,6 +133,73 @@ static void test_opening_is_quick(void **state)
     assert_true(best_ms < 100);
 }
 
+/* The names of models and sessions are nobody else's, whatever the umask; also of older files. */
+static void test_files_are_private(void **state)
+{
+    static const char *const files[] = {"registry.db", "registry.db-wal", "registry.db-shm"};
+    mode_t old = umask(0);
+    hs_registry *registry = open_registry(*state);
+    assert_int_equal(put_session(registry, "s", 1, NULL), HS_OK);
+    for (int round = 0; round < 2; round++) {
+        for (size_t i = 0; i < COUNT_OF(files); i++) {
+            char *path = path_of(*state, files[i]);
+            struct stat info;
+            assert_int_equal(stat(path, &info), 0);
+            assert_int_equal(info.st_mode & 0777, 0600);
+            assert_int_equal(chmod(path, 0666), 0);
+            hs_free(path);
+        }
+        hs_registry *again = open_registry(*state);
+        hs_registry_close(registry);
+        registry = again;
+    }
+    hs_registry_close(registry);
+    umask(old);
+}
+
+static void test_find_file(void **state)
+{
+    struct hs_paths paths = paths_in(*state);
+    char *deep = path_of(paths.models_dir, "hub/org");
+    hs_free(make_model(paths.models_dir, "Tiny One.gguf", "one"));
+    hs_free(make_model(deep, "other.GGUF", "two"));
+    hs_free(make_model(paths.models_dir, "part-00002-of-00003.gguf", "three"));
+    static const struct {
+        const char *name, *file; /* file NULL: none */
+    } cases[] = {{"tiny-one", "Tiny One.gguf"},
+                 {"other", "hub/org/other.GGUF"},
+                 {"part", NULL},
+                 {"Tiny One", NULL},
+                 {"tiny", NULL},
+                 {"", NULL}};
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        char *found = NULL;
+        assert_int_equal(hs_registry_find_file(paths.models_dir, cases[i].name, &found, NULL),
+                         HS_OK);
+        char *wanted = cases[i].file == NULL ? NULL : path_of(paths.models_dir, cases[i].file);
+        assert_true((found == NULL) == (wanted == NULL));
+        if (found != NULL)
+            assert_string_equal(found, wanted);
+        hs_free(found);
+        hs_free(wanted);
+    }
+    char *found = NULL;
+    assert_int_equal(hs_registry_find_file("/nowhere/at/all", "x", &found, NULL), HS_OK);
+    assert_null(found);
+    for (uint64_t nth = 1;; nth++) {
+        hs_mem_fail_after(nth);
+        hs_status status = hs_registry_find_file(paths.models_dir, "tiny-one", &found, NULL);
+        hs_mem_fail_after(0);
+        if (status == HS_OK)
+            break;
+        assert_int_equal(status, HS_OUT_OF_MEMORY);
+        assert_null(found);
+    }
+    hs_free(found);
+    hs_free(deep);
+    hs_paths_free(&paths);
+}
+
 /* ---- models ---- */
 
 static void test_a_row_says_what_the_file_is(void **state)
@@ -868,6 +935,8 @@ int main(void)
         TEST(test_open_makes_what_is_missing),
         TEST(test_open_again_keeps_rows),
         TEST(test_a_new_registry_finds_what_is_there),
+        TEST(test_files_are_private),
+        TEST(test_find_file),
         TEST(test_opening_is_quick),
         TEST(test_a_row_says_what_the_file_is),
         TEST(test_quantization),

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "json_quote.h"
 #include "messages.h"
 
@@ -37,7 +38,14 @@ static hs_status write_piece(const struct hs_rest *rest, const struct hs_model_i
         return status;
     }
     status = hs_buf_printf(out, "{\"id\":%d,\"piece\":", (int)token);
-    status = status == HS_OK ? hs_json_quote(out, text, len) : status;
+    if (hs_utf8_valid(text, len)) {
+        status = status == HS_OK ? hs_json_quote(out, text, len) : status;
+    } else { /* part of a code point: its bytes, as llama-server has it */
+        for (size_t i = 0; i < len && status == HS_OK; i++) {
+            status = hs_buf_printf(out, "%s%d", i == 0 ? "[" : ",", (int)(unsigned char)text[i]);
+        }
+        status = status == HS_OK ? hs_buf_append_str(out, "]") : status;
+    }
     status = status == HS_OK ? hs_buf_append_str(out, "}") : status;
     hs_text_free(text);
     return status == HS_OK ? HS_OK : hs_error_nomem(err, "answer");

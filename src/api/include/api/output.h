@@ -15,7 +15,7 @@ HS_CHECKED hs_status hs_out_printf(const struct hs_command_io *io, struct hs_err
 void hs_err_printf(const struct hs_command_io *io, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 /* One line for a person, with a newline added: only when standard error is a terminal or the log
- * level is info or finer. */
+ * level is info or finer. With --log-json it is a line of the log, as all of standard error is. */
 void hs_err_info(const struct hs_command_io *io, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 

@@ -21,6 +21,7 @@ typedef void (*hs_log_fn)(enum hs_log_level level, const char *component, const 
 void hs_log_set_level(enum hs_log_level level); /* the default is HS_LOG_WARN */
 enum hs_log_level hs_log_level_get(void);
 void hs_log_set_json(bool json);
+bool hs_log_is_json(void);
 /* NULL: back to stderr. Once it returns, the old sink is not running any more; a sink must not call
  * it. */
 void hs_log_set_sink(hs_log_fn fn, void *user);

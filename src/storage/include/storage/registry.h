@@ -71,6 +71,10 @@ HS_CHECKED hs_status hs_registry_model_get(hs_registry *registry, const char *na
 HS_CHECKED hs_status hs_registry_model_list(hs_registry *registry,
                                             struct hs_registry_model **ret_rows, size_t *ret_n,
                                             struct hs_error *err);
+/* The first GGUF file in the models folder that would get this name when added without one; NULL:
+ * there is none. To be freed with hs_free. Changes nothing. */
+HS_CHECKED hs_status hs_registry_find_file(const char *models_dir, const char *name,
+                                           char **ret_path, struct hs_error *err);
 /* The row only, never the file. */
 HS_CHECKED hs_status hs_registry_model_remove(hs_registry *registry, const char *name,
                                               struct hs_error *err);
