@@ -5,18 +5,42 @@
  *   tiny_gguf_tool cycle PATH       answers " aa ab ac ..." without an end
  *   tiny_gguf_tool plain PATH TEXT  says TEXT after a newline; has no chat template
  *   tiny_gguf_tool history PATH     every token depends on all that came before
+ *   tiny_gguf_tool bert PATH POOLING  an encoder; mean, cls, last, rank or none (not said)
  *   ... NAME                        as the last argument: general.name
  */
 #include <stdio.h>
 #include <string.h>
 
+#include "tiny_bert.h"
 #include "tiny_gguf.h"
+
+static int write_bert(const char *path, const char *pooling)
+{
+    static const struct {
+        const char *name;
+        enum tiny_bert_pooling pooling;
+    } rows[] = {{"none", TINY_BERT_SAYS_NOTHING},
+                {"mean", TINY_BERT_MEAN},
+                {"cls", TINY_BERT_CLS_POOLING},
+                {"last", TINY_BERT_LAST},
+                {"rank", TINY_BERT_RANK}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if (strcmp(rows[i].name, pooling) == 0) {
+            return tiny_bert_write(rows[i].pooling, path) ? 0 : 1;
+        }
+    }
+    fprintf(stderr, "no pooling '%s'\n", pooling);
+    return 2;
+}
 
 int main(int argc, char **argv)
 {
     if (argc < 3) {
-        fprintf(stderr, "usage: tiny_gguf_tool say|plain|cycle|history PATH [TEXT] [NAME]\n");
+        fprintf(stderr, "usage: tiny_gguf_tool say|plain|cycle|history|bert PATH [TEXT] [NAME]\n");
         return 2;
+    }
+    if (strcmp(argv[1], "bert") == 0) {
+        return write_bert(argv[2], argc > 3 ? argv[3] : "none");
     }
     bool speaks = strcmp(argv[1], "say") == 0 || strcmp(argv[1], "plain") == 0;
     int32_t next[TINY_GGUF_N_VOCAB];

@@ -144,6 +144,13 @@ float tiny_gguf_bigram_logit(const struct tiny_gguf_spec *spec, int32_t last, in
     return spec->logit_scale * (float)(N_EMBD - 2 * __builtin_popcountll(differing));
 }
 
+float tiny_gguf_bigram_hidden(const struct tiny_gguf_spec *spec, int32_t last, int d)
+{
+    uint64_t codes[N_VOCAB];
+    make_codes(codes);
+    return (codes[bigram_next(spec, last)] >> d) & 1 ? 1.0f : -1.0f;
+}
+
 static void fill_bigram(const struct tiny_gguf_spec *spec, struct weights *w)
 {
     uint64_t codes[N_VOCAB];

@@ -55,6 +55,7 @@ enum tiny_gguf_token {
     TINY_GGUF_N_VOCAB = 652
 };
 
+#define TINY_GGUF_N_EMBD 64
 #define TINY_GGUF_HISTORY_MAX 1024 /* tokens of context for which HISTORY is exact */
 
 /* ChatML with <s> in front, as the models below carry it when chat_template asks for it. */
@@ -102,6 +103,9 @@ int32_t tiny_gguf_weight(int32_t token);
 bool tiny_gguf_vote(int32_t token, int i);
 /* BIGRAM's logit of `token` after `last`. */
 float tiny_gguf_bigram_logit(const struct tiny_gguf_spec *spec, int32_t last, int32_t token);
+
+/* BIGRAM's hidden state at a position with `last`, dimension d of TINY_GGUF_N_EMBD: 1 or -1. */
+float tiny_gguf_bigram_hidden(const struct tiny_gguf_spec *spec, int32_t last, int d);
 
 /* Bytes a token stands for (" aa", "<|im_end|>", one byte for byte tokens); false when out of
  * range. text[16]. */

@@ -4,7 +4,7 @@
 
 #include "tiny_gguf.h"
 
-#define N_EMBD 64
+#define N_EMBD TINY_GGUF_N_EMBD
 #define N_HEAD 2 /* heads of 32: llama.cpp rotates wider ones in a quantised cache, inexactly */
 #define N_FF 32
 #define N_VOCAB TINY_GGUF_N_VOCAB

@@ -1,0 +1,124 @@
+"""Embeddings over HTTP, by OpenAI's own client, compared with BERT in numpy."""
+import threading
+import urllib.error
+
+import numpy as np
+import openai
+import pytest
+
+from bert import Bert, tokenize
+
+TEXTS = ["hello world", "a", "the quick brown fox jumps over it", "hello  World", "x 42 y"]
+
+
+def cosine(a, b):
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    return a @ b / np.sqrt((a @ a) * (b @ b))
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "last", "none"])
+def test_bert(serve, tiny, pooling):
+    path = tiny("bert", pooling)
+    model = Bert(path)
+    client = serve("-m", path).client
+    # the client's default is base64, which it decodes
+    default = client.embeddings.create(model="", input=TEXTS)
+    floats = client.embeddings.create(model="", input=TEXTS, encoding_format="float")
+    assert [item.index for item in default.data] == list(range(len(TEXTS)))
+    for i, text in enumerate(TEXTS):
+        want = model.embedding(tokenize(text), "mean" if pooling == "none" else pooling)
+        assert cosine(default.data[i].embedding, want) > 0.9999
+        assert default.data[i].embedding == pytest.approx(want / np.linalg.norm(want), abs=1e-3)
+        assert floats.data[i].embedding == pytest.approx(default.data[i].embedding, abs=1e-6)
+    n_tokens = sum(len(tokenize(text)) for text in TEXTS)
+    assert default.usage.prompt_tokens == default.usage.total_tokens == n_tokens
+
+
+def test_tokens_and_dimensions(serve, tiny):
+    path = tiny("bert", "mean")
+    client = serve("-m", path).client
+    tokens = [tokenize("hello world"), tokenize("fox")]
+    answer = client.embeddings.create(model="", input=tokens, dimensions=8)
+    for item, one in zip(answer.data, tokens):
+        want = Bert(path).embedding(one, "mean")[:8]
+        assert item.embedding == pytest.approx(want / np.linalg.norm(want), abs=1e-3)
+    with pytest.raises(openai.BadRequestError) as error:
+        client.embeddings.create(model="", input="a", dimensions=33)
+    assert error.value.param == "dimensions"
+
+
+def test_an_input_that_is_too_long(serve, tiny):
+    client = serve("-m", tiny("bert", "mean")).client
+    longest = " ".join("a" * 62)  # and [CLS], [SEP]
+    assert len(client.embeddings.create(model="", input=longest).data[0].embedding) == 32
+    with pytest.raises(openai.BadRequestError) as error:
+        client.embeddings.create(model="", input=["a", longest + " a"])
+    assert error.value.code == "context_length_exceeded"
+    assert "input 1 has 65 tokens" in error.value.message
+    assert "at most 64" in error.value.message
+
+
+def test_an_encoder_generates_nothing(hs, serve, tiny):
+    path = tiny("bert", "mean")
+    server = serve("-m", path)
+    with pytest.raises(openai.APIStatusError) as error:
+        server.chat()
+    assert error.value.status_code == 422
+    assert "does not generate text" in error.value.message
+    assert "/v1/embeddings" in error.value.message
+    result = hs.run("chat", "-m", path, "Hi")
+    assert result.code == 10
+    assert "does not generate text" in result.err
+
+
+def test_a_limit_of_inputs(serve, tiny):
+    client = serve("-m", tiny("bert", "mean"), "--max-inputs", 3).client
+    assert len(client.embeddings.create(model="", input=["a"] * 3).data) == 3
+    with pytest.raises(openai.BadRequestError) as error:
+        client.embeddings.create(model="", input=["a"] * 4)
+    assert error.value.param == "input"
+    with pytest.raises(openai.BadRequestError):
+        client.embeddings.create(model="", input="")
+
+
+def test_chats_and_embeddings_together(serve, say, tiny):
+    """Exact answers of both, from many clients at once, of a chat model and of an encoder."""
+    path = tiny("bert", "cls")
+    server = serve("-m", say, "--alias", "say", "-m", path, "--alias", "bert")
+    model = Bert(path)
+    want = [model.embedding(tokenize(text), "cls") for text in TEXTS]
+    own = np.array([item.embedding for item in
+                    server.client.embeddings.create(model="say", input=TEXTS).data])
+    errors = []
+
+    def work(i):
+        try:
+            for _ in range(3):
+                if i % 3 == 0:
+                    answer = server.chat(model="say", stream=i % 2 == 0)
+                    text = ("".join(c.choices[0].delta.content or "" for c in answer)
+                            if i % 2 == 0 else answer.choices[0].message.content)
+                    assert text == "Hello world, my friend"
+                elif i % 3 == 1:
+                    data = server.client.embeddings.create(model="bert", input=TEXTS).data
+                    assert all(cosine(d.embedding, w) > 0.9999 for d, w in zip(data, want))
+                else:
+                    data = server.client.embeddings.create(model="say", input=TEXTS).data
+                    assert np.abs(np.array([d.embedding for d in data]) - own).max() < 1e-4
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+
+
+def test_curl_like_errors(serve, tiny):
+    server = serve("-m", tiny("bert", "mean"))
+    for body in (b"{}", b'{"input": []}', b'{"input": "a", "encoding_format": "f16"}'):
+        with pytest.raises(urllib.error.HTTPError) as error:
+            server.post("/v1/embeddings", body)
+        assert error.value.code == 400
