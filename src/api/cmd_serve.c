@@ -7,6 +7,7 @@
 #include "api/http_bind.h"
 #include "api/output.h"
 #include "base/error.h"
+#include "base/fs.h"
 #include "base/machine.h"
 #include "base/mem.h"
 #include "params.h"
@@ -33,6 +34,7 @@ static void free_server(struct server *server)
 {
     hs_http_server_free(server->http);
     hs_engine_free(server->engine);
+    hs_response_store_close(server->rest.responses);
     hs_http_keys_free(server->keys);
     hs_free(server->keys_file);
     hs_serve_models_free(&server->models);
@@ -245,6 +247,22 @@ static void fill_rest(const struct hs_config *config, struct hs_rest *rest)
     rest->max_schema_bytes = (size_t)hs_config_float(config, HS_CFG_MAX_SCHEMA);
 }
 
+static hs_status open_responses(struct server *server, struct hs_error *err)
+{
+    const struct hs_config *config = server->args->config;
+    const char *folder = server->args->paths->data_dir;
+    const struct hs_response_store_limits limits = {
+        .max_responses = hs_config_int(config, HS_CFG_MAX_RESPONSES),
+        .max_age_s = hs_config_int(config, HS_CFG_RESPONSE_DAYS) * 86400};
+    if (limits.max_responses == 0) {
+        return HS_OK;
+    }
+    char *file HS_CLEANUP(hs_freep) = hs_fs_join(folder, "responses.db");
+    hs_status status = file ? hs_fs_mkdir_p(folder, err) : hs_error_nomem(err, "path");
+    return status ? status
+                  : hs_response_store_open(file, &limits, &server->rest.responses, err);
+}
+
 static hs_status serve(struct server *server, struct hs_error *err)
 {
     const struct hs_config *config = server->args->config;
@@ -255,6 +273,7 @@ static hs_status serve(struct server *server, struct hs_error *err)
             hs_http_bind_check(hs_config_str(config, HS_CFG_HOST), hs_http_keys_count(server->keys),
                                hs_config_bool(config, HS_CFG_INSECURE), err);
     }
+    status = status ? status : open_responses(server, err);
     status = status ? status : load_models(server, err);
     status = status ? status : start_http(server, err);
     if (status) {

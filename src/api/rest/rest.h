@@ -14,6 +14,7 @@
 
 #include "api/http.h"
 #include "fields.h"
+#include "storage/response_store.h"
 
 #define HS_REST_MODELS_MAX 16
 
@@ -29,6 +30,7 @@ struct hs_rest {
     int32_t max_stop;                   /* stop strings of one request */
     int32_t max_tools;                  /* in one request */
     size_t max_schema_bytes;            /* of one JSON schema or grammar */
+    hs_response_store *responses;       /* of /v1/responses; NULL: none are kept */
     _Atomic(hs_http_server *) server;   /* for /metrics; NULL: its figures are left out */
 };
 
@@ -60,6 +62,10 @@ void hs_rest_respond_failure(hs_http_request *request, const struct hs_error *er
 void hs_rest_chat_completions(hs_http_request *request, void *user);
 void hs_rest_completions(hs_http_request *request, void *user);
 void hs_rest_embeddings(hs_http_request *request, void *user);
+void hs_rest_response_create(hs_http_request *request, void *user);
+void hs_rest_response_get(hs_http_request *request, void *user);
+void hs_rest_response_delete(hs_http_request *request, void *user);
+void hs_rest_response_items(hs_http_request *request, void *user);
 void hs_rest_model_list(hs_http_request *request, void *user);
 void hs_rest_model_get(hs_http_request *request, void *user);
 void hs_rest_health(hs_http_request *request, void *user);

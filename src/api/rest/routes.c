@@ -4,6 +4,7 @@
 
 #define GET HS_HTTP_GET
 #define POST HS_HTTP_POST
+#define DELETE HS_HTTP_DELETE
 #define OPENAI HS_HTTP_ERRORS_OPENAI
 #define ANTHROPIC HS_HTTP_ERRORS_ANTHROPIC
 #define INFERENCE HS_KEY_INFERENCE
@@ -19,6 +20,14 @@ static const struct hs_http_route routes[] = {
      "CompletionRequest", "Answer", "Continue a text"},
     {POST, "/v1/embeddings", hs_rest_embeddings, INFERENCE, OPENAI, JSON, "OpenAI",
      "EmbeddingRequest", "EmbeddingList", "Embed texts or tokens"},
+    {POST, "/v1/responses", hs_rest_response_create, INFERENCE, OPENAI, JSON | SSE, "OpenAI",
+     "ResponseRequest", "Response", "Answer, and keep the answer to go on from"},
+    {GET, "/v1/responses/{id}", hs_rest_response_get, INFERENCE, OPENAI, JSON, "OpenAI", NULL,
+     "Response", "A kept response"},
+    {DELETE, "/v1/responses/{id}", hs_rest_response_delete, INFERENCE, OPENAI, JSON, "OpenAI", NULL,
+     NULL, "Forget a kept response"},
+    {GET, "/v1/responses/{id}/input_items", hs_rest_response_items, INFERENCE, OPENAI, JSON,
+     "OpenAI", NULL, "ItemList", "The items that a kept response answers"},
     {GET, "/v1/models", hs_rest_model_list, INFERENCE, OPENAI, JSON, "OpenAI", NULL, "ModelList",
      "List the models"},
     {GET, "/v1/models/{id+}", hs_rest_model_get, INFERENCE, OPENAI, JSON, "OpenAI", NULL, "Model",

@@ -264,11 +264,12 @@ static bool read_lists(const struct hs_fields *fields, struct hs_rest_settings *
 /* ---- reasoning ---- */
 
 /* Templates that know levels take them as a variable. */
-static bool read_effort(const struct hs_fields *fields, bool *enable, const char **ret_level)
+static bool read_effort(const struct hs_fields *fields, const char *name, bool *enable,
+                        const char **ret_level)
 {
     static const char levels[] = "minimal low medium high xhigh max";
     const char *effort = NULL;
-    if (!hs_field_string(fields, "reasoning_effort", &effort)) {
+    if (!hs_field_string(fields, name, &effort)) {
         return false;
     }
     if (effort == NULL) {
@@ -277,8 +278,7 @@ static bool read_effort(const struct hs_fields *fields, bool *enable, const char
     if (strcmp(effort, "none") == 0) {
         *enable = false;
     } else if (!hs_command_list_has(levels, effort)) {
-        return hs_field_refuse(fields, "reasoning_effort", "must be \"none\" or one of: %s",
-                               levels);
+        return hs_field_refuse(fields, name, "must be \"none\" or one of: %s", levels);
     } else {
         *ret_level = effort;
     }
@@ -306,14 +306,15 @@ static bool join_kwargs(const struct hs_fields *fields, const struct hs_model_in
     return failed == 0 || no_memory(fields);
 }
 
-static bool read_reasoning(const struct hs_fields *fields, const struct hs_model_info *model,
-                           struct hs_rest_settings *ret)
+bool hs_rest_settings_read_reasoning(const struct hs_model_info *model,
+                                     const struct hs_fields *fields, const struct hs_fields *effort,
+                                     const char *effort_name, struct hs_rest_settings *ret)
 {
     char path[64];
     struct hs_fields kwargs;
     struct hs_generate_params *params = &ret->params;
     const char *format = NULL, *level = NULL;
-    if (!read_effort(fields, &params->enable_thinking, &level) ||
+    if (!read_effort(effort, effort_name, &params->enable_thinking, &level) ||
         !hs_field_bool(fields, "enable_thinking", &params->enable_thinking) ||
         !hs_field_object(fields, "chat_template_kwargs", path, sizeof path, &kwargs) ||
         !hs_field_bool(&kwargs, "enable_thinking", &params->enable_thinking) ||
@@ -382,7 +383,8 @@ bool hs_rest_settings_read(const struct hs_rest *rest, const struct hs_model_inf
     hs_rest_settings_init(rest, ret);
     return hs_rest_settings_read_sampling(model, fields, ret) &&
            hs_rest_settings_read_stop(fields, "stop", true, ret) &&
-           read_lengths(rest, fields, ret) && read_reasoning(fields, model, ret) &&
+           read_lengths(rest, fields, ret) &&
+           hs_rest_settings_read_reasoning(model, fields, fields, "reasoning_effort", ret) &&
            read_stream(fields, ret);
 }
 

@@ -38,6 +38,11 @@ bool hs_rest_settings_read_sampling(const struct hs_model_info *model,
 /* Stop strings: an array, or one alone when that is allowed. */
 bool hs_rest_settings_read_stop(const struct hs_fields *fields, const char *name, bool may_be_one,
                                 struct hs_rest_settings *ret);
+/* The chat template's variables and what to do about reasoning; the level of effort stands in a
+ * field of its own. */
+bool hs_rest_settings_read_reasoning(const struct hs_model_info *model,
+                                     const struct hs_fields *fields, const struct hs_fields *effort,
+                                     const char *effort_name, struct hs_rest_settings *ret);
 /* All of OpenAI's but logprobs, which the endpoints disagree about. false: the request was
  * answered. */
 bool hs_rest_settings_read(const struct hs_rest *rest, const struct hs_model_info *model,
