@@ -259,8 +259,7 @@ static hs_status open_responses(struct server *server, struct hs_error *err)
     }
     char *file HS_CLEANUP(hs_freep) = hs_fs_join(folder, "responses.db");
     hs_status status = file ? hs_fs_mkdir_p(folder, err) : hs_error_nomem(err, "path");
-    return status ? status
-                  : hs_response_store_open(file, &limits, &server->rest.responses, err);
+    return status ? status : hs_response_store_open(file, &limits, &server->rest.responses, err);
 }
 
 static hs_status serve(struct server *server, struct hs_error *err)
