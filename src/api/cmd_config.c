@@ -13,6 +13,13 @@ static const char *const source_names[] = {
     [HS_CONFIG_FLAG] = "flag",
 };
 
+/* Secrets are for the server alone. */
+static const char *shown_text(const struct hs_config_row *row, const struct hs_config_value *value)
+{
+    bool is_secret = row == hs_config_row(HS_CFG_API_KEY);
+    return is_secret && value->is_set ? "(hidden)" : value->text;
+}
+
 static json_t *value_json(const struct hs_config_row *row, const struct hs_config_value *value)
 {
     if (!value->is_set) {
@@ -38,7 +45,7 @@ static json_t *value_json(const struct hs_config_row *row, const struct hs_confi
     case HS_CONFIG_ENUM:
         break;
     }
-    return hs_json_text(value->text);
+    return hs_json_text(shown_text(row, value));
 }
 
 static hs_status show_json(const struct hs_command_args *args, struct hs_error *err)
@@ -64,9 +71,10 @@ hs_status hs_cmd_config_show(const struct hs_command_args *args, struct hs_error
     struct hs_table table HS_CLEANUP(hs_table_free);
     hs_table_init(&table, 3, 0, "SETTING VALUE FROM");
     for (int id = 0; id < HS_CFG_COUNT; id++) {
+        const struct hs_config_row *row = hs_config_row((enum hs_config_id)id);
         const struct hs_config_value *value = &args->config->values[id];
-        hs_table_cell(&table, "%s", hs_config_row((enum hs_config_id)id)->name);
-        hs_table_cell(&table, "%s", value->is_set ? value->text : "-");
+        hs_table_cell(&table, "%s", row->name);
+        hs_table_cell(&table, "%s", value->is_set ? shown_text(row, value) : "-");
         hs_table_cell(&table, "%s", value->origin ? value->origin : "default");
     }
     return hs_table_print(&table, args->io, err);

@@ -42,6 +42,17 @@ static void every_setting_and_its_origin(void **state)
     json_decref(object);
 }
 
+static void secrets_are_not_shown(void **state)
+{
+    struct api_test *test = *state;
+    api_flag(test, HS_CFG_API_KEY, "hs-abc");
+    assert_int_equal(api_run(test, hs_cmd_config_show, NULL), HS_OK);
+    assert_contains(test->out.data, "(hidden)");
+    api_flag(test, HS_CFG_JSON, "true");
+    assert_int_equal(api_run(test, hs_cmd_config_show, NULL), HS_OK);
+    assert_null(strstr(test->out.data, "hs-abc"));
+}
+
 static void the_path(void **state)
 {
     struct api_test *test = *state;
@@ -78,6 +89,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(every_setting_and_its_origin, api_setup, api_teardown),
+        cmocka_unit_test_setup_teardown(secrets_are_not_shown, api_setup, api_teardown),
         cmocka_unit_test_setup_teardown(the_path, api_setup, api_teardown),
         cmocka_unit_test_setup_teardown(without_a_home, api_setup, api_teardown),
     };

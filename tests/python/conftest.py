@@ -161,7 +161,7 @@ class Server:
             self.process.kill()
             raise AssertionError("".join(self.errors))
         line = next(line for line in self.errors if line.startswith("listening on "))
-        self.port = int(re.search(r"http://[\d.]+:(\d+)", line)[1])
+        self.port = int(re.search(r"https?://[\d.]+:(\d+)", line)[1])
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = openai.OpenAI(base_url=self.url + "/v1", api_key="none", max_retries=0,
                                     timeout=TIMEOUT)

@@ -35,7 +35,7 @@ FOREIGN_HEADERS = [
     (re.compile(r"^(llama|ggml|gguf|llama-[\w-]+|ggml-[\w-]+)\.h$"), {"runtime"}),
     (re.compile(r"^sqlite3\.h$"), {"storage"}),
     (re.compile(r"^(histedit|editline/readline)\.h$"), {"cli"}),
-    (re.compile(r"^curl/"), {"storage"}),
+    (re.compile(r"^curl/"), {"api", "storage"}),
 ]
 # Calls that a library layer, or nobody, may make.
 PROCESS_CALLS = re.compile(r"(?<![\w.>])(exit|_exit|_Exit|quick_exit|abort|system|popen)\s*\(")

@@ -1,0 +1,60 @@
+/*
+ * http_client.h - a client of a running server: whole answers in JSON, and streams of events.
+ *
+ * One request at a time, on the caller's thread, which looks for Ctrl-C meanwhile. Redirects are
+ * not followed: the API key is for one server.
+ *
+ * Owner:   a client belongs to who made it and outlives its stream.
+ * Threads: none.
+ * Errors:  HS_UNAVAILABLE (nobody listens, no such host, the server is stopping), HS_NOT_FOUND (no
+ *          such path or model), HS_PERMISSION_DENIED (the key, the certificate), HS_TIMEOUT, HS_IO
+ *          (the connection broke, the answer is not HTTP or no JSON), HS_LIMIT (it is too long),
+ *          HS_CANCELLED (Ctrl-C), HS_INVALID_ARGUMENT (the URL; what the server refused),
+ *          HS_QUEUE_FULL, HS_CONTEXT_FULL; messages are the server's where it gave one.
+ */
+#ifndef API_HTTP_CLIENT_H
+#define API_HTTP_CLIENT_H
+
+#include <jansson.h>
+
+#include "api/command.h"
+
+typedef struct hs_http_client hs_http_client;
+typedef struct hs_http_events hs_http_events;
+
+#define HS_HTTP_CLIENT_ANSWER_MAX (64u << 20) /* bytes of a whole answer */
+#define HS_HTTP_CLIENT_EVENT_MAX (16u << 20)  /* bytes of one event */
+
+/*
+ * A client of the server that the settings name: server (else host and port of a server here),
+ * api-key, tls-ca, tls-insecure.
+ */
+HS_CHECKED hs_status hs_http_client_new(const struct hs_command_args *args,
+                                        hs_http_client **ret_client, struct hs_error *err);
+void hs_http_client_free(hs_http_client *client);
+/* "http://127.0.0.1:8080", for messages. */
+const char *hs_http_client_url(const hs_http_client *client);
+
+/*
+ * One request and its whole answer, within ten seconds. method "GET", or "DELETE", or "POST" with
+ * `body`, JSON text (NULL: none). `ret_json`, to be released, may be NULL: the answer is dropped.
+ */
+HS_CHECKED hs_status hs_http_client_ask(hs_http_client *client, const char *method,
+                                        const char *path, const char *body, json_t **ret_json,
+                                        struct hs_error *err);
+
+/* POST a body whose answer is a stream of events; returns before there is one. */
+HS_CHECKED hs_status hs_http_client_stream(hs_http_client *client, const char *path,
+                                           const char *body, hs_http_events **ret_events,
+                                           struct hs_error *err);
+/*
+ * Wait up to timeout_ms for the next event.
+ * Out:    ret_data, valid until the next call.
+ * Errors: HS_TIMEOUT: none yet; HS_NOT_FOUND with an empty message: the stream ended well.
+ */
+HS_CHECKED hs_status hs_http_events_next(hs_http_events *events, int timeout_ms,
+                                         const char **ret_data, struct hs_error *err);
+/* Ends the connection when the stream is not at its end. NULL is allowed. */
+void hs_http_events_free(hs_http_events *events);
+
+#endif
