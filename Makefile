@@ -43,7 +43,7 @@ deps: ## only fetch what hyprstream is built from, into deps/
 	@$(BOOTSTRAP) build model
 
 test: ## fetch, build and run all tests (TEST_ARGS: more arguments for ctest)
-	@$(BOOTSTRAP) build model python
+	@$(BOOTSTRAP) build model python node browser
 	$(call configure,release)
 	$(call compile,release)
 	@scripts/run-tests build --python $(TEST_ARGS)

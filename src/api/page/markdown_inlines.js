@@ -7,6 +7,8 @@
  * link has `href`, `title` and `children`, image `href` and `text`; break and newline have nothing.
  */
 
+const PARENTHESES_MAX = 32; // within each other in a link's destination
+
 const ESCAPABLE = /[!"#$%&'()*+,\-./:;<=>?@[\\\]^_`{|}~]/;
 const SPACE = /\s/u;
 const PUNCTUATION = /[\p{P}\p{S}]/u;
@@ -186,7 +188,9 @@ function destinationEnd(text, at) {
         if (text[i] === "\\" && ESCAPABLE.test(text[i + 1] ?? "")) {
             i++;
         } else if (text[i] === "(") {
-            depth++;
+            if (++depth > PARENTHESES_MAX) {
+                return -1;
+            }
         } else if (text[i] === ")" && depth-- === 0) {
             return i;
         }

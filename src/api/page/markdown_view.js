@@ -125,6 +125,14 @@ function element(block, isLive) {
     }
 }
 
+// Whether nothing that comes can belong to `block` any more, now that `next` began. Half a line may
+// yet turn out to, unless a blank line stands between, which only lists and indented code survive.
+function isOver(block, next, text) {
+    const survives = block.type === "list" || (block.type === "code" && block.fence === null);
+    return text.includes("\n", next.start) ||
+        (!survives && text.slice(0, next.start).endsWith("\n\n"));
+}
+
 export class MarkdownView {
     constructor(root) {
         this.root = root;
@@ -142,13 +150,10 @@ export class MarkdownView {
         this.live.forEach((node) => node.remove());
         const nodes = blocks.map((block) => element(block, !isDone));
         this.root.append(...nodes);
-        // A block is complete once another one began with a whole line: half a line may yet turn
-        // out to belong to it.
-        const whole = tail.lastIndexOf("\n");
         let n = blocks.length;
         if (!isDone) {
-            n = Math.max(blocks.findLastIndex((block) => tail.indexOf("\n", block.start) >= 0 &&
-                block.start <= whole), 0);
+            n = Math.max(blocks.findLastIndex((block, i) =>
+                i > 0 && isOver(blocks[i - 1], block, tail)), 0);
             this.base += blocks.length > 0 ? blocks[n].start : 0;
         }
         this.live = nodes.slice(n);

@@ -13,7 +13,8 @@ const number = new Intl.NumberFormat();
 const rate = new Intl.NumberFormat(undefined, {minimumFractionDigits: 1, maximumFractionDigits: 1});
 
 function statsText(stats) {
-    const parts = [`${number.format(stats.completion)} tokens`];
+    const parts = [`${number.format(stats.completion)} ${stats.completion === 1 ? "token"
+        : "tokens"}`];
     if (stats.speed > 0) {
         parts.push(`${rate.format(stats.speed)} tokens/s`);
     }
@@ -145,6 +146,7 @@ class QuestionView {
         form.addEventListener("submit", (event) => {
             event.preventDefault();
             if (area.value.trim() !== "") {
+                close();
                 this.actions.resend(this.node, area.value);
             }
         });
