@@ -144,11 +144,14 @@ float tiny_gguf_bigram_logit(const struct tiny_gguf_spec *spec, int32_t last, in
     return spec->logit_scale * (float)(N_EMBD - 2 * __builtin_popcountll(differing));
 }
 
-float tiny_gguf_bigram_hidden(const struct tiny_gguf_spec *spec, int32_t last, int d)
+void tiny_gguf_bigram_hidden(const struct tiny_gguf_spec *spec, int32_t last, float hidden[N_EMBD])
 {
     uint64_t codes[N_VOCAB];
     make_codes(codes);
-    return (codes[bigram_next(spec, last)] >> d) & 1 ? 1.0f : -1.0f;
+    uint64_t code = codes[bigram_next(spec, last)];
+    for (int d = 0; d < N_EMBD; d++) {
+        hidden[d] = (code >> d) & 1 ? 1.0f : -1.0f;
+    }
 }
 
 static void fill_bigram(const struct tiny_gguf_spec *spec, struct weights *w)

@@ -104,8 +104,9 @@ bool tiny_gguf_vote(int32_t token, int i);
 /* BIGRAM's logit of `token` after `last`. */
 float tiny_gguf_bigram_logit(const struct tiny_gguf_spec *spec, int32_t last, int32_t token);
 
-/* BIGRAM's hidden state at a position with `last`, dimension d of TINY_GGUF_N_EMBD: 1 or -1. */
-float tiny_gguf_bigram_hidden(const struct tiny_gguf_spec *spec, int32_t last, int d);
+/* BIGRAM's hidden state at a position with `last`: 1 and -1. */
+void tiny_gguf_bigram_hidden(const struct tiny_gguf_spec *spec, int32_t last,
+                             float hidden[TINY_GGUF_N_EMBD]);
 
 /* Bytes a token stands for (" aa", "<|im_end|>", one byte for byte tokens); false when out of
  * range. text[16]. */
