@@ -385,8 +385,7 @@ static void match_slots(const hs_kv_cache *cache, const char *key, const int32_t
 }
 
 void hs_kv_cache_match(const hs_kv_cache *cache, const char *key, const int32_t *tokens,
-                       size_t n_tokens, const struct hs_kv_state *brought,
-                       struct hs_kv_match *ret_match)
+                       size_t n_tokens, struct hs_kv_state *brought, struct hs_kv_match *ret_match)
 {
     struct hs_kv_match match = {0};
     match_slots(cache, key, tokens, n_tokens, &match);
@@ -445,12 +444,15 @@ static hs_status take_parked(hs_kv_cache *cache, const struct hs_kv_match *match
 {
     struct hs_kv_state *parked =
         match->source == HS_KV_PARKED ? hs_kv_parked_take(cache, match->index) : NULL;
-    const struct hs_kv_state *state = parked != NULL ? parked : match->state;
+    struct hs_kv_state *state = parked != NULL ? parked : match->state;
     struct hs_kv_slot *slot = slot_fresh(cache, NULL);
     bool is_loaded = false;
     if (slot != NULL) {
         slot_activate(cache, slot, true);
         is_loaded = hs_kv_slot_load(cache, slot, state);
+        if (is_loaded && parked == NULL) {
+            hs_kv_slot_adopt(cache, slot, state);
+        }
         hs_kv_slot_cut(cache, slot, match->n_reuse);
     }
     bool is_consumed = is_loaded && 2 * match->n_reuse >= state->content.n_tokens;

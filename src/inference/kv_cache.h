@@ -73,7 +73,7 @@ enum hs_kv_source {
 struct hs_kv_match {
     enum hs_kv_source source;
     size_t index; /* of the slot or parked context */
-    const struct hs_kv_state *state;
+    struct hs_kv_state *state;
     size_t n_reuse; /* tokens that need not be evaluated, < the prompt's */
     bool is_shared; /* their cells are held by a running request already */
 };
@@ -82,10 +82,10 @@ HS_CHECKED hs_status hs_kv_cache_new(const struct hs_kv_cache_params *params,
                                      hs_kv_cache **ret_cache, struct hs_error *err);
 void hs_kv_cache_free(hs_kv_cache *cache);
 
-/* brought: a state that came with the request, or NULL. */
+/* brought: a state that came with the request, or NULL. Taking a match with it takes over its
+ * checkpoints, as far as the budget has room. */
 void hs_kv_cache_match(const hs_kv_cache *cache, const char *key, const int32_t *tokens,
-                       size_t n_tokens, const struct hs_kv_state *brought,
-                       struct hs_kv_match *ret_match);
+                       size_t n_tokens, struct hs_kv_state *brought, struct hs_kv_match *ret_match);
 /*
  * Take a sequence for a prompt, with what can be reused by `match` (NULL: nothing).
  * Out:    ret_slot, active; its content.n_tokens tokens are already evaluated.
@@ -125,13 +125,19 @@ int32_t hs_kv_cache_n_parked(const hs_kv_cache *cache);
 uint64_t hs_kv_cache_host_bytes(const hs_kv_cache *cache); /* parked and checkpoints */
 
 /*
- * The state of the longest context that is a prefix of tokens[n_tokens], at most max_bytes of it.
+ * The state of the longest context that is a prefix of tokens[n_tokens], at most max_bytes of it;
+ * of its checkpoints the last ones that fit beside it.
  * Errors: HS_NOT_FOUND, HS_LIMIT, HS_OUT_OF_MEMORY.
  */
 HS_CHECKED hs_status hs_kv_cache_export(hs_kv_cache *cache, const char *key, const int32_t *tokens,
                                         size_t n_tokens, size_t max_bytes,
                                         struct hs_kv_state *ret_state, struct hs_error *err);
+/* For a state that is not the cache's: exported, or brought along. */
 void hs_kv_state_clear(struct hs_kv_state *state);
+/* A checkpoint of a state that is brought along, its data copied; false: no memory, or no room.
+ * They come in the order of n_tokens. */
+bool hs_kv_state_add_checkpoint(struct hs_kv_state *state, size_t n_tokens, const uint8_t *data,
+                                size_t len);
 
 /* Length of the common prefix of two token lists. */
 size_t hs_tokens_common(const int32_t *a, size_t n_a, const int32_t *b, size_t n_b);

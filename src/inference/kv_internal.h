@@ -43,6 +43,9 @@ void hs_kv_parked_put(hs_kv_cache *cache, struct hs_kv_state *state);
 void hs_kv_parked_free(hs_kv_cache *cache, struct hs_kv_state *state);
 /* Load a state into an empty, active slot. false: nothing was loaded. */
 bool hs_kv_slot_load(hs_kv_cache *cache, struct hs_kv_slot *slot, const struct hs_kv_state *state);
+/* The slot was loaded from a state that is not the cache's: its checkpoints are from now on, the
+ * last ones as far as the budget has room. */
+void hs_kv_slot_adopt(hs_kv_cache *cache, struct hs_kv_slot *slot, struct hs_kv_state *state);
 /* Whether need more bytes fit the budget, after parked contexts have made way. */
 bool hs_kv_host_reserve(hs_kv_cache *cache, uint64_t need);
 

@@ -249,6 +249,34 @@ bool hs_kv_slot_load(hs_kv_cache *cache, struct hs_kv_slot *slot, const struct h
     return true;
 }
 
+/* Of a state that is not the cache's. */
+static void drop_checkpoints(struct hs_kv_state *state)
+{
+    while (state->content.n_checkpoints > 0) {
+        struct hs_kv_checkpoint *checkpoint =
+            state->content.checkpoints[--state->content.n_checkpoints];
+        if (--checkpoint->n_refs == 0) {
+            hs_free(checkpoint);
+        }
+    }
+}
+
+void hs_kv_slot_adopt(hs_kv_cache *cache, struct hs_kv_slot *slot, struct hs_kv_state *state)
+{
+    struct hs_kv_content *content = &slot->content;
+    drop_checkpoints(state); /* the slot has references of its own */
+    int32_t first = content->n_checkpoints;
+    while (first > 0 && hs_kv_host_reserve(cache, content->checkpoints[first - 1]->state_len)) {
+        cache->host_bytes += content->checkpoints[--first]->state_len;
+    }
+    for (int32_t i = 0; i < first; i++) {
+        hs_free(content->checkpoints[i]);
+    }
+    content->n_checkpoints -= first;
+    memmove(content->checkpoints, content->checkpoints + first,
+            (size_t)content->n_checkpoints * sizeof(content->checkpoints[0]));
+}
+
 /* ---- checkpoints ---- */
 
 bool hs_kv_cache_wants_checkpoints(const hs_kv_cache *cache)
@@ -336,6 +364,23 @@ static const struct hs_kv_state *find_parked(const hs_kv_cache *cache, const cha
     return best;
 }
 
+/* A copy for another thread. Without memory for one there are fewer: they only spare time. */
+static void export_checkpoints(const struct hs_kv_content *content, size_t max_bytes,
+                               struct hs_kv_state *state)
+{
+    int32_t first = content->n_checkpoints;
+    while (first > 0 && content->checkpoints[first - 1]->state_len <= max_bytes) {
+        max_bytes -= content->checkpoints[--first]->state_len;
+    }
+    for (int32_t i = first; i < content->n_checkpoints; i++) {
+        const struct hs_kv_checkpoint *checkpoint = content->checkpoints[i];
+        if (!hs_kv_state_add_checkpoint(state, checkpoint->n_tokens, checkpoint->state,
+                                        checkpoint->state_len)) {
+            return;
+        }
+    }
+}
+
 hs_status hs_kv_cache_export(hs_kv_cache *cache, const char *key, const int32_t *tokens,
                              size_t n_tokens, size_t max_bytes, struct hs_kv_state *ret_state,
                              struct hs_error *err)
@@ -375,12 +420,33 @@ hs_status hs_kv_cache_export(hs_kv_cache *cache, const char *key, const int32_t 
         hs_kv_state_clear(&state);
         return status;
     }
+    export_checkpoints(content, max_bytes - state.state_len, &state);
     *ret_state = state;
     return HS_OK;
 }
 
+bool hs_kv_state_add_checkpoint(struct hs_kv_state *state, size_t n_tokens, const uint8_t *data,
+                                size_t len)
+{
+    struct hs_kv_content *content = &state->content;
+    if (content->n_checkpoints == HS_KV_CHECKPOINTS_MAX) {
+        return false;
+    }
+    struct hs_kv_checkpoint *checkpoint = hs_alloc(sizeof(*checkpoint) + len);
+    if (checkpoint == NULL) {
+        return false;
+    }
+    checkpoint->n_refs = 1;
+    checkpoint->n_tokens = n_tokens;
+    checkpoint->state_len = len;
+    memcpy(checkpoint->state, data, len);
+    content->checkpoints[content->n_checkpoints++] = checkpoint;
+    return true;
+}
+
 void hs_kv_state_clear(struct hs_kv_state *state)
 {
+    drop_checkpoints(state);
     hs_free(state->content.tokens);
     hs_free(state->state);
     *state = (struct hs_kv_state){0};

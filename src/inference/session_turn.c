@@ -13,6 +13,8 @@
 /* KV up to this size is written after every turn; larger only when the session is closed. */
 #define CHEAP_KV_BYTES ((size_t)16 << 20)
 
+_Static_assert(HS_KV_CHECKPOINTS_MAX <= HS_SESSION_KV_CHECKPOINTS_MAX, "a file holds them all");
+
 /* ---- files ---- */
 
 hs_status hs_session_save_text(hs_session *session, const struct hs_conversation *conversation,
@@ -49,6 +51,11 @@ static void write_kv(hs_session *session, const struct hs_kv_state *state)
         .state = state->state,
         .state_len = state->state_len,
     };
+    for (int32_t i = 0; i < state->content.n_checkpoints; i++) {
+        struct hs_kv_checkpoint *checkpoint = state->content.checkpoints[i];
+        kv.checkpoints[kv.n_checkpoints++] = (struct hs_session_kv_checkpoint){
+            checkpoint->n_tokens, checkpoint->state, checkpoint->state_len};
+    }
     memcpy(kv.fingerprint, session->model->info.fingerprint, sizeof(kv.fingerprint));
     memcpy(kv.cache_key, state->content.key, sizeof(state->content.key));
     struct hs_error error;
@@ -108,6 +115,13 @@ static void load_kv(hs_session *session)
         brought->state_len = kv.state_len;
         kv.tokens = NULL;
         kv.state = NULL;
+        for (size_t i = 0; i < kv.n_checkpoints; i++) {
+            const struct hs_session_kv_checkpoint *checkpoint = &kv.checkpoints[i];
+            if (!hs_kv_state_add_checkpoint(brought, checkpoint->n_tokens, checkpoint->state,
+                                            checkpoint->state_len)) {
+                break; /* no memory: it only spares time */
+            }
+        }
     }
     hs_session_kv_free(&kv);
 }

@@ -3,14 +3,15 @@
  *
  *   offset  bytes  what (integers little-endian)
  *        0      4  magic "HSKV"
- *        4      4  version, u32 (1)
+ *        4      4  version, u32 (1; with checkpoints 2)
  *        8      8  n_tokens, u64
  *       16      8  state_len, u64
  *       24     64  fingerprint, hex digits, zero-padded
  *       88    128  cache key, zero-padded
- *      216      8  zero
+ *      216      8  checkpoints_len, u64: bytes of all checkpoints (version 1: zero)
  *      224     4n  tokens, i32[n_tokens]
  *        .      .  state, u8[state_len]
+ *        .      .  checkpoints: n_tokens, u64; len, u64; u8[len]; and so on
  *        .     16  check value over everything before it
  *
  * The check value finds torn and rotten files, nothing else: whoever can change the file can change
@@ -38,8 +39,7 @@ enum {
     FINGERPRINT_BYTES = 64,
     AT_CACHE_KEY = 88,
     CACHE_KEY_BYTES = 128,
-    AT_RESERVED = 216,
-    RESERVED_BYTES = 8
+    AT_CHECKPOINTS_LEN = 216
 };
 
 /* Large enough to make system calls cheap, small enough that the checksum finds the data in the
@@ -198,7 +198,38 @@ static hs_status check_arguments(const struct hs_session_kv *kv, struct hs_error
     for (size_t i = 0; i < kv->n_tokens; i++)
         if (kv->tokens[i] < 0)
             return hs_error_set(err, HS_INVALID_ARGUMENT, "token %zu of a KV state is negative", i);
+    for (size_t i = 0; i < kv->n_checkpoints; i++) {
+        size_t before = i == 0 ? 0 : kv->checkpoints[i - 1].n_tokens;
+        if (i >= HS_SESSION_KV_CHECKPOINTS_MAX || kv->checkpoints[i].n_tokens <= before ||
+            kv->checkpoints[i].n_tokens > kv->n_tokens || kv->checkpoints[i].state_len == 0)
+            return hs_error_set(err, HS_INVALID_ARGUMENT, "checkpoint %zu of a KV state is wrong",
+                                i);
+    }
     return HS_OK;
+}
+
+static uint64_t checkpoint_bytes(const struct hs_session_kv *kv)
+{
+    uint64_t len = 0;
+    for (size_t i = 0; i < kv->n_checkpoints; i++)
+        len += HS_SESSION_KV_CHECKPOINT_BYTES + kv->checkpoints[i].state_len;
+    return len;
+}
+
+static hs_status write_checkpoints(int fd, EVP_MAC_CTX *ctx, const struct hs_session_kv *kv,
+                                   struct hs_error *err)
+{
+    hs_status status = HS_OK;
+    for (size_t i = 0; i < kv->n_checkpoints && status == HS_OK; i++) {
+        const struct hs_session_kv_checkpoint *checkpoint = &kv->checkpoints[i];
+        uint8_t head[HS_SESSION_KV_CHECKPOINT_BYTES];
+        put_le(head, checkpoint->n_tokens, 8);
+        put_le(head + 8, checkpoint->state_len, 8);
+        status = write_checked(fd, ctx, head, sizeof head, err);
+        if (status == HS_OK)
+            status = write_checked(fd, ctx, checkpoint->state, checkpoint->state_len, err);
+    }
+    return status;
 }
 
 hs_status hs_session_kv_write(int fd, const struct hs_session_kv *kv, struct hs_error *err)
@@ -213,9 +244,10 @@ hs_status hs_session_kv_write(int fd, const struct hs_session_kv *kv, struct hs_
 
     uint8_t header[HS_SESSION_KV_HEADER_BYTES] = {0};
     memcpy(header, MAGIC, sizeof MAGIC);
-    put_le(header + AT_VERSION, HS_SESSION_KV_VERSION, 4);
+    put_le(header + AT_VERSION, kv->n_checkpoints == 0 ? 1 : HS_SESSION_KV_VERSION, 4);
     put_le(header + AT_N_TOKENS, kv->n_tokens, 8);
     put_le(header + AT_STATE_LEN, kv->state_len, 8);
+    put_le(header + AT_CHECKPOINTS_LEN, checkpoint_bytes(kv), 8);
     memcpy(header + AT_FINGERPRINT, kv->fingerprint, strlen(kv->fingerprint));
     memcpy(header + AT_CACHE_KEY, kv->cache_key, strlen(kv->cache_key));
 
@@ -224,6 +256,8 @@ hs_status hs_session_kv_write(int fd, const struct hs_session_kv *kv, struct hs_
         status = write_tokens(fd, ctx, kv->tokens, kv->n_tokens, err);
     if (status == HS_OK)
         status = write_checked(fd, ctx, kv->state, kv->state_len, err);
+    if (status == HS_OK)
+        status = write_checkpoints(fd, ctx, kv, err);
     uint8_t tag[HS_SESSION_KV_TAG_BYTES];
     if (status == HS_OK)
         status = check_final(ctx, tag, err);
@@ -297,14 +331,14 @@ static bool get_text(const uint8_t *field, size_t size, char *ret_text)
 }
 
 static hs_status parse_header(const uint8_t *header, uint64_t total_len, struct hs_session_kv *kv,
-                              struct hs_error *err)
+                              uint64_t *ret_checkpoints_len, struct hs_error *err)
 {
     if (memcmp(header, MAGIC, sizeof MAGIC) != 0)
         return corrupt(err, "it does not begin with \"HSKV\"");
     uint64_t version = get_le(header + AT_VERSION, 4);
-    if (version != HS_SESSION_KV_VERSION) {
+    if (version < 1 || version > HS_SESSION_KV_VERSION) {
         hs_error_set(err, HS_UNSUPPORTED_VERSION,
-                     "kv.bin has version %llu; this program reads version %u",
+                     "kv.bin has version %llu; this program reads versions 1 to %u",
                      (unsigned long long)version, HS_SESSION_KV_VERSION);
         hs_error_hint(err, "nothing is lost: the session's text is evaluated again");
         return HS_UNSUPPORTED_VERSION;
@@ -313,19 +347,55 @@ static hs_status parse_header(const uint8_t *header, uint64_t total_len, struct 
     uint64_t state_len = get_le(header + AT_STATE_LEN, 8);
     uint64_t room = total_len - HS_SESSION_KV_HEADER_BYTES - HS_SESSION_KV_TAG_BYTES;
     if (n_tokens > HS_SESSION_KV_MAX_TOKENS || n_tokens * 4 > room ||
-        state_len != room - n_tokens * 4 || state_len > SIZE_MAX)
+        state_len > room - n_tokens * 4 || state_len > SIZE_MAX)
         return corrupt(err, "its size is not what its header says");
-    if (get_le(header + AT_RESERVED, RESERVED_BYTES) != 0 ||
+    uint64_t rest = room - n_tokens * 4 - state_len;
+    if (get_le(header + AT_CHECKPOINTS_LEN, 8) != rest)
+        return corrupt(err, "its size is not what its header says");
+    if ((rest != 0) != (version > 1) ||
         !get_text(header + AT_FINGERPRINT, FINGERPRINT_BYTES, kv->fingerprint) ||
         !get_text(header + AT_CACHE_KEY, CACHE_KEY_BYTES, kv->cache_key))
         return corrupt(err, "its header is malformed");
     kv->n_tokens = (size_t)n_tokens;
     kv->state_len = (size_t)state_len;
+    *ret_checkpoints_len = rest;
+    return HS_OK;
+}
+
+/* The checkpoints in the next `len` bytes, which the file is known to have. */
+static hs_status read_checkpoints(struct hs_session_kv_source *source, EVP_MAC_CTX *ctx,
+                                  uint64_t len, struct hs_session_kv *kv, struct hs_error *err)
+{
+    uint64_t n_before = 0;
+    while (len > 0) {
+        uint8_t head[HS_SESSION_KV_CHECKPOINT_BYTES];
+        if (kv->n_checkpoints == HS_SESSION_KV_CHECKPOINTS_MAX || len < sizeof head)
+            return corrupt(err, "its checkpoints are malformed");
+        hs_status status = read_checked(source, ctx, head, sizeof head, err);
+        if (status != HS_OK)
+            return status;
+        len -= sizeof head;
+        uint64_t n_tokens = get_le(head, 8), state_len = get_le(head + 8, 8);
+        if (n_tokens <= n_before || n_tokens > kv->n_tokens || state_len == 0 || state_len > len ||
+            state_len > SIZE_MAX)
+            return corrupt(err, "its checkpoints are malformed");
+        struct hs_session_kv_checkpoint *checkpoint = &kv->checkpoints[kv->n_checkpoints++];
+        checkpoint->n_tokens = (size_t)n_tokens;
+        checkpoint->state_len = (size_t)state_len;
+        checkpoint->state = hs_alloc(checkpoint->state_len);
+        if (checkpoint->state == NULL)
+            return hs_error_nomem(err, "KV state of a session");
+        status = read_checked(source, ctx, checkpoint->state, checkpoint->state_len, err);
+        if (status != HS_OK)
+            return status;
+        len -= state_len;
+        n_before = n_tokens;
+    }
     return HS_OK;
 }
 
 static hs_status read_body(struct hs_session_kv_source *source, EVP_MAC_CTX *ctx,
-                           struct hs_session_kv *kv, struct hs_error *err)
+                           uint64_t checkpoints_len, struct hs_session_kv *kv, struct hs_error *err)
 {
     kv->tokens = hs_alloc(kv->n_tokens * sizeof *kv->tokens);
     kv->state = hs_alloc(kv->state_len);
@@ -334,6 +404,8 @@ static hs_status read_body(struct hs_session_kv_source *source, EVP_MAC_CTX *ctx
     hs_status status = read_checked(source, ctx, kv->tokens, kv->n_tokens * 4, err);
     if (status == HS_OK)
         status = read_checked(source, ctx, kv->state, kv->state_len, err);
+    if (status == HS_OK)
+        status = read_checkpoints(source, ctx, checkpoints_len, kv, err);
     uint8_t stored[HS_SESSION_KV_TAG_BYTES], computed[HS_SESSION_KV_TAG_BYTES];
     if (status == HS_OK)
         status = source_read(source, stored, sizeof stored, err);
@@ -360,12 +432,13 @@ hs_status hs_session_kv_read(struct hs_session_kv_source *source, struct hs_sess
     if (status != HS_OK)
         return status;
     struct hs_session_kv kv = {0};
+    uint64_t checkpoints_len = 0;
     uint8_t header[HS_SESSION_KV_HEADER_BYTES];
     status = read_checked(source, ctx, header, sizeof header, err);
     if (status == HS_OK)
-        status = parse_header(header, source->len, &kv, err);
+        status = parse_header(header, source->len, &kv, &checkpoints_len, err);
     if (status == HS_OK)
-        status = read_body(source, ctx, &kv, err);
+        status = read_body(source, ctx, checkpoints_len, &kv, err);
     if (status != HS_OK) {
         hs_session_kv_free(&kv);
         return status;
@@ -380,5 +453,7 @@ void hs_session_kv_free(struct hs_session_kv *kv)
         return;
     hs_free(kv->tokens);
     hs_free(kv->state);
+    for (size_t i = 0; i < kv->n_checkpoints; i++)
+        hs_free(kv->checkpoints[i].state);
     *kv = (struct hs_session_kv){0};
 }

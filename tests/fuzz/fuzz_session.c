@@ -38,8 +38,14 @@ static void fuzz_kv(const uint8_t *data, size_t size)
     struct hs_error err;
     if (hs_session_kv_read(&source, &kv, &err) != HS_OK)
         return;
-    if (HS_SESSION_KV_HEADER_BYTES + 4 * kv.n_tokens + kv.state_len + HS_SESSION_KV_TAG_BYTES !=
-        size)
+    size_t n = HS_SESSION_KV_HEADER_BYTES + 4 * kv.n_tokens + kv.state_len;
+    for (size_t i = 0, last = 0; i < kv.n_checkpoints; i++) {
+        if (kv.checkpoints[i].n_tokens <= last || kv.checkpoints[i].n_tokens > kv.n_tokens)
+            abort();
+        last = kv.checkpoints[i].n_tokens;
+        n += HS_SESSION_KV_CHECKPOINT_BYTES + kv.checkpoints[i].state_len;
+    }
+    if (n + HS_SESSION_KV_TAG_BYTES != size)
         abort();
     hs_session_kv_free(&kv);
 }

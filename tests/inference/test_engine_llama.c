@@ -457,6 +457,50 @@ static void a_session_is_restored_with_its_kv(void **state)
     check_restore(TINY_GGUF_MAMBA);
 }
 
+/*
+ * After a restart, what does not go on exactly where the KV ends: the last question again, then
+ * another one in its place. The state is set back to a checkpoint that was saved with it.
+ */
+static void check_restore_elsewhere(enum tiny_gguf_arch arch, bool has_checkpoints)
+{
+    char *dir = test_dir_make();
+    struct hs_engine_params params;
+    hs_engine_params_defaults(&params);
+    params.sessions_dir = dir;
+    struct tiny_gguf_spec spec = arch_spec(arch);
+    struct llama_fixture f;
+    char id[HS_ID_MAX];
+    for (int turn = 0; turn < 3; turn++) {
+        llama_start(&f, &spec, &params, NULL, 1024, 4);
+        open_session(f.engine, "kept", HS_OVERFLOW_STOP, id);
+        if (turn == 1) {
+            assert_int_equal(hs_session_truncate(f.engine, id, 3, &err), HS_OK);
+            ask_exact(&f, id, NULL, 40, 0);
+        } else if (turn == 2) {
+            assert_int_equal(hs_session_truncate(f.engine, id, 2, &err), HS_OK);
+            ask_exact(&f, id, "quite another question", 40, 0);
+        } else {
+            ask_exact(&f, id, "the first question of two", 40, 0);
+            ask_exact(&f, id, "the second question, which is longer", 40, 0);
+        }
+        if (turn > 0) {
+            int32_t n_new = answer.usage.prompt_tokens - answer.usage.cached_tokens;
+            assert_true(answer.usage.cached_tokens > 60);
+            assert_true(!has_checkpoints || n_new < 60);
+        }
+        llama_stop(&f);
+    }
+    test_dir_remove(dir);
+}
+
+static void a_session_is_restored_with_its_checkpoints(void **state)
+{
+    (void)state;
+    check_restore_elsewhere(TINY_GGUF_LLAMA, false);
+    check_restore_elsewhere(TINY_GGUF_GEMMA3, true);
+    check_restore_elsewhere(TINY_GGUF_MAMBA, true);
+}
+
 /* The next turn, the same question again, and another one instead of it. */
 static void check_turns(enum tiny_gguf_arch arch)
 {
@@ -758,6 +802,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(turns_reuse_what_memories_that_cannot_be_cut_kept),
         cmocka_unit_test(sixty_four_sessions_talk_in_turn),
         cmocka_unit_test(a_session_is_restored_with_its_kv),
+        cmocka_unit_test(a_session_is_restored_with_its_checkpoints),
         cmocka_unit_test(kill_in_the_middle_of_turns_keeps_the_earlier_ones),
         cmocka_unit_test(the_context_shifts_by_whole_messages),
         cmocka_unit_test(a_long_prompt_can_be_cancelled),

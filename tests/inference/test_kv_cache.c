@@ -541,6 +541,100 @@ static void a_parked_context_can_be_exported(void **state)
     stop(&f);
 }
 
+/* Export a recurrent context with checkpoints after 10, 20 and 30 tokens of text, as a saved
+ * session has it; at most max_bytes. */
+static struct hs_kv_state export_with_checkpoints(const char *text, size_t max_bytes)
+{
+    struct fixture f;
+    struct hs_kv_state exported = {0};
+    struct hs_error err;
+    start(&f, &(struct fake_config){.is_recurrent = true}, 256, 1, 1 << 20);
+    size_t n_reused = 0;
+    struct hs_kv_slot *slot = take(&f, KEY, text, &n_reused);
+    for (int place = 10; place <= 30; place += 10) {
+        char part[64];
+        snprintf(part, sizeof(part), "%.*s", place, text);
+        evaluate(&f, slot, part);
+        hs_kv_slot_checkpoint(f.cache, slot);
+    }
+    evaluate(&f, slot, text);
+    int32_t tokens[64];
+    size_t n = fake_tokenize(text, tokens);
+    assert_int_equal(hs_kv_cache_export(f.cache, KEY, tokens, n, max_bytes, &exported, &err),
+                     HS_OK);
+    hs_kv_cache_release(f.cache, slot, true);
+    hs_kv_cache_free(f.cache);
+    fake_runtime()->context_free(f.context);
+    fake_runtime()->model_free(f.model);
+    return exported;
+}
+
+/* What another cache, with so much budget, reuses of it for `next`. */
+static size_t bring(struct hs_kv_state *exported, const char *next, uint64_t budget)
+{
+    struct fixture f;
+    start(&f, &(struct fake_config){.is_recurrent = true}, 256, 1, budget);
+    int32_t tokens[64];
+    size_t n = fake_tokenize(next, tokens);
+    struct hs_kv_match match;
+    struct hs_kv_slot *slot = NULL;
+    hs_kv_cache_match(f.cache, KEY, tokens, n, exported, &match);
+    assert_int_equal(hs_kv_cache_take(f.cache, KEY, &match, &slot), HS_OK);
+    hs_kv_state_clear(exported);
+    size_t n_reused = slot->content.n_tokens;
+    assert_int_equal(hs_kv_cache_host_bytes(f.cache), 16 * slot->content.n_checkpoints);
+    assert_true(hs_kv_cache_host_bytes(f.cache) <= budget);
+    evaluate(&f, slot, next);
+    hs_kv_cache_release(f.cache, slot, true);
+    stop(&f);
+    return n_reused;
+}
+
+static void an_exported_state_has_its_checkpoints(void **state)
+{
+    (void)state;
+    const char *text = "a question to ask, then what was answered";
+    struct hs_kv_state exported = export_with_checkpoints(text, SIZE_MAX);
+    assert_int_equal(exported.content.n_checkpoints, 3);
+    assert_int_equal(exported.content.checkpoints[2]->n_tokens, 30);
+    assert_int_equal(bring(&exported, "a question to ask, then another answer", 1 << 20), 20);
+    exported = export_with_checkpoints(text, SIZE_MAX);
+    assert_int_equal(bring(&exported, "a question to ask, then what was answered!", 1 << 20), 41);
+    /* budget for the last two, for the last one, for none: the earlier ones are not there */
+    static const size_t reused[] = {0, 0, 20, 20};
+    for (uint64_t budget = 0; budget < 4; budget++) {
+        exported = export_with_checkpoints(text, SIZE_MAX);
+        assert_int_equal(bring(&exported, "a question to ask, then another answer", 16 * budget),
+                         reused[budget]);
+    }
+    /* a limit that has room for the state and two, and one byte less */
+    exported = export_with_checkpoints(text, SIZE_MAX);
+    size_t len = exported.state_len + 2 * exported.content.checkpoints[0]->state_len;
+    hs_kv_state_clear(&exported);
+    exported = export_with_checkpoints(text, len);
+    assert_int_equal(exported.content.n_checkpoints, 2);
+    assert_int_equal(exported.content.checkpoints[0]->n_tokens, 20);
+    hs_kv_state_clear(&exported);
+    exported = export_with_checkpoints(text, len - 1);
+    assert_int_equal(exported.content.n_checkpoints, 1);
+    hs_kv_state_clear(&exported);
+}
+
+static void checkpoints_that_are_brought_along_have_a_limit(void **state)
+{
+    (void)state;
+    struct hs_kv_state brought = {0};
+    for (size_t i = 1; i <= HS_KV_CHECKPOINTS_MAX; i++) {
+        assert_true(hs_kv_state_add_checkpoint(&brought, i, (const uint8_t *)"x", 1));
+    }
+    assert_false(hs_kv_state_add_checkpoint(&brought, 99, (const uint8_t *)"x", 1));
+    hs_kv_state_clear(&brought);
+    hs_mem_fail_after(1);
+    assert_false(hs_kv_state_add_checkpoint(&brought, 1, (const uint8_t *)"x", 1));
+    hs_mem_fail_after(0);
+    hs_kv_state_clear(&brought);
+}
+
 /* Random conversations over few sequences and cells: KV is always right, cells add up. */
 static void check_random(const struct fake_config *config, uint64_t budget)
 {
@@ -658,6 +752,8 @@ int main(void)
         cmocka_unit_test(resync_believes_the_context),
         cmocka_unit_test(resync_asks_for_the_window),
         cmocka_unit_test(an_exported_state_serves_another_cache),
+        cmocka_unit_test(an_exported_state_has_its_checkpoints),
+        cmocka_unit_test(checkpoints_that_are_brought_along_have_a_limit),
         cmocka_unit_test(a_parked_context_can_be_exported),
         cmocka_unit_test(random_conversations),
         cmocka_unit_test(every_allocation_may_fail),

@@ -608,14 +608,15 @@ static void the_engine_can_go_in_the_middle_of_turns(void **state)
         open_session(engine, i == 2 ? NULL : name, NULL, id);
         streams[i] = test_generate(engine, id, "go on and on", &params);
     }
-    while (test_stats(engine).n_generated_tokens < 9) {
-        test_sleep_ms(1);
+    for (int i = 0; i < 3; i++) {
+        struct hs_event event;
+        assert_int_equal(hs_stream_next(streams[i], -1, &event, &err), HS_OK);
+        assert_int_equal(event.type, HS_EVENT_TEXT);
     }
     hs_engine_free(engine);
     for (int i = 0; i < 3; i++) {
         test_collect(streams[i], &answer);
         assert_int_equal(answer.finish, HS_FINISH_CANCELLED);
-        assert_true(answer.len > 0);
     }
     test_check_clean();
     fake_runtime_reset(NULL);

@@ -257,6 +257,142 @@ static void test_kv_of_another_length(void **state)
     }
 }
 
+/* ---- kv.bin with checkpoints ---- */
+
+#define CP_LEN (KV_LEN + 16 + 3 + 16 + 5)
+
+/* Version 2: after the state a checkpoint of 3 bytes after 2 tokens, and one of 5 after all 5. */
+static void kv_checkpoint_example(uint8_t file[CP_LEN])
+{
+    kv_example(file);
+    put_le(file + 4, 2, 4);
+    put_le(file + 216, CP_LEN - KV_LEN, 8);
+    uint8_t *at = file + KV_LEN - 16;
+    put_le(at, 2, 8);
+    put_le(at + 8, 3, 8);
+    memcpy(at + 16, "abc", 3);
+    put_le(at + 19, 5, 8);
+    put_le(at + 27, 5, 8);
+    memcpy(at + 35, "defgh", 5);
+    kv_seal(file, CP_LEN);
+}
+
+static void test_kv_checkpoints(void **state)
+{
+    (void)state;
+    uint8_t file[CP_LEN], written[CP_LEN + 1];
+    struct hs_session_kv kv = {0};
+    kv_checkpoint_example(file);
+    assert_int_equal(kv_parse(file, sizeof file, &kv, NULL), HS_OK);
+    assert_kv_is_example(&kv);
+    assert_int_equal(kv.n_checkpoints, 2);
+    assert_int_equal(kv.checkpoints[0].n_tokens, 2);
+    assert_int_equal(kv.checkpoints[0].state_len, 3);
+    assert_memory_equal(kv.checkpoints[0].state, "abc", 3);
+    assert_int_equal(kv.checkpoints[1].n_tokens, 5);
+    assert_memory_equal(kv.checkpoints[1].state, "defgh", 5);
+    int fd = memory_file();
+    assert_int_equal(hs_session_kv_write(fd, &kv, NULL), HS_OK);
+    assert_int_equal(pread(fd, written, sizeof written, 0), CP_LEN);
+    assert_memory_equal(written, file, CP_LEN);
+    close(fd);
+    static const size_t wrong[][2] = {{5, 2}, {2, 2}, {0, 5}, {2, 6}};
+    for (size_t i = 0; i < COUNT_OF(wrong); i++) {
+        kv.checkpoints[0].n_tokens = wrong[i][0];
+        kv.checkpoints[1].n_tokens = wrong[i][1];
+        assert_int_equal(hs_session_kv_write(-1, &kv, NULL), HS_INVALID_ARGUMENT);
+    }
+    hs_session_kv_free(&kv);
+}
+
+static void test_kv_checkpoints_of_another_length(void **state)
+{
+    (void)state;
+    uint8_t file[CP_LEN];
+    kv_checkpoint_example(file);
+    for (size_t len = 16; len < sizeof file; len++) {
+        struct hs_session_kv kv = {0};
+        uint8_t *copy = malloc(len); /* so that a sanitizer sees a read past its end */
+        assert_non_null(copy);
+        memcpy(copy, file, len);
+        kv_seal(copy, len);
+        assert_int_equal(kv_parse(copy, len, &kv, NULL), HS_CORRUPT);
+        free(copy);
+    }
+}
+
+static void test_kv_hostile_checkpoints(void **state)
+{
+    (void)state;
+    enum { FIRST = KV_LEN - 16, SECOND = FIRST + 19 };
+    static const struct {
+        size_t offset;
+        uint64_t value;
+        int n_bytes;
+    } CASES[] = {
+        {4, 1, 4},   /* version 1 has none */
+        {216, 0, 8}, /* fewer bytes than there are */
+        {216, UINT64_MAX, 8},
+        {216, CP_LEN - KV_LEN - 1, 8},
+        {216, CP_LEN - KV_LEN + 1, 8},
+        {FIRST, 0, 8}, /* before the first token */
+        {FIRST, 5, 8}, /* not ascending */
+        {FIRST, UINT64_MAX, 8},
+        {SECOND, 2, 8},
+        {SECOND, 6, 8},    /* behind the last token */
+        {FIRST + 8, 0, 8}, /* without bytes */
+        {FIRST + 8, 2, 8},
+        {FIRST + 8, 4, 8},
+        {FIRST + 8, UINT64_MAX, 8},
+        {FIRST + 8, 25, 8},
+        {SECOND + 8, 4, 8},
+        {SECOND + 8, 6, 8},
+        {SECOND + 8, UINT64_MAX - 7, 8},
+    };
+    for (size_t i = 0; i < COUNT_OF(CASES); i++) {
+        uint8_t file[CP_LEN];
+        struct hs_session_kv kv = {0};
+        kv_checkpoint_example(file);
+        put_le(file + CASES[i].offset, CASES[i].value, CASES[i].n_bytes);
+        kv_seal(file, sizeof file);
+        hs_status status = kv_parse(file, sizeof file, &kv, NULL);
+        if (status != HS_CORRUPT)
+            fail_msg("case %zu: %s", i, hs_status_name(status));
+    }
+}
+
+/* Eight are read, nine are not, and memory may run out at each. */
+static void test_kv_number_of_checkpoints(void **state)
+{
+    (void)state;
+    for (size_t n = 8; n <= 9; n++) {
+        uint8_t file[KV_HEADER + 4 * 9 + 9 * 17 + 16] = {0};
+        size_t len = KV_HEADER + 4 * 9 + n * 17 + 16;
+        memcpy(file, "HSKV", 4);
+        put_le(file + 4, 2, 4);
+        put_le(file + 8, 9, 8);
+        put_le(file + 216, n * 17, 8);
+        for (size_t i = 0; i < n; i++) {
+            put_le(file + KV_HEADER + 36 + 17 * i, i + 1, 8);
+            put_le(file + KV_HEADER + 36 + 17 * i + 8, 1, 8);
+        }
+        kv_seal(file, len);
+        struct hs_session_kv kv = {0};
+        assert_int_equal(kv_parse(file, len, &kv, NULL), n == 8 ? HS_OK : HS_CORRUPT);
+        assert_int_equal(kv.n_checkpoints, n == 8 ? 8 : 0);
+        hs_session_kv_free(&kv);
+        for (uint64_t nth = 1; n == 8 && nth < 100; nth++) {
+            hs_mem_fail_after(nth);
+            hs_status status = kv_parse(file, len, &kv, NULL);
+            hs_mem_fail_after(0);
+            hs_session_kv_free(&kv);
+            if (status == HS_OK)
+                break;
+            assert_int_equal(status, HS_OUT_OF_MEMORY);
+        }
+    }
+}
+
 /* Lengths that lie, with a check value that is right: refused before anything is allocated. */
 static void test_kv_hostile_headers(void **state)
 {
@@ -909,6 +1045,10 @@ int main(void)
         cmocka_unit_test(test_kv_without_tokens_and_state),
         cmocka_unit_test(test_kv_finds_every_flipped_bit),
         cmocka_unit_test(test_kv_of_another_length),
+        cmocka_unit_test(test_kv_checkpoints),
+        cmocka_unit_test(test_kv_checkpoints_of_another_length),
+        cmocka_unit_test(test_kv_hostile_checkpoints),
+        cmocka_unit_test(test_kv_number_of_checkpoints),
         cmocka_unit_test(test_kv_hostile_headers),
         cmocka_unit_test(test_kv_hostile_texts_and_tokens),
         cmocka_unit_test(test_kv_full_fields),

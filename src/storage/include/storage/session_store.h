@@ -11,10 +11,10 @@
  * saving over it fails as reading it does. Only hs_session_store_remove removes it.
  *
  * Formats: docs/formats.md, "Session files". kv.bin: magic "HSKV", version, lengths, fingerprint,
- *          cache key, tokens, state, and a check value (Poly1305 under a fixed key, which is many
- *          times faster than SHA-256) that finds torn and rotten files, so that kv.bin needs no
- *          fsync.
- * Limits:  HS_SESSION_MAX_JSON bytes of text, names [A-Za-z0-9._-]{1,64} that do not begin with
+ *          cache key, tokens, state, checkpoints, and a check value (Poly1305 under a fixed key,
+ * which is many times faster than SHA-256) that finds torn and rotten files, so that kv.bin needs
+ * no fsync. Limits:  HS_SESSION_MAX_JSON bytes of text, names [A-Za-z0-9._-]{1,64} that do not
+ * begin with
  *          '.'; texts must be valid UTF-8 (HS_INVALID_ARGUMENT on saving).
  * Errors:  HS_NOT_FOUND, HS_BUSY (which process), HS_CORRUPT (which file, what),
  *          HS_UNSUPPORTED_VERSION, HS_INVALID_ARGUMENT, HS_LIMIT, HS_IO, HS_PERMISSION_DENIED.
@@ -48,6 +48,8 @@ struct hs_session_record {
                                           (deadline, logprobs, stream capacity) comes back as 0 */
 };
 
+#define HS_SESSION_KV_CHECKPOINTS_MAX 8
+
 /* The KV part. */
 struct hs_session_kv {
     char fingerprint[65];
@@ -57,6 +59,14 @@ struct hs_session_kv {
     size_t n_tokens;
     uint8_t *state;
     size_t state_len;
+    /* What a state that cannot be cut can be set back to: the part of it after the first n_tokens
+     * tokens. In ascending order, all of 1..n_tokens. */
+    struct hs_session_kv_checkpoint {
+        size_t n_tokens;
+        uint8_t *state;
+        size_t state_len; /* > 0 */
+    } checkpoints[HS_SESSION_KV_CHECKPOINTS_MAX];
+    size_t n_checkpoints;
 };
 
 bool hs_session_name_ok(const char *name);
