@@ -250,6 +250,7 @@ struct hs_generate_params {
     bool continue_final;         /* the last message is the assistant's: go on where it ends */
     int32_t stream_capacity;     /* events a slow reader may lag; 0: 256 */
     const char *tag;             /* shown in struct hs_slot; NULL: none */
+    const char *client;          /* whose request it is: clients take turns; NULL: its own */
 };
 
 /* A call of a tool, as the model made it. */
@@ -337,7 +338,8 @@ struct hs_engine_params {
     int32_t max_queue;          /* waiting requests per model, those for embeddings counted apart;
                                    one more is HS_QUEUE_FULL; 0: 256 */
     uint64_t park_budget_bytes; /* host memory for KV of idle contexts, per model; 0: none */
-    int32_t prefill_chunk;      /* prompt tokens admitted per step while others decode; 0: 512 */
+    int32_t prefill_chunk;      /* most prompt tokens of a step while others decode; 0: 512 */
+    int32_t prefill_ms;         /* fewer, when a step would take longer; 0: 200; -1: never fewer */
 };
 
 struct hs_session_params {

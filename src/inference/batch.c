@@ -2,6 +2,8 @@
 
 #include "base/mem.h"
 
+#define CHUNK_UNMEASURED 64
+
 static int32_t min_i32(int32_t a, int32_t b)
 {
     return a < b ? a : b;
@@ -62,6 +64,13 @@ int32_t hs_batch_plan(const struct hs_batch_limits *limits, const int32_t *wants
         }
     }
     return used;
+}
+
+int32_t hs_batch_chunk(int32_t most, double budget_ms, double token_ms)
+{
+    double n = token_ms > 0 ? budget_ms / token_ms : CHUNK_UNMEASURED;
+    int32_t chunk = n >= most ? most : (int32_t)n;
+    return min_i32(chunk > HS_BATCH_CHUNK_MIN ? chunk : HS_BATCH_CHUNK_MIN, most);
 }
 
 hs_status hs_batch_init(struct hs_batch *batch, int32_t cap_items, int32_t cap_spans)

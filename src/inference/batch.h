@@ -29,6 +29,14 @@ struct hs_batch_limits {
 int32_t hs_batch_plan(const struct hs_batch_limits *limits, const int32_t *wants, int32_t n,
                       uint64_t turn, int32_t *quotas);
 
+#define HS_BATCH_CHUNK_MIN 16
+
+/*
+ * Prompt tokens that fit into a step beside decoding ones: as many as take budget_ms at token_ms
+ * each (<= 0: not measured yet), at least HS_BATCH_CHUNK_MIN and at most `most`.
+ */
+int32_t hs_batch_chunk(int32_t most, double budget_ms, double token_ms);
+
 /* The part of a batch that belongs to one request. */
 struct hs_batch_span {
     size_t owner; /* index among the running requests */

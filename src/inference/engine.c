@@ -35,6 +35,10 @@ static hs_status check_params(const struct hs_engine_params *params, struct hs_e
         return hs_error_set(err, HS_INVALID_ARGUMENT,
                             "prefill_chunk is %d; it must not be negative", params->prefill_chunk);
     }
+    if (params->prefill_ms < -1) {
+        return hs_error_set(err, HS_INVALID_ARGUMENT, "prefill_ms is %d; it must be at least -1",
+                            params->prefill_ms);
+    }
     return HS_OK;
 }
 

@@ -15,6 +15,7 @@
 
 #define DEFAULT_MAX_QUEUE 256
 #define DEFAULT_PREFILL_CHUNK 512
+#define DEFAULT_PREFILL_MS 200
 /* Longest input that a chat model embeds: more would double the memory of a long context for a use
  * that is rare. */
 #define CHAT_EMBED_MAX 8192
@@ -183,6 +184,7 @@ static hs_status start_worker(const struct hs_model_load *load, const struct hs_
         .n_seq_max = fit->context.n_seq_max,
         .max_queue = queue_of(engine),
         .prefill_chunk = engine->prefill_chunk > 0 ? engine->prefill_chunk : DEFAULT_PREFILL_CHUNK,
+        .prefill_ms = engine->prefill_ms != 0 ? engine->prefill_ms : DEFAULT_PREFILL_MS,
         .park_budget_bytes = engine->park_budget_bytes,
     };
     status = hs_worker_start(&params, &model->worker, err);

@@ -9,6 +9,7 @@ void hs_engine_params_defaults(struct hs_engine_params *params)
         .max_queue = 256,
         .park_budget_bytes = (uint64_t)512 << 20,
         .prefill_chunk = 512,
+        .prefill_ms = 200,
     };
 }
 

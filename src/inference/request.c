@@ -68,6 +68,13 @@ static hs_status make_processors(struct hs_request *request,
     return hs_token_processor_new(&processor, &request->splitter, err);
 }
 
+static void copy_name(char to[HS_TAG_MAX], const char *name)
+{
+    if (name != NULL) {
+        memcpy(to, name, hs_utf8_clip(name, strlen(name), HS_TAG_MAX - 1));
+    }
+}
+
 hs_status hs_request_new(const struct hs_model *model, const struct hs_generate_params *params,
                          const struct hs_prompt *prompt, struct hs_request **ret_request,
                          struct hs_error *err)
@@ -82,10 +89,8 @@ hs_status hs_request_new(const struct hs_model *model, const struct hs_generate_
     }
     request->model = model;
     memcpy(request->key, model->cache_key, sizeof(request->key));
-    if (params->tag != NULL) {
-        memcpy(request->tag, params->tag,
-               hs_utf8_clip(params->tag, strlen(params->tag), HS_TAG_MAX - 1));
-    }
+    copy_name(request->tag, params->tag);
+    copy_name(request->client, params->client);
     request->max_tokens = params->max_tokens;
     request->n_logprobs = params->n_logprobs;
     request->ignore_eos = params->ignore_eos;

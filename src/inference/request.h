@@ -20,7 +20,9 @@ typedef void (*hs_request_done_fn)(struct hs_request *request, void *user);
 
 struct hs_request {
     struct hs_request *next; /* in the list that holds it */
-    uint64_t number;         /* order of admission */
+    uint64_t number;         /* order of arrival */
+    uint64_t rank;           /* its place among its client's; clients take turns by it */
+    char client[HS_TAG_MAX]; /* empty: nobody else's */
     const struct hs_model *model;
     char key[HS_CACHE_KEY_MAX];
     char tag[HS_TAG_MAX];

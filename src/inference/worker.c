@@ -142,10 +142,15 @@ static void run_commands(hs_worker *worker, struct export_command *commands)
 
 /* ---- waiting ---- */
 
+static bool is_before(const struct hs_request *a, const struct hs_request *b)
+{
+    return a->rank != b->rank ? a->rank < b->rank : a->number < b->number;
+}
+
 static void wait_insert(hs_worker *worker, struct hs_request *request)
 {
     struct hs_request **place = &worker->waiting;
-    while (*place != NULL && (*place)->number < request->number) {
+    while (*place != NULL && is_before(*place, request)) {
         place = &(*place)->next;
     }
     request->next = *place;
@@ -193,12 +198,30 @@ static void note_deadline(hs_worker *worker, const struct hs_request *request)
     }
 }
 
+/* The next place behind the client's other requests, but not before what was admitted already. */
+static uint64_t next_rank(const hs_worker *worker, const char *client)
+{
+    uint64_t rank = worker->rank;
+    if (client[0] == '\0') {
+        return rank;
+    }
+    for (const struct hs_request *r = worker->waiting; r != NULL; r = r->next) {
+        rank = r->rank >= rank && strcmp(r->client, client) == 0 ? r->rank + 1 : rank;
+    }
+    for (size_t i = 0; i < worker->n_running; i++) {
+        const struct hs_request *r = worker->running[i];
+        rank = r->rank >= rank && strcmp(r->client, client) == 0 ? r->rank + 1 : rank;
+    }
+    return rank;
+}
+
 static void take_inbox(hs_worker *worker, struct hs_request *inbox)
 {
     while (inbox != NULL) {
         struct hs_request *request = inbox;
         inbox = request->next;
         request->number = worker->next_number++;
+        request->rank = next_rank(worker, request->client);
         note_deadline(worker, request);
         wait_insert(worker, request);
         worker->should_admit = true;
@@ -338,6 +361,7 @@ static hs_status admit_one(hs_worker *worker, struct hs_request *request)
     }
     wait_remove(worker, request);
     running_insert(worker, request);
+    worker->rank = request->rank > worker->rank ? request->rank : worker->rank;
     return HS_OK;
 }
 
@@ -394,6 +418,7 @@ void hs_worker_preempt(hs_worker *worker, size_t index)
     worker->n_running--;
     hs_kv_cache_preempt(worker->cache, request->slot, request->cache_prompt);
     request->slot = NULL;
+    request->rank = 0;
     wait_insert(worker, request);
     worker->should_admit = true;
 }

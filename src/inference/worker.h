@@ -17,6 +17,7 @@ struct hs_worker_params {
     int32_t n_seq_max;
     int32_t max_queue;
     int32_t prefill_chunk;
+    int32_t prefill_ms; /* < 0: prefill_chunk always */
     uint64_t park_budget_bytes;
 };
 

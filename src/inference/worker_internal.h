@@ -38,10 +38,11 @@ struct hs_worker {
 
     /* The worker's thread alone. */
     hs_kv_cache *cache;
-    struct hs_request *waiting;  /* by number; preempted ones are among them */
+    struct hs_request *waiting;  /* by rank and number, preempted ones first */
     struct hs_request **running; /* [n_running] by number, at most n_seq_max */
     size_t n_running;
     uint64_t next_number;
+    uint64_t rank; /* the highest that was admitted */
     unsigned kicks_seen;
     double next_deadline_ms; /* 0: none */
     bool has_work;           /* the last step found something to compute */
@@ -51,6 +52,8 @@ struct hs_worker {
     size_t *owners;          /* [n_seq_max] running requests that may compute */
     int32_t *wants, *quotas; /* beside owners */
     int32_t batch_limit;     /* n_batch, less after a decode found no room */
+    int32_t n_prefill;       /* prompt tokens in the batch under way */
+    double token_ms;         /* what one token of a step with prompts took lately; 0: not known */
     bool is_abortable;       /* the batch under way is long enough to be worth stopping */
     uint64_t turn;
     struct hs_model_stats figures; /* the worker's own copy */

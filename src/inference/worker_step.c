@@ -164,9 +164,12 @@ ptrdiff_t hs_worker_victim(const hs_worker *worker, size_t keep)
 
 static int32_t plan(hs_worker *worker, int32_t n, int32_t n_free)
 {
+    const struct hs_worker_params *p = &worker->p;
     struct hs_batch_limits limits = {
         .n_batch = worker->batch_limit,
-        .prefill_chunk = worker->p.prefill_chunk,
+        .prefill_chunk = p->prefill_ms < 0
+                             ? p->prefill_chunk
+                             : hs_batch_chunk(p->prefill_chunk, p->prefill_ms, worker->token_ms),
         .n_free = n_free,
     };
     return hs_batch_plan(&limits, worker->wants, n, worker->turn, worker->quotas);
@@ -233,7 +236,8 @@ static bool fill_batch(hs_worker *worker, int32_t n)
         hs_batch_add(&worker->batch, worker->owners[i], slot->seq, (int32_t)n_past,
                      request->tokens + n_past, worker->quotas[i], is_last);
     }
-    worker->is_abortable = worker->batch.n_items > n_decode;
+    worker->n_prefill = worker->batch.n_items - n_decode;
+    worker->is_abortable = worker->n_prefill > 0;
     return is_filled;
 }
 
@@ -360,12 +364,22 @@ static void fail_batch(hs_worker *worker, const struct hs_error *error)
     hs_worker_reap(worker);
 }
 
+/* Steps with few prompt tokens say little about what a prompt token takes. */
+static void note_speed(hs_worker *worker, double took_ms)
+{
+    if (worker->n_prefill >= HS_BATCH_CHUNK_MIN) {
+        double token_ms = took_ms / worker->batch.n_items;
+        worker->token_ms = worker->token_ms > 0 ? (worker->token_ms + token_ms) / 2 : token_ms;
+    }
+}
+
 static void worker_decode(hs_worker *worker)
 {
     struct hs_batch *batch = &worker->batch;
     enum hs_rt_decode outcome = HS_RT_DECODE_OK;
     struct hs_error error = {0};
     worker->figures.n_decode_calls++;
+    double begin_ms = hs_clock_ms();
     hs_status status =
         worker->rt->decode(worker->p.context, batch->items, batch->n_items, &outcome, &error);
     if (status != HS_OK) {
@@ -378,6 +392,7 @@ static void worker_decode(hs_worker *worker)
         }
     } else {
         worker->batch_limit = worker->p.n_batch;
+        note_speed(worker, hs_clock_ms() - begin_ms);
         commit(worker);
         hs_worker_reap(worker);
     }

@@ -178,9 +178,28 @@ static void a_batch_needs_memory(void **state)
     }
 }
 
+static void a_chunk_fits_its_time(void **state)
+{
+    (void)state;
+    /* 200 ms at 2 ms a token are 100 tokens, within [16, most]. */
+    assert_int_equal(hs_batch_chunk(512, 200, 2), 100);
+    assert_int_equal(hs_batch_chunk(100, 200, 2), 100);
+    assert_int_equal(hs_batch_chunk(99, 200, 2), 99);
+    assert_int_equal(hs_batch_chunk(512, 200, 200.0 / 17), 17);
+    assert_int_equal(hs_batch_chunk(512, 200, 200.0 / 16), 16);
+    assert_int_equal(hs_batch_chunk(512, 200, 1000), 16);
+    assert_int_equal(hs_batch_chunk(512, 200, 1e300), 16);
+    assert_int_equal(hs_batch_chunk(512, 200, 1e-300), 512);
+    assert_int_equal(hs_batch_chunk(8, 200, 1000), 8);
+    /* Not measured yet: a careful guess. */
+    assert_int_equal(hs_batch_chunk(512, 200, 0), 64);
+    assert_int_equal(hs_batch_chunk(32, 200, 0), 32);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_chunk_fits_its_time),
         cmocka_unit_test(nobody_gets_nothing),
         cmocka_unit_test(a_lone_prompt_gets_the_whole_batch),
         cmocka_unit_test(a_short_prompt_gets_all_it_wants),

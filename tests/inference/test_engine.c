@@ -40,6 +40,7 @@ static void defaults_are_what_the_header_says(void **state)
     hs_engine_params_defaults(&engine);
     assert_int_equal(engine.max_queue, 256);
     assert_int_equal(engine.prefill_chunk, 512);
+    assert_int_equal(engine.prefill_ms, 200);
     struct hs_model_params model;
     hs_model_params_defaults(&model);
     assert_int_equal(model.n_gpu_layers, -1);
@@ -56,6 +57,10 @@ static void engine_parameters_are_checked(void **state)
     struct hs_engine_params params;
     hs_engine_params_defaults(&params);
     params.max_queue = -1;
+    assert_int_equal(hs_engine_create_with_runtime(&params, fake_runtime(), &engine, &err),
+                     HS_INVALID_ARGUMENT);
+    hs_engine_params_defaults(&params);
+    params.prefill_ms = -2;
     assert_int_equal(hs_engine_create_with_runtime(&params, fake_runtime(), &engine, &err),
                      HS_INVALID_ARGUMENT);
     hs_engine_params_defaults(&params);

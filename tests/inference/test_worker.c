@@ -101,6 +101,7 @@ static void prompts_are_chunked_fairly_beside_decoding(void **state)
     struct hs_engine_params engine_params;
     hs_engine_params_defaults(&engine_params);
     engine_params.prefill_chunk = 32;
+    engine_params.prefill_ms = -1;
     hs_engine *engine = test_engine(&engine_params, 4096, 4);
     struct hs_generate_params params = test_params(60);
     fake_runtime_pause();
@@ -128,6 +129,130 @@ static void prompts_are_chunked_fairly_beside_decoding(void **state)
     for (int i = 0; i < 2; i++) {
         test_collect(streams[i], &answer);
         test_expect(&answer, long_text[i], 5, 4096);
+    }
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+/* Every single batch, from the first token of a prompt of 4,000 to its last, has a token of each
+ * request that decodes. */
+static void no_step_of_a_long_prompt_leaves_decoding_out(void **state)
+{
+    (void)state;
+    fake_runtime_reset(NULL);
+    hs_engine *engine = test_engine(NULL, 8192, 4);
+    struct hs_generate_params params = test_params(1000);
+    static char text[3][8], long_text[4001];
+    hs_stream *streams[3];
+    params.stream_capacity = 1100;
+    fake_runtime_pause();
+    for (int i = 0; i < 3; i++) {
+        snprintf(text[i], sizeof text[i], "abc%d", i);
+        streams[i] = test_complete(engine, text[i], &params);
+    }
+    fake_runtime_wait_held();
+    fake_runtime_step(4);
+    int32_t first = test_counters().n_decode;
+    test_text(long_text, 4000, 4);
+    struct hs_generate_params short_params = test_params(1);
+    hs_stream *stream = test_complete(engine, long_text, &short_params);
+    fake_runtime_resume();
+    test_collect(stream, &answer);
+    test_expect(&answer, long_text, 1, 8192);
+    int32_t call = first, n_prompt = 0, n_chunks = 0;
+    for (; n_prompt < 4000; call++) {
+        for (int32_t seq = 0; seq < 3; seq++) {
+            assert_int_equal(fake_runtime_logged(call, seq), 1);
+        }
+        int32_t n = fake_runtime_logged(call, 3);
+        assert_in_range(n, 0, 512);
+        n_prompt += n;
+        n_chunks += n > 0;
+    }
+    assert_int_equal(n_prompt, 4000);
+    assert_in_range(n_chunks, 8, 250);
+    for (int i = 0; i < 3; i++) {
+        test_collect(streams[i], &answer);
+        test_expect(&answer, text[i], 1000, 8192);
+    }
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+/* ---- clients take turns ---- */
+
+static hs_stream *complete_for(hs_engine *engine, const char *client, const char *text)
+{
+    struct hs_generate_params params = test_params(3);
+    params.client = client;
+    return test_complete(engine, text, &params);
+}
+
+/* Whether a stream has something to read now. */
+static bool has_begun(hs_stream *stream)
+{
+    struct hs_event event;
+    struct hs_error err;
+    return hs_stream_next(stream, 0, &event, &err) == HS_OK;
+}
+
+/*
+ * One sequence; "a" queues four requests, then "b" two, then "c" one. Each request takes three
+ * steps. FIFO would answer a a a a b b c; taking turns it is a, then b c a, then b a, then a.
+ */
+static void clients_take_turns(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *client, *text;
+    } rows[] = {{"a", "a0"}, {"a", "a1"}, {"a", "a2"}, {"a", "a3"},
+                {"b", "b0"}, {"b", "b1"}, {"c", "c0"}};
+    static const int order[] = {0, 4, 6, 1, 5, 2, 3};
+    fake_runtime_reset(NULL);
+    hs_engine *engine = test_engine(NULL, 4096, 1);
+    hs_stream *streams[7];
+    fake_runtime_pause();
+    streams[0] = complete_for(engine, rows[0].client, rows[0].text);
+    fake_runtime_wait_held(); /* it runs; the others find it there */
+    for (int i = 1; i < 7; i++) {
+        streams[i] = complete_for(engine, rows[i].client, rows[i].text);
+    }
+    for (int turn = 0; turn < 7; turn++) {
+        fake_runtime_step(3);
+        for (int i = turn; i < 7; i++) {
+            assert_int_equal(has_begun(streams[order[i]]), i == turn);
+        }
+    }
+    fake_runtime_resume();
+    for (int i = 0; i < 7; i++) {
+        hs_stream_free(streams[i]);
+    }
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
+/* Without a name everybody is somebody else: first come, first served. */
+static void requests_of_nobody_are_served_in_order(void **state)
+{
+    (void)state;
+    fake_runtime_reset(NULL);
+    hs_engine *engine = test_engine(NULL, 4096, 1);
+    hs_stream *streams[4];
+    fake_runtime_pause();
+    streams[0] = complete_for(engine, NULL, "a");
+    fake_runtime_wait_held();
+    streams[1] = complete_for(engine, "", "b");
+    streams[2] = complete_for(engine, NULL, "c");
+    streams[3] = complete_for(engine, "x", "d");
+    for (int turn = 0; turn < 4; turn++) {
+        fake_runtime_step(3);
+        for (int i = turn; i < 4; i++) {
+            assert_int_equal(has_begun(streams[i]), i == turn);
+        }
+    }
+    fake_runtime_resume();
+    for (int i = 0; i < 4; i++) {
+        hs_stream_free(streams[i]);
     }
     hs_engine_free(engine);
     test_check_clean();
@@ -780,6 +905,9 @@ int main(void)
         cmocka_unit_test(a_stop_string_ends_the_text_before_it),
         cmocka_unit_test(many_requests_share_steps_and_do_not_mix),
         cmocka_unit_test(prompts_are_chunked_fairly_beside_decoding),
+        cmocka_unit_test(no_step_of_a_long_prompt_leaves_decoding_out),
+        cmocka_unit_test(clients_take_turns),
+        cmocka_unit_test(requests_of_nobody_are_served_in_order),
         cmocka_unit_test(a_lone_prompt_uses_the_whole_batch),
         cmocka_unit_test(the_queue_takes_n_and_refuses_n_plus_one),
         cmocka_unit_test(requests_start_in_order),

@@ -97,6 +97,8 @@ static void requests_carry_their_id_to_the_engine(void **state)
             &test->reply);
     assert_int_equal(test->reply.status, 200);
     assert_string_equal(rest_asked()->tag, "mine");
+    /* Without keys an address is a client, whatever its port. */
+    assert_string_equal(rest_asked()->client, "127.0.0.1");
 }
 
 static void metrics(void **state)

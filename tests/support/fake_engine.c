@@ -57,6 +57,7 @@ static void free_asked(struct fake_asked *asked)
     }
     free(asked->grammar);
     free(asked->tag);
+    free(asked->client);
     free(asked->samplers);
     for (int32_t i = 0; i < asked->params.n_tools; i++) {
         free((char *)asked->params.tools[i].name);
@@ -531,6 +532,7 @@ static void fill_asked(struct fake_asked *asked, const char *model_id, const cha
     const struct hs_sampling *sampling = &params->sampling;
     asked->grammar = sampling->grammar ? strdup(sampling->grammar) : NULL;
     asked->tag = params->tag ? strdup(params->tag) : NULL;
+    asked->client = params->client ? strdup(params->client) : NULL;
     asked->samplers = sampling->samplers ? strdup(sampling->samplers) : NULL;
     for (int32_t i = 0; i < sampling->n_dry_breakers && i < 8; i++) {
         asked->breakers[i] = strdup(sampling->dry_breakers[i]);

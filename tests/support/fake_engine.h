@@ -53,7 +53,7 @@ struct fake_asked {
     struct hs_generate_params params; /* tools, tool_name, json_schema and template_kwargs are
                                          copies; other pointers are the caller's */
     char *stop[8];
-    char *model_id, *tag;
+    char *model_id, *tag, *client;
     char *grammar, *samplers, *breakers[8]; /* copies of what params.sampling pointed to */
     int32_t bias_tokens[8];
     float bias_values[8];

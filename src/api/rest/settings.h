@@ -27,6 +27,7 @@ struct hs_rest_settings {
     char *samplers, *template_kwargs;
     int32_t *bias_tokens;
     float *bias_values;
+    char client[HS_TAG_MAX]; /* the key's name, else the address: whose turn it is */
 };
 
 /* The server's defaults. */
