@@ -13,15 +13,6 @@ struct blocks {
     bool omits_thinking;
 };
 
-/* Text, quoted text, text: what most of an answer consists of. */
-static hs_status append_quoted(struct hs_buf *out, const char *before, const char *text, size_t len,
-                               const char *after)
-{
-    hs_status status = hs_buf_append_str(out, before);
-    status = status == HS_OK ? hs_json_quote(out, text, len) : status;
-    return status == HS_OK ? hs_buf_append_str(out, after) : status;
-}
-
 /* ---- how it ended ---- */
 
 /* A full context ends an answer before its own limit does. */
@@ -78,7 +69,7 @@ static hs_status write_head(const struct hs_generation *generation, struct hs_bu
     hs_status status = hs_buf_printf(
         out, "{\"id\":\"%s\",\"type\":\"message\",\"role\":\"assistant\",", generation->id);
     return status == HS_OK
-               ? append_quoted(out, "\"model\":", model, strlen(model), ",\"content\":[")
+               ? hs_json_quote_between(out, "\"model\":", model, strlen(model), ",\"content\":[")
                : status;
 }
 
@@ -96,8 +87,9 @@ static hs_status write_thinking(const struct hs_generation *generation, struct h
     if (text->len == 0) {
         return HS_OK;
     }
-    hs_status status = append_quoted(out, "{\"type\":\"thinking\",\"thinking\":", text->data,
-                                     blocks->omits_thinking ? 0 : text->len, ",\"signature\":\"");
+    hs_status status =
+        hs_json_quote_between(out, "{\"type\":\"thinking\",\"thinking\":", text->data,
+                              blocks->omits_thinking ? 0 : text->len, ",\"signature\":\"");
     status = status == HS_OK ? hs_buf_append_str(out, generation->id) : status;
     return status == HS_OK ? hs_buf_append_str(out, "\"}") : status;
 }
@@ -109,9 +101,9 @@ static hs_status write_text(const struct hs_generation *generation, struct hs_bu
         return HS_OK;
     }
     hs_status status = next_block(out);
-    return status == HS_OK
-               ? append_quoted(out, "{\"type\":\"text\",\"text\":", text->data, text->len, "}")
-               : status;
+    return status == HS_OK ? hs_json_quote_between(out, "{\"type\":\"text\",\"text\":", text->data,
+                                                   text->len, "}")
+                           : status;
 }
 
 /* Arguments that the end of the answer cut off are {}: the stop reason says that nothing is to be
@@ -121,11 +113,13 @@ static hs_status write_call(const struct hs_choice_call *call, struct hs_buf *ou
     bool is_whole = false;
     hs_status status = hs_generation_call_is_whole(call, &is_whole);
     status = status == HS_OK ? next_block(out) : status;
-    status = status == HS_OK ? append_quoted(out, "{\"type\":\"tool_use\",\"id\":", call->id,
-                                             strlen(call->id), ",\"name\":")
-                             : status;
-    status = status == HS_OK ? append_quoted(out, "", call->name, strlen(call->name), ",\"input\":")
-                             : status;
+    status = status == HS_OK
+                 ? hs_json_quote_between(out, "{\"type\":\"tool_use\",\"id\":", call->id,
+                                         strlen(call->id), ",\"name\":")
+                 : status;
+    status = status == HS_OK
+                 ? hs_json_quote_between(out, "", call->name, strlen(call->name), ",\"input\":")
+                 : status;
     status =
         status == HS_OK ? hs_buf_append_str(out, is_whole ? call->arguments.data : "{}") : status;
     return status == HS_OK ? hs_buf_append_str(out, "}") : status;
@@ -178,7 +172,7 @@ static hs_status write_delta(const struct blocks *blocks, const char *type, cons
                              const char *text, size_t len, struct hs_buf *out)
 {
     hs_status status = open_delta(blocks, type, field, out);
-    return status == HS_OK ? append_quoted(out, "", text, len, "}}\n\n") : status;
+    return status == HS_OK ? hs_json_quote_between(out, "", text, len, "}}\n\n") : status;
 }
 
 static hs_status close_block(const struct hs_generation *generation, struct hs_buf *out)
@@ -235,10 +229,10 @@ static hs_status open_block(const struct hs_generation *generation, const struct
     if (kind != TOOL_BLOCK || status != HS_OK) {
         return status == HS_OK ? hs_buf_append_str(out, beginnings[kind]) : status;
     }
-    status = append_quoted(out, "{\"type\":\"tool_use\",\"id\":", event->tool_call_id,
-                           strlen(event->tool_call_id), ",\"name\":");
-    return status == HS_OK ? append_quoted(out, "", event->tool_name, strlen(event->tool_name),
-                                           ",\"input\":{}}}\n\n")
+    status = hs_json_quote_between(out, "{\"type\":\"tool_use\",\"id\":", event->tool_call_id,
+                                   strlen(event->tool_call_id), ",\"name\":");
+    return status == HS_OK ? hs_json_quote_between(out, "", event->tool_name,
+                                                   strlen(event->tool_name), ",\"input\":{}}}\n\n")
                            : status;
 }
 

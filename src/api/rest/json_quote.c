@@ -53,3 +53,11 @@ hs_status hs_json_quote(struct hs_buf *out, const char *text, size_t len)
     }
     return status == HS_OK ? hs_buf_append(out, "\"", 1) : status;
 }
+
+hs_status hs_json_quote_between(struct hs_buf *out, const char *before, const char *text,
+                                size_t len, const char *after)
+{
+    hs_status status = hs_buf_append_str(out, before);
+    status = status == HS_OK ? hs_json_quote(out, text, len) : status;
+    return status == HS_OK ? hs_buf_append_str(out, after) : status;
+}

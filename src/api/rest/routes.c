@@ -7,8 +7,10 @@
 #define DELETE HS_HTTP_DELETE
 #define OPENAI HS_HTTP_ERRORS_OPENAI
 #define ANTHROPIC HS_HTTP_ERRORS_ANTHROPIC
+#define OLLAMA HS_HTTP_ERRORS_OLLAMA
 #define INFERENCE HS_KEY_INFERENCE
 #define JSON HS_HTTP_GIVES_JSON
+#define NDJSON HS_HTTP_GIVES_NDJSON
 #define SSE HS_HTTP_GIVES_SSE
 #define TEXT HS_HTTP_GIVES_TEXT
 #define HTML HS_HTTP_GIVES_HTML
@@ -36,6 +38,32 @@ static const struct hs_http_route routes[] = {
      "Anthropic", "AnthropicRequest", "AnthropicMessage", "Answer a conversation"},
     {POST, "/v1/messages/count_tokens", hs_rest_anthropic_count_tokens, INFERENCE, ANTHROPIC, JSON,
      "Anthropic", "AnthropicCountRequest", "AnthropicCount", "Count a conversation's tokens"},
+    {POST, "/api/chat", hs_rest_ollama_chat, INFERENCE, OLLAMA, JSON | NDJSON, "Ollama",
+     "OllamaChatRequest", "OllamaAnswer", "Answer a conversation"},
+    {POST, "/api/generate", hs_rest_ollama_generate, INFERENCE, OLLAMA, JSON | NDJSON, "Ollama",
+     "OllamaGenerateRequest", "OllamaAnswer", "Answer a prompt"},
+    {POST, "/api/embed", hs_rest_ollama_embed, INFERENCE, OLLAMA, JSON, "Ollama",
+     "OllamaEmbedRequest", NULL, "Embed texts"},
+    {POST, "/api/embeddings", hs_rest_ollama_embeddings, INFERENCE, OLLAMA, JSON, "Ollama",
+     "OllamaEmbeddingsRequest", NULL, "Embed one text, as old clients ask"},
+    {GET, "/api/tags", hs_rest_ollama_tags, INFERENCE, OLLAMA, JSON, "Ollama", NULL, "OllamaModels",
+     "List the models"},
+    {GET, "/api/ps", hs_rest_ollama_ps, INFERENCE, OLLAMA, JSON, "Ollama", NULL, "OllamaModels",
+     "List the loaded models, which are all"},
+    {POST, "/api/show", hs_rest_ollama_show, INFERENCE, OLLAMA, JSON, "Ollama", "OllamaModel", NULL,
+     "Describe a model"},
+    {GET, "/api/version", hs_rest_ollama_version, INFERENCE, OLLAMA, JSON, "Ollama", NULL, NULL,
+     "The version of the API"},
+    {POST, "/api/pull", hs_rest_ollama_unavailable, INFERENCE, OLLAMA, JSON, "Ollama",
+     "OllamaModel", NULL, "Not there: 501"},
+    {POST, "/api/push", hs_rest_ollama_unavailable, INFERENCE, OLLAMA, JSON, "Ollama",
+     "OllamaModel", NULL, "Not there: 501"},
+    {POST, "/api/create", hs_rest_ollama_unavailable, INFERENCE, OLLAMA, JSON, "Ollama",
+     "OllamaModel", NULL, "Not there: 501"},
+    {POST, "/api/copy", hs_rest_ollama_unavailable, INFERENCE, OLLAMA, JSON, "Ollama",
+     "OllamaModel", NULL, "Not there: 501"},
+    {DELETE, "/api/delete", hs_rest_ollama_unavailable, INFERENCE, OLLAMA, JSON, "Ollama", NULL,
+     NULL, "Not there: 501"},
     {GET, "/health", hs_rest_health, 0, OPENAI, JSON, "Server", NULL, "Health",
      "Whether the server is up"},
     {GET, "/props", hs_rest_props, INFERENCE, OPENAI, JSON, "Server", NULL, NULL,

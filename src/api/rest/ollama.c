@@ -1,0 +1,229 @@
+/* ollama.c - POST /api/chat and /api/generate. */
+#include <string.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+#include "ollama_answer.h"
+#include "shape.h"
+
+/* ---- chat ---- */
+
+static void start_chat(const struct hs_fields *fields, const struct hs_rest *rest,
+                       const struct hs_model_info *model, const struct hs_ollama_request *asked)
+{
+    struct hs_generation *generation = NULL;
+    struct hs_error err;
+    hs_status status =
+        hs_ollama_answer_new(rest, model, fields->request, asked, NULL, &generation, &err);
+    if (status == HS_OK) {
+        status = hs_engine_chat(rest->engine, model->id, NULL, 0, asked->conversation.messages,
+                                asked->conversation.n_messages, &asked->settings.params,
+                                &generation->choices[0].stream, &err);
+    }
+    if (status != HS_OK) {
+        hs_generation_free(generation);
+        hs_rest_shape_respond_failure(fields, HS_REST_CHAT, &asked->conversation, &err, "messages");
+        return;
+    }
+    hs_generation_run(generation);
+}
+
+void hs_rest_ollama_chat(hs_http_request *request, void *user)
+{
+    const struct hs_rest *rest = user;
+    struct hs_fields fields;
+    struct hs_ollama_request asked HS_CLEANUP(hs_ollama_request_free) = {.is_unload = false};
+    const struct hs_model_info *model = hs_ollama_open(rest, request, &fields, &asked.model_name);
+    if (model == NULL || !hs_ollama_request_read(rest, model, &fields, &asked)) {
+        return;
+    }
+    if (asked.conversation.n_messages == 0) {
+        hs_ollama_respond_loaded(request, &asked, true);
+        return;
+    }
+    start_chat(&fields, rest, model, &asked);
+}
+
+/* ---- generate ---- */
+
+/* What the request says, and its prompt as tokens: the context's, then the prompt's. */
+struct generate {
+    struct hs_ollama_request asked;
+    const char *prompt;
+    bool is_raw;
+    struct hs_ollama_context context;
+    bool has_context; /* the client gave one */
+};
+
+static void generate_free(struct generate *generate)
+{
+    hs_ollama_request_free(&generate->asked);
+    hs_free(generate->context.tokens);
+}
+
+static bool read_context(const struct hs_fields *fields, const struct hs_model_info *model,
+                         struct generate *ret)
+{
+    const json_t *list = hs_field_get(fields, "context");
+    size_t n = json_array_size(list);
+    if (list != NULL && !json_is_array(list)) {
+        return hs_field_refuse(fields, "context", "must be an array of token numbers");
+    }
+    if (n == 0) {
+        return true;
+    }
+    if (ret->is_raw) {
+        return hs_field_refuse(fields, "context", "and raw exclude each other");
+    }
+    ret->context.tokens = hs_calloc(n, sizeof ret->context.tokens[0]);
+    if (ret->context.tokens == NULL) {
+        struct hs_error err;
+        hs_error_nomem(&err, "context");
+        hs_rest_respond_failure(fields->request, &err, NULL);
+        return false;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const json_t *item = json_array_get(list, i);
+        json_int_t token = json_integer_value(item);
+        if (!json_is_integer(item) || token < 0 || token >= model->n_vocab) {
+            return hs_field_refuse(fields, "context", "must hold token numbers from 0 to %d",
+                                   (int)model->n_vocab - 1);
+        }
+        ret->context.tokens[i] = (int32_t)token;
+    }
+    ret->context.n = n;
+    ret->has_context = true;
+    return true;
+}
+
+static bool read_prompt(const struct hs_fields *fields, struct generate *ret)
+{
+    struct hs_rest_conversation *conversation = &ret->asked.conversation;
+    const char *system = NULL;
+    if (!hs_field_string(fields, "prompt", &ret->prompt) ||
+        !hs_field_string(fields, "system", &system)) {
+        return false;
+    }
+    if (system != NULL && *system != '\0') {
+        struct hs_message *message = hs_rest_conversation_add(conversation, "system");
+        if (message == NULL) {
+            return false;
+        }
+        message->content = system;
+    }
+    struct hs_message *message = hs_rest_conversation_add(conversation, "user");
+    if (message != NULL) {
+        message->content = ret->prompt;
+    }
+    return message != NULL;
+}
+
+static bool read_generate(const struct hs_rest *rest, const struct hs_model_info *model,
+                          const struct hs_fields *fields, struct generate *ret)
+{
+    static const struct hs_unsupported_field unsupported[] = {{"suffix", NULL},
+                                                              {"images", NULL},
+                                                              {"template", NULL},
+                                                              {"tools", NULL},
+                                                              {"messages", NULL}};
+    ret->prompt = "";
+    return hs_fields_refuse_unsupported(fields, unsupported,
+                                        sizeof unsupported / sizeof unsupported[0]) &&
+           hs_ollama_request_read(rest, model, fields, &ret->asked) &&
+           hs_field_bool(fields, "raw", &ret->is_raw) && read_context(fields, model, ret) &&
+           read_prompt(fields, ret);
+}
+
+/* The tokens that the model sees: of the prompt alone when it is raw, else behind the context
+ * through the template. */
+static hs_status add_prompt(const struct hs_rest *rest, const struct hs_model_info *model,
+                            struct generate *generate, struct hs_error *err)
+{
+    const struct hs_rest_conversation *conversation = &generate->asked.conversation;
+    char *text = NULL;
+    size_t len = strlen(generate->prompt), n = 0;
+    int32_t *tokens = NULL;
+    hs_status status = HS_OK;
+    if (!generate->is_raw) {
+        status = hs_engine_render(rest->engine, model->id, conversation->messages,
+                                  conversation->n_messages, &generate->asked.settings.params, &text,
+                                  &len, err);
+    }
+    if (status == HS_OK) {
+        status = hs_engine_tokenize(rest->engine, model->id, text == NULL ? generate->prompt : text,
+                                    len, generate->is_raw, true, &tokens, &n, err);
+    }
+    hs_text_free(text);
+    if (status != HS_OK) {
+        return status;
+    }
+    struct hs_ollama_context *context = &generate->context;
+    int32_t *all = hs_realloc_array(context->tokens, context->n + n + 1, sizeof *all);
+    if (all != NULL) {
+        memcpy(all + context->n, tokens, n * sizeof *all);
+        context->tokens = all;
+        context->n += n;
+    }
+    hs_tokens_free(tokens);
+    return all == NULL ? hs_error_nomem(err, "prompt") : HS_OK;
+}
+
+/* Without a context the engine renders the prompt itself, and so knows where thinking begins. */
+static hs_status submit(const struct hs_rest *rest, const struct hs_model_info *model,
+                        const struct generate *generate, hs_stream **ret_stream,
+                        struct hs_error *err)
+{
+    const struct hs_rest_conversation *conversation = &generate->asked.conversation;
+    const struct hs_generate_params *params = &generate->asked.settings.params;
+    if (generate->is_raw || generate->has_context) {
+        return hs_engine_complete(rest->engine, model->id, NULL, 0, generate->context.tokens,
+                                  generate->context.n, params, ret_stream, err);
+    }
+    return hs_engine_chat(rest->engine, model->id, NULL, 0, conversation->messages,
+                          conversation->n_messages, params, ret_stream, err);
+}
+
+static void start_generate(const struct hs_fields *fields, const struct hs_rest *rest,
+                           const struct hs_model_info *model, struct generate *generate)
+{
+    struct hs_generation *generation = NULL;
+    hs_stream *stream = NULL;
+    struct hs_error err;
+    hs_status status = add_prompt(rest, model, generate, &err);
+    status = status == HS_OK ? submit(rest, model, generate, &stream, &err) : status;
+    if (status == HS_OK) {
+        if (generate->is_raw) {
+            hs_free(generate->context.tokens);
+            generate->context = (struct hs_ollama_context){0};
+        }
+        struct hs_ollama_context context = generate->context;
+        generate->context = (struct hs_ollama_context){0};
+        status = hs_ollama_answer_new(rest, model, fields->request, &generate->asked, &context,
+                                      &generation, &err);
+    }
+    if (status != HS_OK) {
+        hs_stream_free(stream);
+        hs_rest_shape_respond_failure(fields, HS_REST_CHAT, &generate->asked.conversation, &err,
+                                      "prompt");
+        return;
+    }
+    generation->choices[0].stream = stream;
+    hs_generation_run(generation);
+}
+
+void hs_rest_ollama_generate(hs_http_request *request, void *user)
+{
+    const struct hs_rest *rest = user;
+    struct hs_fields fields;
+    struct generate generate HS_CLEANUP(generate_free) = {.is_raw = false};
+    const struct hs_model_info *model =
+        hs_ollama_open(rest, request, &fields, &generate.asked.model_name);
+    if (model == NULL || !read_generate(rest, model, &fields, &generate)) {
+        return;
+    }
+    if (*generate.prompt == '\0') {
+        hs_ollama_respond_loaded(request, &generate.asked, false);
+        return;
+    }
+    start_generate(&fields, rest, model, &generate);
+}
