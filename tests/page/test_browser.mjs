@@ -66,7 +66,7 @@ test("a question is answered, and kept", () => visit(url, async (page) => {
     assert.equal(await page.locator(".bubble").innerText(), "Hi");
     assert.match(await page.locator(".stats").innerText(),
         /^\d+ tokens · ([\d.,]+ tokens\/s · )?first after \d+[.,]\d s · prompt \d+$/);
-    assert.match(await page.locator("#usage").innerText(), /^\d+ of 4096 tokens of context$/);
+    assert.match(await page.locator("#usage").innerText(), /^\d+ of 4,096 tokens of context$/);
     assert.equal(await page.title(), "Hi – hyprstream");
     await ask(page, "Hi"); // another turn: the first one is cached
     assert.equal(await answer(page), ANSWER);
@@ -89,7 +89,7 @@ test("stopping frees the slot", () => visit(url, async (page) => {
     await page.keyboard.press("Escape");
     await page.waitForSelector(".answer[aria-busy=false]");
     await until(async () => await busy() === 0, "the slot is still busy");
-    assert.equal(await page.locator(".finish").innerText(), "Stopped.");
+    assert.equal(await page.locator(".finish").innerText(), "Stopped.\nGo on");
     const shown = await page.locator(".answer .prose").textContent();
     const whole = await (await fetch(`${url}/v1/chat/completions`, {method: "POST",
         body: JSON.stringify({model: "cycle", max_tokens: shown.length,
@@ -226,6 +226,40 @@ test("editing, answering again, and going back", () => visit(url, async (page) =
     await page.click(".question >> nth=1 >> [aria-label='Edit and ask again']");
     await page.press(".edit textarea", "Escape");
     assert.equal(await page.locator(".edit").count(), 0);
+}));
+
+test("an answer that was cut goes on", () => visit(url, async (page) => {
+    const bodies = await script(page, (body, n) => n === 1
+        ? {...stream([]), body: 'data: {"choices":[{"delta":{"content":"one, tw"},' +
+            '"finish_reason":"length"}]}\n\ndata: [DONE]\n\n'} : stream(["o, ", "three"]));
+    await ask(page, "Count");
+    await page.click(".finish button");
+    await page.waitForFunction(() => document.querySelector(".answer .prose").textContent
+        === "one, two, three");
+    assert.equal(bodies[1].continue_final_message, true);
+    assert.deepEqual(bodies[1].messages, [{role: "user", content: "Count"},
+        {role: "assistant", content: "one, tw"}]);
+    assert.equal(await page.locator(".message").count(), 2);
+    assert.equal(await page.locator(".finish").count(), 0);
+}));
+
+test("text files go into the question", () => visit(url, async (page) => {
+    const bodies = await script(page, () => stream(["seen"]));
+    const add = (name, buffer) => page.setInputFiles("#attach-file",
+        {name, mimeType: "application/octet-stream", buffer: Buffer.from(buffer)});
+    await page.fill("#question", "What is this?");
+    await add("a.py", "x = 1\r\n```\n");
+    await page.waitForFunction(() => document.querySelector("#question").value.endsWith("````\n"));
+    for (const [name, bytes, message] of [["zero", "\0", "zero is no text"],
+        ["latin", [0x61, 0xe4, 0x61], "latin is no text"],
+        ["big", "x".repeat((1 << 20) + 1), "big is too large"]]) {
+        await add(name, bytes);
+        await page.locator("#notice").filter({hasText: message}).waitFor();
+    }
+    await page.press("#question", "Enter");
+    await answer(page);
+    assert.equal(bodies[0].messages[0].content,
+        "What is this?\n\na.py:\n````py\nx = 1\n```\n````\n");
 }));
 
 // ---- what comes back ----

@@ -2,6 +2,7 @@
  * app.js - the page: one conversation is shown, any number are kept, each may have one answer
  * coming.
  */
+import {acceptFiles} from "./attach.js";
 import {Client} from "./client.js";
 import {BrowserStore, Conversation, readConversations, writeConversations}
     from "./conversations.js";
@@ -22,6 +23,7 @@ const SUGGESTIONS = [
     "Make a table of the planets with their diameters.",
 ];
 
+const number = new Intl.NumberFormat();
 const at = (id) => document.getElementById(id);
 
 class App {
@@ -37,6 +39,7 @@ class App {
             show: (node) => this.showBranch(node),
             regenerate: (node) => this.regenerate(node),
             retry: (node) => this.retry(node),
+            goOn: (node) => this.goOn(node),
             resend: (node, text) => this.ask(node.parent, text),
         });
         this.sidebar = new Sidebar(at("sidebar"), at("item-menu"), {
@@ -71,6 +74,8 @@ class App {
             this.connect();
         });
         on("model", "change", () => this.chooseModel(at("model").value));
+        on("attach", "click", () => at("attach-file").click());
+        acceptFiles(at("question"), at("attach-file"), (text) => this.notify(text));
         on("import", "click", () => at("import-file").click());
         on("import-file", "change", () => this.importFile());
         on("export", "click", () => download("hyprstream-conversations.json", "application/json",
@@ -235,14 +240,28 @@ class App {
         }
     }
 
+    // More of an answer that was cut.
+    goOn(node) {
+        if (!this.generation()) {
+            node.finish = undefined;
+            node.error = undefined;
+            this.messages.forget(node);
+            this.run(node, node.id, {continue_final_message: true});
+        }
+    }
+
     answer(question) {
+        this.run(this.conversation.add(question.id, "assistant", ""), question.id, {});
+    }
+
+    // Generate into `node` what follows the messages up to `leaf`.
+    run(node, leaf, fields) {
         const {conversation} = this;
         const body = {
             model: this.model()?.id ?? "",
-            messages: conversation.messages(question.id),
-            ...requestFields(conversation.settings),
+            messages: conversation.messages(leaf),
+            ...requestFields(conversation.settings), ...fields,
         };
-        const node = conversation.add(question.id, "assistant", "");
         if (!this.conversations.includes(conversation)) {
             this.conversations.push(conversation);
         }
@@ -436,7 +455,8 @@ class App {
         const stats = this.conversation.path().findLast((node) => node.stats)?.stats;
         const size = this.model()?.meta?.n_ctx;
         at("usage").textContent = stats && size
-            ? `${stats.prompt + stats.completion} of ${size} tokens of context` : "";
+            ? `${number.format(stats.prompt + stats.completion)} of ${number.format(size)} ` +
+                "tokens of context" : "";
     }
 
     fitQuestion() {

@@ -53,6 +53,14 @@ export async function* events(body) {
     }
 }
 
+function parse(data) {
+    try {
+        return JSON.parse(data);
+    } catch {
+        throw new ApiError(0, "The server sent something that is no JSON.");
+    }
+}
+
 export class Client {
     // askKey(message): resolves to a key, or null when the person has none.
     constructor(askKey) {
@@ -129,7 +137,7 @@ export class Client {
             if (data === "[DONE]") {
                 return;
             }
-            const chunk = JSON.parse(data);
+            const chunk = parse(data);
             if (chunk.error) {
                 throw new ApiError(chunk.error.code ?? 500, chunk.error.message);
             }

@@ -10,13 +10,16 @@ const FINISHES = {
 };
 
 const number = new Intl.NumberFormat();
+const LONG = 2000; // characters of a question that is scrolled in its place
+
 const rate = new Intl.NumberFormat(undefined, {minimumFractionDigits: 1, maximumFractionDigits: 1});
 
 function statsText(stats) {
     const parts = [`${number.format(stats.completion)} ${stats.completion === 1 ? "token"
         : "tokens"}`];
     if (stats.speed > 0) {
-        parts.push(`${rate.format(stats.speed)} tokens/s`);
+        parts.push(`${stats.speed < 100 ? rate.format(stats.speed)
+            : number.format(Math.round(stats.speed))} tokens/s`);
     }
     parts.push(`first after ${rate.format(stats.wait)} s`);
     parts.push(`prompt ${number.format(stats.prompt)}` +
@@ -86,7 +89,12 @@ class AnswerView {
             this.note.append(el("div", {class: "error", role: "alert"},
                 [el("p", {}, [node.error]), retry]));
         } else if (FINISHES[node.finish]) {
-            this.note.append(el("p", {class: "finish"}, [FINISHES[node.finish]]));
+            this.note.append(el("div", {class: "finish"}, [FINISHES[node.finish]]));
+            if (node.content !== "") {
+                const more = el("button", {type: "button", class: "button"}, ["Go on"]);
+                more.addEventListener("click", () => actions.goOn(node));
+                this.note.firstChild.append(more);
+            }
         }
     }
 
@@ -112,7 +120,11 @@ class QuestionView {
     constructor(node, actions) {
         this.node = node;
         this.actions = actions;
-        this.bubble = el("div", {class: "bubble", dir: "auto"}, [node.content]);
+        const isLong = node.content.length > LONG || node.content.split("\n").length > 20;
+        this.bubble = el("div", isLong
+            ? {class: "bubble is-long", dir: "auto", tabindex: "0", role: "region",
+                "aria-label": "Long question"}
+            : {class: "bubble", dir: "auto"}, [node.content]);
         this.bar = el("div", {class: "actions"});
         this.root = el("li", {class: "message question", "data-id": node.id,
             "aria-label": "Question"}, [this.bubble, this.bar]);
@@ -186,7 +198,7 @@ function siblingButtons(node, siblings, actions) {
 // ---- the list ----
 
 export class MessageList {
-    // actions: {show, regenerate, retry, resend}(node, ...)
+    // actions: {show, regenerate, retry, goOn, resend}(node, ...)
     constructor(root, actions) {
         this.root = root;
         this.actions = actions;
@@ -223,6 +235,11 @@ export class MessageList {
             this.views.set(node.id, view);
         }
         return view;
+    }
+
+    // Its view shows an end that it no longer has.
+    forget(node) {
+        this.views.delete(node.id);
     }
 
     // Show more of an answer that comes; gives what is complete now, to be read out.
