@@ -9,6 +9,27 @@
 #define DIM "\033[2m"
 #define UNDIM "\033[0m"
 
+static hs_status stream_next(void *self, int timeout_ms, struct hs_event *ret_event,
+                             struct hs_error *err)
+{
+    return hs_stream_next(self, timeout_ms, ret_event, err);
+}
+
+static void stream_cancel(void *self)
+{
+    hs_stream_cancel(self);
+}
+
+static void stream_free(void *self)
+{
+    hs_stream_free(self);
+}
+
+struct hs_token_source hs_token_source_of(hs_stream *stream)
+{
+    return (struct hs_token_source){stream, stream_next, stream_cancel, stream_free};
+}
+
 struct printer {
     const struct hs_command_io *io;
     enum hs_answer_mode mode;
@@ -105,16 +126,16 @@ static hs_status print_end(struct printer *printer, const struct hs_answer *answ
 }
 
 /* Read to the end; after a failure of our own the rest is read and dropped. */
-static hs_status read_events(struct printer *printer, hs_stream *stream, struct hs_answer *answer,
-                             struct hs_error *err)
+static hs_status read_events(struct printer *printer, const struct hs_token_source *source,
+                             struct hs_answer *answer, struct hs_error *err)
 {
     hs_status failure = HS_OK;
     for (;;) {
         struct hs_event event;
         struct hs_error wait_error;
-        hs_status status = hs_stream_next(stream, WAIT_MS, &event, &wait_error);
+        hs_status status = source->next(source->self, WAIT_MS, &event, &wait_error);
         if (printer->io->interrupted(printer->io->self)) {
-            hs_stream_cancel(stream);
+            source->cancel(source->self);
         }
         if (status == HS_TIMEOUT) {
             continue;
@@ -135,12 +156,12 @@ static hs_status read_events(struct printer *printer, hs_stream *stream, struct 
             failure = print_event(printer, &event, err);
         }
         if (failure) {
-            hs_stream_cancel(stream);
+            source->cancel(source->self);
         }
     }
 }
 
-hs_status hs_answer_read(const struct hs_command_io *io, hs_stream *stream,
+hs_status hs_answer_read(const struct hs_command_io *io, const struct hs_token_source *source,
                          enum hs_answer_mode mode, struct hs_answer *ret, struct hs_error *err)
 {
     *ret = (struct hs_answer){.text = HS_BUF_INIT(HS_ANSWER_MAX_BYTES),
@@ -148,10 +169,10 @@ hs_status hs_answer_read(const struct hs_command_io *io, hs_stream *stream,
     struct printer printer = {.io = io, .mode = mode};
     hs_status status = HS_OK;
     if (hs_buf_reserve(&ret->text, 256) || hs_buf_reserve(&ret->reasoning, 1)) {
-        hs_stream_cancel(stream);
+        source->cancel(source->self);
         status = hs_error_nomem(err, "answer");
     }
-    hs_status read_status = read_events(&printer, stream, ret, status ? NULL : err);
+    hs_status read_status = read_events(&printer, source, ret, status ? NULL : err);
     status = status ? status : read_status;
     return status ? status : print_end(&printer, ret, err);
 }

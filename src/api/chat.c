@@ -86,9 +86,31 @@ static hs_status open_conversation(struct hs_chat *chat, const char *name, struc
         is_given ? hs_config_overflow(config) : HS_OVERFLOW_SAVED, &chat->conversation, err);
 }
 
+static void take_remote_model(struct hs_chat *chat)
+{
+    const char *id = hs_remote_model(chat->remote);
+    memcpy(chat->model_id, id, strlen(id) + 1);
+    memcpy(chat->conversation.model_id, id, strlen(id) + 1);
+    hs_err_info(chat->args->io, "model %s of %s", id, hs_remote_url(chat->remote));
+}
+
+static hs_status open_remote(struct hs_chat *chat, struct hs_error *err)
+{
+    hs_status status = hs_remote_open(chat->args, &chat->remote, err);
+    status = status ? status : open_conversation(chat, NULL, err);
+    if (!status) {
+        chat->conversation.remote = chat->remote;
+        take_remote_model(chat);
+    }
+    return status;
+}
+
 static hs_status open_all(struct hs_chat *chat, struct hs_error *err)
 {
     const struct hs_command_args *args = chat->args;
+    if (hs_config_str(args->config, HS_CFG_SERVER)) {
+        return open_remote(chat, err);
+    }
     const char *session = hs_config_str(args->config, HS_CFG_SESSION);
     session = session && *session ? session : NULL;
     hs_status status = session ? read_record(chat, session, err) : HS_OK;
@@ -177,6 +199,7 @@ hs_status hs_chat_close(struct hs_chat *chat, struct hs_error *err)
     }
     hs_dialogue_free(&chat->conversation);
     hs_engine_free(chat->engine);
+    hs_remote_close(chat->remote);
     hs_registry_close(chat->registry);
     hs_model_choice_free(&chat->model);
     hs_session_record_free(&chat->record);
@@ -190,13 +213,13 @@ hs_status hs_chat_ask(struct hs_chat *chat, const char *prompt, enum hs_answer_m
     *ret_answer = (struct hs_answer){0};
     struct hs_generate_params params;
     hs_generate_params_fill(chat->args->config, chat->record.params, &params);
-    hs_stream *stream = NULL;
-    hs_status status = hs_dialogue_generate(&chat->conversation, prompt, &params, &stream, err);
+    struct hs_token_source source;
+    hs_status status = hs_dialogue_generate(&chat->conversation, prompt, &params, &source, err);
     if (status) {
         return status;
     }
-    status = hs_answer_read(chat->args->io, stream, mode, ret_answer, err);
-    hs_stream_free(stream);
+    status = hs_answer_read(chat->args->io, &source, mode, ret_answer, err);
+    source.free(source.self);
     const char *text = ret_answer->text.data ? ret_answer->text.data : "";
     hs_status kept = hs_dialogue_answered(&chat->conversation, ret_answer->finish, text,
                                           ret_answer->reasoning.data, status ? NULL : err);
@@ -330,6 +353,13 @@ static hs_status replace_in_session(struct hs_chat *chat, const char *session,
 
 hs_status hs_chat_switch_model(struct hs_chat *chat, const char *ref, struct hs_error *err)
 {
+    if (chat->remote) {
+        hs_status chosen = hs_remote_set_model(chat->remote, ref, err);
+        if (!chosen) {
+            take_remote_model(chat);
+        }
+        return chosen;
+    }
     const struct hs_paths *paths = chat->args->paths;
     struct hs_model_choice choice HS_CLEANUP(hs_model_choice_free) = {0};
     HS_CLEANUP(hs_freep) char *session = hs_strdup(chat->conversation.name);
@@ -343,8 +373,18 @@ hs_status hs_chat_switch_model(struct hs_chat *chat, const char *ref, struct hs_
     return status ? status : replace_in_session(chat, session, &choice, err);
 }
 
+static hs_status refuse_session(const struct hs_chat *chat, struct hs_error *err)
+{
+    hs_error_set(err, HS_NOT_SUPPORTED, "%s does not keep named sessions",
+                 hs_remote_url(chat->remote));
+    return hs_error_hint(err, "leave, and chat without --server to use them");
+}
+
 hs_status hs_chat_switch_session(struct hs_chat *chat, const char *name, struct hs_error *err)
 {
+    if (chat->remote) {
+        return refuse_session(chat, err);
+    }
     if (chat->conversation.name && strcmp(chat->conversation.name, name) == 0) {
         return HS_OK;
     }
@@ -411,6 +451,9 @@ static hs_status write_session(struct hs_chat *chat, const char *name, struct hs
 
 hs_status hs_chat_save_as(struct hs_chat *chat, const char *name, struct hs_error *err)
 {
+    if (chat->remote) {
+        return refuse_session(chat, err);
+    }
     struct hs_session_record record HS_CLEANUP(hs_session_record_free) = {0};
     if (!hs_session_name_ok(name)) {
         return read_record(chat, name, err); /* says what a name may be */

@@ -1,6 +1,6 @@
 /*
- * chat.h - what one-shot and interactive chat share: a loaded model, a conversation, one question
- * at a time.
+ * chat.h - what one-shot and interactive chat share: a model, loaded here or by a running server, a
+ * conversation, one question at a time.
  *
  * Owner:   hs_chat_close releases everything, of a half-opened chat too.
  * Threads: none.
@@ -16,7 +16,8 @@
 struct hs_chat {
     const struct hs_command_args *args;
     hs_registry *registry; /* NULL until it is needed */
-    hs_engine *engine;
+    hs_engine *engine;     /* NULL with a server */
+    hs_remote *remote;     /* the server of the setting; NULL: the engine here */
     struct hs_model_choice model;
     char model_id[HS_ID_MAX]; /* "": none is loaded */
     struct hs_dialogue conversation;
@@ -25,7 +26,7 @@ struct hs_chat {
     bool has_usage;
 };
 
-/* Choose and load the model, open the conversation that the settings name. */
+/* Choose and load the model, or reach the server, open the conversation that the settings name. */
 HS_CHECKED hs_status hs_chat_open(const struct hs_command_args *args, struct hs_chat *ret_chat,
                                   struct hs_error *err);
 /* Save and release; the first failure is returned. */

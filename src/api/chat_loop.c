@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "chat.h"
+#include "json_out.h"
 
 #define PROMPT "> "
 
@@ -202,6 +203,11 @@ static hs_status run_model(struct loop *loop, const char *rest, struct hs_error 
     if (*rest) {
         return hs_chat_switch_model(loop->chat, rest, err);
     }
+    if (loop->chat->remote) {
+        hs_err_info(loop->io, "%s of %s", hs_chat_model_name(loop->chat),
+                    hs_remote_url(loop->chat->remote));
+        return HS_OK;
+    }
     struct hs_model_info info;
     hs_status status = hs_engine_model_info(loop->chat->engine, loop->chat->model_id, &info, err);
     if (!status) {
@@ -249,7 +255,10 @@ static hs_status run_set(struct loop *loop, const char *rest, struct hs_error *e
     for (size_t i = 0; i < N_ANSWER_SETTINGS; i++) {
         acts_now = acts_now || answer_settings[i] == id;
     }
-    if (!status && !acts_now && id != HS_CFG_STREAM) {
+    if (!status && loop->chat->remote && (!acts_now || id == HS_CFG_OVERFLOW) &&
+        id != HS_CFG_STREAM) {
+        hs_err_printf(loop->io, "'%s' is up to the server\n", name);
+    } else if (!status && !acts_now && id != HS_CFG_STREAM) {
         hs_err_printf(loop->io, "'%s' is used the next time a model is loaded (/model)\n", name);
     }
     return status;
@@ -260,39 +269,77 @@ static double per_second(int32_t n, double ms)
     return ms > 0 ? n * 1000.0 / ms : 0;
 }
 
+static void print_usage(const struct loop *loop)
+{
+    const struct hs_usage *usage = &loop->chat->usage;
+    int32_t n_read = usage->prompt_tokens - usage->cached_tokens;
+    hs_err_printf(loop->io,
+                  "prompt   %d tokens (%d reused), %.0f ms, %.1f tokens/s\n"
+                  "answer   %d tokens, %.0f ms, %.1f tokens/s",
+                  (int)usage->prompt_tokens, (int)usage->cached_tokens, usage->prefill_ms,
+                  per_second(n_read, usage->prefill_ms), (int)usage->completion_tokens,
+                  usage->decode_ms, per_second(usage->completion_tokens, usage->decode_ms));
+    if (usage->seed != HS_SEED_RANDOM) { /* a server does not tell which one it took */
+        hs_err_printf(loop->io, ", seed %u", (unsigned)usage->seed);
+    }
+    hs_err_printf(loop->io, "\n");
+}
+
+static void print_room(const struct loop *loop, int64_t n_used, int64_t n_ctx,
+                       const struct hs_memory *memory)
+{
+    char weights[32], kv[32], compute[32];
+    hs_err_printf(loop->io,
+                  "context  %lld of %lld cells used\n"
+                  "memory   weights %s, context %s, computation %s\n",
+                  (long long)n_used, (long long)n_ctx,
+                  hs_format_bytes(memory->weights_bytes, weights, sizeof weights),
+                  hs_format_bytes(memory->kv_bytes, kv, sizeof kv),
+                  hs_format_bytes(memory->compute_bytes, compute, sizeof compute));
+}
+
+/* The server's figures are of all its clients together. */
+static void print_remote_room(const struct loop *loop)
+{
+    json_t *model HS_CLEANUP(hs_json_freep) = hs_remote_status(loop->chat->remote);
+    if (!model) {
+        hs_err_printf(loop->io, "%s tells no more\n", hs_remote_url(loop->chat->remote));
+        return;
+    }
+    const json_t *bytes = json_object_get(model, "memory");
+    const struct hs_memory memory = {
+        (uint64_t)json_integer_value(json_object_get(bytes, "weights_bytes")),
+        (uint64_t)json_integer_value(json_object_get(bytes, "kv_bytes")),
+        (uint64_t)json_integer_value(json_object_get(bytes, "compute_bytes"))};
+    print_room(loop, json_integer_value(json_object_get(model, "kv_cells_used")),
+               json_integer_value(json_object_get(model, "n_ctx")), &memory);
+    hs_err_printf(loop->io, "server   %lld requests running, %lld waiting\n",
+                  (long long)json_integer_value(json_object_get(model, "running")),
+                  (long long)json_integer_value(json_object_get(model, "queued")));
+}
+
 static hs_status run_stats(struct loop *loop, const char *rest, struct hs_error *err)
 {
     (void)rest;
     struct hs_chat *chat = loop->chat;
     struct hs_model_info info;
     struct hs_model_stats stats;
-    hs_status status = hs_engine_model_info(chat->engine, chat->model_id, &info, err);
-    if (!status) {
-        status = hs_engine_model_stats(chat->engine, chat->model_id, &stats, err);
+    hs_status status = HS_OK;
+    if (!chat->remote) {
+        status = hs_engine_model_info(chat->engine, chat->model_id, &info, err);
+        status = status ? status : hs_engine_model_stats(chat->engine, chat->model_id, &stats, err);
     }
     if (status) {
         return status;
     }
     if (chat->has_usage) {
-        const struct hs_usage *usage = &chat->usage;
-        int32_t n_read = usage->prompt_tokens - usage->cached_tokens;
-        hs_err_printf(
-            loop->io,
-            "prompt   %d token%s (%d reused), %.0f ms, %.1f tokens/s\n"
-            "answer   %d token%s, %.0f ms, %.1f tokens/s, seed %u\n",
-            (int)usage->prompt_tokens, plural(usage->prompt_tokens), (int)usage->cached_tokens,
-            usage->prefill_ms, per_second(n_read, usage->prefill_ms), (int)usage->completion_tokens,
-            plural(usage->completion_tokens), usage->decode_ms,
-            per_second(usage->completion_tokens, usage->decode_ms), (unsigned)usage->seed);
+        print_usage(loop);
     }
-    char weights[32], kv[32], compute[32];
-    hs_err_printf(loop->io,
-                  "context  %d of %d cells used\n"
-                  "memory   weights %s, context %s, computation %s\n",
-                  (int)stats.n_kv_used, (int)info.n_ctx,
-                  hs_format_bytes(info.memory.weights_bytes, weights, sizeof weights),
-                  hs_format_bytes(info.memory.kv_bytes, kv, sizeof kv),
-                  hs_format_bytes(info.memory.compute_bytes, compute, sizeof compute));
+    if (chat->remote) {
+        print_remote_room(loop);
+    } else {
+        print_room(loop, stats.n_kv_used, info.n_ctx, &info.memory);
+    }
     return HS_OK;
 }
 
@@ -336,7 +383,15 @@ static hs_status offer_models(struct hs_chat *chat, const char *typed, size_t le
 {
     struct hs_registry_model *rows = NULL;
     size_t n = 0;
-    hs_status status = hs_registry_need(chat->args->paths, &chat->registry, NULL);
+    hs_status status = HS_OK;
+    if (chat->remote) {
+        const char *id;
+        for (size_t i = 0; (id = hs_remote_model_at(chat->remote, i)) != NULL && !status; i++) {
+            status = offer(words, typed, len, "", id);
+        }
+        return status;
+    }
+    status = hs_registry_need(chat->args->paths, &chat->registry, NULL);
     if (!status) {
         status = hs_registry_model_list(chat->registry, &rows, &n, NULL);
     }
@@ -352,7 +407,9 @@ static hs_status offer_sessions(struct hs_chat *chat, const char *typed, size_t 
 {
     char **names = NULL;
     size_t n = 0;
-    hs_status status = hs_session_store_list(chat->args->paths->sessions_dir, &names, &n, NULL);
+    hs_status status =
+        chat->remote ? HS_OK
+                     : hs_session_store_list(chat->args->paths->sessions_dir, &names, &n, NULL);
     for (size_t i = 0; i < n && !status; i++) {
         status = offer(words, typed, len, "", names[i]);
     }

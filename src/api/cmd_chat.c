@@ -14,7 +14,8 @@ static json_t *usage_object(const struct hs_usage *usage)
     hs_json_set(&object, "cached_tokens", json_integer(usage->cached_tokens));
     hs_json_set(&object, "completion_tokens", json_integer(usage->completion_tokens));
     hs_json_set(&object, "dropped_messages", json_integer(usage->dropped_messages));
-    hs_json_set(&object, "seed", json_integer(usage->seed));
+    hs_json_set(&object, "seed",
+                usage->seed == HS_SEED_RANDOM ? json_null() : json_integer(usage->seed));
     hs_json_set(&object, "queue_ms", json_real(usage->queue_ms));
     hs_json_set(&object, "prefill_ms", json_real(usage->prefill_ms));
     hs_json_set(&object, "decode_ms", json_real(usage->decode_ms));

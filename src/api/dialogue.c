@@ -202,21 +202,29 @@ hs_status hs_dialogue_set_system(struct hs_dialogue *conversation, const char *s
 }
 
 hs_status hs_dialogue_generate(struct hs_dialogue *conversation, const char *prompt,
-                               const struct hs_generate_params *params, hs_stream **ret_stream,
-                               struct hs_error *err)
+                               const struct hs_generate_params *params,
+                               struct hs_token_source *ret_source, struct hs_error *err)
 {
     struct hs_dialogue *c = conversation;
+    hs_stream *stream = NULL;
+    hs_status status = HS_OK;
     if (c->name) {
-        return hs_engine_generate(c->engine, c->session_id, prompt, params, ret_stream, err);
+        status = hs_engine_generate(c->engine, c->session_id, prompt, params, &stream, err);
+    } else {
+        status = prompt ? insert(c, c->n_messages, "user", prompt, NULL, err) : HS_OK;
+        c->has_question = prompt && !status;
     }
-    hs_status status = prompt ? insert(c, c->n_messages, "user", prompt, NULL, err) : HS_OK;
-    c->has_question = prompt && !status;
-    if (!status) {
+    if (!status && c->remote) {
+        status = hs_remote_chat(c->remote, c->messages, c->n_messages, ret_source, err);
+    } else if (!status && !c->name) {
         status = hs_engine_chat(c->engine, c->model_id, NULL, 0, c->messages, c->n_messages, params,
-                                ret_stream, err);
+                                &stream, err);
     }
-    if (status) {
+    if (status && !c->name) {
         undo_turn(c);
+    }
+    if (!status && stream) {
+        *ret_source = hs_token_source_of(stream);
     }
     return status;
 }

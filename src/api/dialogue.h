@@ -2,19 +2,23 @@
  * dialogue.h - the messages of a chat: in a named session that the engine keeps on disk, or in
  * memory here, when it has no name.
  *
+ * The messages of one without a name can also be answered by a server (remote.h).
+ *
  * A conversation without a name is held by the caller (hs_engine_chat), so that it can be carried
  * to another model or put into a named session.
  *
- * Owner:   hs_dialogue_free releases what hs_dialogue_close left; engine and model outlive it.
+ * Owner:   hs_dialogue_free releases what hs_dialogue_close left; engine, model and server
+ *          outlive it.
  * Threads: none.
  */
 #ifndef API_DIALOGUE_H
 #define API_DIALOGUE_H
 
-#include "hyprstream.h"
+#include "remote.h"
 
 struct hs_dialogue {
     hs_engine *engine;
+    hs_remote *remote; /* asked instead of the engine; NULL: the engine */
     char model_id[HS_ID_MAX];
     char session_id[HS_ID_MAX]; /* "": no named session */
     char *name;                 /* of the session; NULL: none */
@@ -52,7 +56,7 @@ HS_CHECKED hs_status hs_dialogue_set_system(struct hs_dialogue *conversation, co
 /* Ask; prompt NULL: answer the messages as they stand. */
 HS_CHECKED hs_status hs_dialogue_generate(struct hs_dialogue *conversation, const char *prompt,
                                           const struct hs_generate_params *params,
-                                          hs_stream **ret_stream, struct hs_error *err);
+                                          struct hs_token_source *ret_source, struct hs_error *err);
 /*
  * To be called with what the stream gave, once it is done. As the engine does it for sessions: an
  * answer joins the messages. After an error, and when nothing came before it was cancelled, the

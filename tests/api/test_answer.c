@@ -19,8 +19,9 @@ static hs_status read_answer(struct api_test *test, const struct fake_answer *sc
     assert_int_equal(hs_engine_load_model(engine, "m", "m", &model, id, NULL), HS_OK);
     assert_int_equal(hs_engine_chat(engine, id, NULL, 0, NULL, 0, &generate, &stream, NULL), HS_OK);
     api_clear_output(test);
-    hs_status status = hs_answer_read(&test->io, stream, mode, answer, &test->err);
-    hs_stream_free(stream);
+    struct hs_token_source source = hs_token_source_of(stream);
+    hs_status status = hs_answer_read(&test->io, &source, mode, answer, &test->err);
+    source.free(source.self);
     hs_engine_free(engine);
     return status;
 }

@@ -33,14 +33,14 @@ static void ask(struct fixture *f, const char *prompt, enum hs_finish finish)
 {
     struct hs_generate_params params;
     hs_generate_params_defaults(&params);
-    hs_stream *stream = NULL;
+    struct hs_token_source source;
     assert_int_equal(
-        hs_dialogue_generate(&f->conversation, prompt, &params, &stream, &f->test->err), HS_OK);
+        hs_dialogue_generate(&f->conversation, prompt, &params, &source, &f->test->err), HS_OK);
     struct hs_event event;
     do {
-        assert_int_equal(hs_stream_next(stream, -1, &event, NULL), HS_OK);
+        assert_int_equal(source.next(source.self, -1, &event, NULL), HS_OK);
     } while (event.type != HS_EVENT_DONE);
-    hs_stream_free(stream);
+    source.free(source.self);
     assert_int_equal(
         hs_dialogue_answered(&f->conversation, finish, "Hello world", NULL, &f->test->err), HS_OK);
 }
@@ -170,8 +170,8 @@ static void a_refused_question_is_not_kept(void **state)
     fake_engine.answers = &refused;
     struct hs_generate_params params;
     hs_generate_params_defaults(&params);
-    hs_stream *stream = NULL;
-    assert_int_equal(hs_dialogue_generate(&f.conversation, "x", &params, &stream, &f.test->err),
+    struct hs_token_source source;
+    assert_int_equal(hs_dialogue_generate(&f.conversation, "x", &params, &source, &f.test->err),
                      HS_CONTEXT_FULL);
     assert_string_equal(listing(&f), "");
     close_one(&f);

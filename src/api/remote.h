@@ -1,0 +1,44 @@
+/*
+ * remote.h - a running server as the other side of a chat: its models, and answers through
+ * /v1/chat/completions. It need not be one of hyprstream.
+ *
+ * Sampling settings are sent when somebody gave them; what nobody gave is the server's to choose.
+ *
+ * Owner:   hs_remote_close releases it, after its answers.
+ * Threads: none.
+ * Errors:  those of http_client.h.
+ */
+#ifndef API_REMOTE_H
+#define API_REMOTE_H
+
+#include "http_client.h"
+#include "token_source.h"
+
+typedef struct hs_remote hs_remote;
+
+/*
+ * Ask the server for its models and choose the one of the `model` setting, or its first.
+ * Errors: HS_NOT_FOUND (no such model; the hint names those there are), HS_INVALID_ARGUMENT (a
+ *         setting that is the server's was given as a flag).
+ */
+HS_CHECKED hs_status hs_remote_open(const struct hs_command_args *args, hs_remote **ret_remote,
+                                    struct hs_error *err);
+void hs_remote_close(hs_remote *remote);
+
+const char *hs_remote_url(const hs_remote *remote);
+const char *hs_remote_model(const hs_remote *remote);
+/* Id of model i; NULL: there is none. */
+const char *hs_remote_model_at(const hs_remote *remote, size_t i);
+/* Go on with another of its models; asks again which there are. HS_NOT_FOUND. */
+HS_CHECKED hs_status hs_remote_set_model(hs_remote *remote, const char *id, struct hs_error *err);
+
+/* Ask; what the server refuses comes as HS_EVENT_DONE with HS_FINISH_ERROR. A seed that is not
+ * known is HS_SEED_RANDOM in the usage. */
+HS_CHECKED hs_status hs_remote_chat(hs_remote *remote, const struct hs_message *messages,
+                                    size_t n_messages, struct hs_token_source *ret_source,
+                                    struct hs_error *err);
+
+/* What it says of the model in /api/v1/status; NULL: it does not. To be released. */
+json_t *hs_remote_status(hs_remote *remote);
+
+#endif
