@@ -1,12 +1,20 @@
 // Tests of src/api/page/markdown_*.js and highlight.js, in Node: CommonMark's own examples, GitHub's
 // extensions, text that arrives in pieces, and text that wants to be more than text.
 import assert from "node:assert/strict";
-import {test} from "node:test";
+import {cpSync, mkdtempSync, rmSync, writeFileSync} from "node:fs";
+import {tmpdir} from "node:os";
+import {join} from "node:path";
+import {after, test} from "node:test";
 
 import {installFakeDocument} from "./fake_document.mjs";
 
+// Node takes .js for a module only where a package.json says so.
+const page = mkdtempSync(join(tmpdir(), "page-"));
+cpSync(process.env.HS_PAGE, page, {recursive: true});
+writeFileSync(join(page, "package.json"), '{"type": "module"}');
+after(() => rmSync(page, {recursive: true}));
+
 installFakeDocument();
-const page = new URL(process.env.HS_PAGE, "file:///");
 const {parseBlocks} = await import(`${page}/markdown_blocks.js`);
 const {parseInlines, unescape} = await import(`${page}/markdown_inlines.js`);
 const {MarkdownView} = await import(`${page}/markdown_view.js`);
