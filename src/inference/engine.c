@@ -397,7 +397,10 @@ hs_status hs_engine_render(hs_engine *engine, const char *model_id,
                            size_t *ret_len, struct hs_error *err)
 {
     struct hs_model *model = NULL;
-    hs_status status = hs_prompt_check_messages(messages, n_messages, err);
+    hs_status status = hs_prompt_check_messages(messages, n_messages, params->continue_final, err);
+    if (status == HS_OK) {
+        status = hs_shape_check(params, err);
+    }
     if (status == HS_OK) {
         status = model_acquire(engine, model_id, &model, err);
     }
@@ -406,8 +409,8 @@ hs_status hs_engine_render(hs_engine *engine, const char *model_id,
     }
     HS_CLEANUP(hs_buf_free) struct hs_buf text = HS_BUF_INIT(TEXT_MAX_BYTES);
     struct hs_rt_reasoning reasoning;
-    status = hs_prompt_render(model, messages, n_messages, params->enable_thinking, true, &text,
-                              &reasoning, err);
+    struct hs_shape shape = hs_shape_of(params);
+    status = hs_prompt_render(model, messages, n_messages, &shape, true, &text, &reasoning, err);
     model_release(engine, model);
     return status == HS_OK ? take_text(&text, ret_text, ret_len, err) : status;
 }
@@ -448,6 +451,20 @@ static hs_status submit(struct hs_model *model, struct hs_request *request,
     return HS_OK;
 }
 
+/* What a context shift needs of the conversation. */
+static hs_status keep_conversation(struct hs_request *request, const struct hs_message *messages,
+                                   size_t n_messages, size_t n_skipped,
+                                   const struct hs_generate_params *params, struct hs_error *err)
+{
+    struct hs_shape shape = hs_shape_of(params);
+    hs_status status = hs_shape_copy(&shape, &request->shape);
+    if (status == HS_OK) {
+        status = hs_conversation_copy(messages, n_messages, &request->conversation);
+    }
+    request->conversation.n_skipped = n_skipped;
+    return status == HS_OK ? HS_OK : hs_error_nomem(err, "copy of a conversation");
+}
+
 /* A request with its prompt for a conversation; ret_n_skipped: messages the prompt leaves out. */
 static hs_status make_chat(const struct hs_model *model, const struct hs_message *messages,
                            size_t n_messages, size_t n_skipped,
@@ -458,23 +475,25 @@ static hs_status make_chat(const struct hs_model *model, const struct hs_message
         .messages = messages,
         .n_messages = n_messages,
         .n_skipped = n_skipped,
-        .enable_thinking = params->enable_thinking,
+        .shape = hs_shape_of(params),
         .overflow = params->overflow,
         .wants_checkpoints = params->cache_prompt && hs_worker_wants_checkpoints(model->worker),
     };
     struct hs_prompt prompt = {0};
-    hs_status status = hs_prompt_build(model, &prompt_params, &prompt, err);
-    if (status != HS_OK) {
-        return status;
-    }
+    hs_rt_format *format = NULL;
     struct hs_request *request = NULL;
-    status = hs_request_new(model, params, &prompt, &request, err);
+    hs_status status = hs_shape_check(params, err);
+    if (status == HS_OK) {
+        status = hs_prompt_build(model, &prompt_params, &prompt, err);
+    }
+    if (status == HS_OK) {
+        status = hs_shape_format(model, params, messages, n_messages, &format, err);
+    }
+    if (status == HS_OK) {
+        status = hs_request_new(model, params, &prompt, format, &request, err);
+    }
     if (status == HS_OK && params->overflow == HS_OVERFLOW_SHIFT) {
-        status = hs_conversation_copy(messages, n_messages, &request->conversation);
-        request->conversation.n_skipped = prompt.n_skipped;
-        if (status != HS_OK) {
-            hs_error_nomem(err, "copy of a conversation");
-        }
+        status = keep_conversation(request, messages, n_messages, prompt.n_skipped, params, err);
     }
     if (status == HS_OK) {
         *ret_n_skipped = prompt.n_skipped;
@@ -502,7 +521,7 @@ hs_status hs_engine_chat(hs_engine *engine, const char *model_id,
     if (status == HS_OK) {
         status = n_messages == 0
                      ? hs_error_set(err, HS_INVALID_ARGUMENT, "there are no messages to answer")
-                     : hs_prompt_check_messages(messages, n_messages, err);
+                     : hs_prompt_check_messages(messages, n_messages, params->continue_final, err);
     }
     struct hs_model *model = NULL;
     if (status == HS_OK) {
@@ -536,7 +555,14 @@ static hs_status make_completion(const struct hs_model *model, const int32_t *to
         return status;
     }
     struct hs_request *request = NULL;
-    status = hs_request_new(model, params, NULL, &request, err);
+    hs_rt_format *format = NULL;
+    status = hs_shape_check_raw(params, err);
+    if (status == HS_OK) {
+        status = hs_shape_format(model, params, NULL, 0, &format, err);
+    }
+    if (status == HS_OK) {
+        status = hs_request_new(model, params, NULL, format, &request, err);
+    }
     if (status != HS_OK) {
         return status;
     }
@@ -651,6 +677,13 @@ hs_status hs_session_truncate(hs_engine *engine, const char *session_id, size_t 
     return hs_session_keep(engine->sessions, session_id, n_keep, err);
 }
 
+hs_status hs_session_append(hs_engine *engine, const char *session_id,
+                            const struct hs_message *message, struct hs_error *err)
+{
+    hs_status status = hs_prompt_check_messages(message, 1, false, err);
+    return status == HS_OK ? hs_session_add(engine->sessions, session_id, message, err) : status;
+}
+
 hs_status hs_session_set_system(hs_engine *engine, const char *session_id, const char *system,
                                 struct hs_error *err)
 {
@@ -673,6 +706,11 @@ hs_status hs_engine_generate(hs_engine *engine, const char *session_id, const ch
 {
     hs_session *session = NULL;
     struct hs_model *model = NULL;
+    if (params->continue_final) {
+        return hs_error_set(err, HS_INVALID_ARGUMENT,
+                            "a session's answers cannot be continued; continue_final is for "
+                            "conversations that the caller holds");
+    }
     hs_status status =
         hs_session_begin(engine->sessions, session_id, prompt, &session, &model, err);
     if (status != HS_OK) {

@@ -12,26 +12,62 @@
 
 /* ---- conversations ---- */
 
+static void free_text(const char *text)
+{
+    hs_free((char *)(uintptr_t)text);
+}
+
 void hs_message_free(struct hs_message *message)
 {
     if (message == NULL) {
         return;
     }
-    hs_free((char *)(uintptr_t)message->role);
-    hs_free((char *)(uintptr_t)message->content);
-    hs_free((char *)(uintptr_t)message->reasoning);
+    free_text(message->role);
+    free_text(message->content);
+    free_text(message->reasoning);
+    for (int32_t i = 0; i < message->n_tool_calls; i++) {
+        free_text(message->tool_calls[i].id);
+        free_text(message->tool_calls[i].name);
+        free_text(message->tool_calls[i].arguments);
+    }
+    hs_free((void *)(uintptr_t)message->tool_calls);
+    free_text(message->tool_call_id);
+    free_text(message->name);
     *message = (struct hs_message){0};
+}
+
+static bool copy_text(const char *from, const char **to)
+{
+    *to = hs_strdup(from);
+    return from == NULL || *to != NULL;
+}
+
+static bool copy_calls(const struct hs_message *from, struct hs_message *to)
+{
+    if (from->n_tool_calls == 0) {
+        return true;
+    }
+    struct hs_tool_call *calls = hs_calloc((size_t)from->n_tool_calls, sizeof(calls[0]));
+    to->tool_calls = calls;
+    for (int32_t i = 0; calls != NULL && i < from->n_tool_calls; i++) {
+        const struct hs_tool_call *call = &from->tool_calls[i];
+        to->n_tool_calls = i + 1;
+        if (!copy_text(call->id, &calls[i].id) || !copy_text(call->name, &calls[i].name) ||
+            !copy_text(call->arguments, &calls[i].arguments)) {
+            return false;
+        }
+    }
+    return calls != NULL;
 }
 
 hs_status hs_message_copy(const struct hs_message *from, struct hs_message *to)
 {
-    struct hs_message copy = {
-        .role = hs_strdup(from->role),
-        .content = hs_strdup(from->content == NULL ? "" : from->content),
-        .reasoning = hs_strdup(from->reasoning),
-    };
-    if (copy.role == NULL || copy.content == NULL ||
-        (copy.reasoning == NULL) != (from->reasoning == NULL)) {
+    struct hs_message copy = {0};
+    if (!copy_text(from->role, &copy.role) ||
+        !copy_text(from->content == NULL ? "" : from->content, &copy.content) ||
+        !copy_text(from->reasoning, &copy.reasoning) ||
+        !copy_text(from->tool_call_id, &copy.tool_call_id) || !copy_text(from->name, &copy.name) ||
+        !copy_calls(from, &copy)) {
         hs_message_free(&copy);
         return HS_OUT_OF_MEMORY;
     }
@@ -90,28 +126,32 @@ hs_status hs_conversation_copy(const struct hs_message *messages, size_t n,
 /* ---- one rendering ---- */
 
 hs_status hs_prompt_render(const struct hs_model *model, const struct hs_message *messages,
-                           size_t n_messages, bool enable_thinking, bool add_generation_prompt,
-                           struct hs_buf *text, struct hs_rt_reasoning *ret_reasoning,
-                           struct hs_error *err)
+                           size_t n_messages, const struct hs_shape *shape,
+                           bool add_generation_prompt, struct hs_buf *text,
+                           struct hs_rt_reasoning *ret_reasoning, struct hs_error *err)
 {
     struct hs_rt_template_params params = {
         .messages = messages,
         .n_messages = n_messages,
         .add_generation_prompt = add_generation_prompt,
-        .enable_thinking = enable_thinking,
+        .enable_thinking = shape->enable_thinking,
+        .continue_final = shape->continue_final,
+        .tools = shape->tools,
+        .n_tools = shape->n_tools,
+        .template_kwargs = shape->template_kwargs,
         .chat_template = model->chat_template,
     };
     return model->rt->render(model->rt_model, &params, text, ret_reasoning, err);
 }
 
 static hs_status render_tokens(const struct hs_model *model, const struct hs_message *messages,
-                               size_t n_messages, bool enable_thinking, bool add_generation_prompt,
-                               struct hs_buf *tokens, struct hs_rt_reasoning *reasoning,
-                               struct hs_error *err)
+                               size_t n_messages, const struct hs_shape *shape,
+                               bool add_generation_prompt, struct hs_buf *tokens,
+                               struct hs_rt_reasoning *reasoning, struct hs_error *err)
 {
     HS_CLEANUP(hs_buf_free) struct hs_buf text = HS_BUF_INIT(PROMPT_MAX_BYTES);
-    hs_status status = hs_prompt_render(model, messages, n_messages, enable_thinking,
-                                        add_generation_prompt, &text, reasoning, err);
+    hs_status status = hs_prompt_render(model, messages, n_messages, shape, add_generation_prompt,
+                                        &text, reasoning, err);
     if (status != HS_OK) {
         return status;
     }
@@ -163,17 +203,59 @@ static bool is_text(const char *text)
     return text == NULL || hs_utf8_valid(text, strlen(text));
 }
 
+static bool is_role(const struct hs_message *message, const char *role)
+{
+    return message->role != NULL && strcmp(message->role, role) == 0;
+}
+
+static hs_status check_calls(const struct hs_message *message, size_t i, struct hs_error *err)
+{
+    if (message->n_tool_calls < 0 ||
+        (message->n_tool_calls > 0 &&
+         (message->tool_calls == NULL || !is_role(message, "assistant")))) {
+        return hs_error_set(err, HS_INVALID_ARGUMENT,
+                            "message %zu has tool calls, but only the assistant makes them", i);
+    }
+    if (message->n_tool_calls > HS_CALLS_MAX) {
+        return hs_error_set(err, HS_LIMIT, "message %zu has %d tool calls, more than %d", i,
+                            message->n_tool_calls, HS_CALLS_MAX);
+    }
+    for (int32_t k = 0; k < message->n_tool_calls; k++) {
+        const struct hs_tool_call *call = &message->tool_calls[k];
+        if (call->id == NULL || call->name == NULL || call->name[0] == '\0') {
+            return hs_error_set(err, HS_INVALID_ARGUMENT,
+                                "tool call %d of message %zu has no id or name", k, i);
+        }
+        if (!is_text(call->id) || !is_text(call->name) || !hs_shape_is_object(call->arguments)) {
+            return hs_error_set(
+                err, HS_INVALID_ARGUMENT,
+                "the arguments of tool call %d of message %zu are not a JSON object", k, i);
+        }
+    }
+    return HS_OK;
+}
+
 hs_status hs_prompt_check_messages(const struct hs_message *messages, size_t n_messages,
-                                   struct hs_error *err)
+                                   bool continue_final, struct hs_error *err)
 {
     for (size_t i = 0; i < n_messages; i++) {
         const struct hs_message *message = &messages[i];
         if (message->role == NULL || message->role[0] == '\0' || message->content == NULL) {
             return hs_error_set(err, HS_INVALID_ARGUMENT, "message %zu has no role or content", i);
         }
-        if (!is_text(message->role) || !is_text(message->content) || !is_text(message->reasoning)) {
+        if (!is_text(message->role) || !is_text(message->content) || !is_text(message->reasoning) ||
+            !is_text(message->tool_call_id) || !is_text(message->name)) {
             return hs_error_set(err, HS_INVALID_ARGUMENT, "message %zu is not valid UTF-8", i);
         }
+        hs_status status = check_calls(message, i, err);
+        if (status != HS_OK) {
+            return status;
+        }
+    }
+    const struct hs_message *last = n_messages > 0 ? &messages[n_messages - 1] : NULL;
+    if (continue_final && (last == NULL || !is_role(last, "assistant") || last->n_tool_calls > 0)) {
+        return hs_error_set(err, HS_INVALID_ARGUMENT,
+                            "only a last message of the assistant without tool calls can go on");
     }
     return HS_OK;
 }
@@ -187,11 +269,6 @@ struct window {
     size_t n_system;
     size_t start;
 };
-
-static bool is_role(const struct hs_message *message, const char *role)
-{
-    return message->role != NULL && strcmp(message->role, role) == 0;
-}
 
 static bool is_system(const struct hs_message *message)
 {
@@ -219,7 +296,7 @@ static size_t window_count_turns(const struct window *window)
 }
 
 static hs_status window_tokens(const struct hs_model *model, const struct window *window,
-                               size_t start, bool enable_thinking, struct hs_buf *tokens,
+                               size_t start, const struct hs_shape *shape, struct hs_buf *tokens,
                                struct hs_rt_reasoning *reasoning, struct hs_error *err)
 {
     hs_buf_clear(tokens);
@@ -231,7 +308,7 @@ static hs_status window_tokens(const struct hs_model *model, const struct window
     for (size_t i = 0; i < n; i++) {
         view[i] = window->messages[i < window->n_system ? i : i - window->n_system + start];
     }
-    return render_tokens(model, view, n, enable_thinking, true, tokens, reasoning, err);
+    return render_tokens(model, view, n, shape, true, tokens, reasoning, err);
 }
 
 /*
@@ -247,8 +324,8 @@ static hs_status drop_turns(const struct hs_model *model, const struct hs_prompt
     size_t high = window_count_turns(window);
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        hs_status status = window_tokens(model, window, window_turn(window, middle),
-                                         params->enable_thinking, tokens, reasoning, err);
+        hs_status status = window_tokens(model, window, window_turn(window, middle), &params->shape,
+                                         tokens, reasoning, err);
         if (status != HS_OK) {
             return status;
         }
@@ -259,8 +336,7 @@ static hs_status drop_turns(const struct hs_model *model, const struct hs_prompt
         }
     }
     *ret_start = window_turn(window, low);
-    return window_tokens(model, window, *ret_start, params->enable_thinking, tokens, reasoning,
-                         err);
+    return window_tokens(model, window, *ret_start, &params->shape, tokens, reasoning, err);
 }
 
 static hs_status fit_window(const struct hs_model *model, const struct hs_prompt_params *params,
@@ -268,8 +344,8 @@ static hs_status fit_window(const struct hs_model *model, const struct hs_prompt
                             struct hs_rt_reasoning *reasoning, struct hs_error *err)
 {
     size_t n_ctx = hs_model_n_ctx(model);
-    hs_status status = window_tokens(model, window, window->start, params->enable_thinking, tokens,
-                                     reasoning, err);
+    hs_status status =
+        window_tokens(model, window, window->start, &params->shape, tokens, reasoning, err);
     size_t n_tokens = tokens->len / sizeof(int32_t) + params->n_generated;
     if (status != HS_OK || n_tokens < n_ctx || params->overflow != HS_OVERFLOW_SHIFT ||
         window_count_turns(window) == 0) {
@@ -308,8 +384,8 @@ static hs_status find_checkpoints(const struct hs_model *model,
         struct hs_rt_reasoning reasoning;
         hs_buf_clear(&tokens);
         /* Some templates refuse a conversation that ends there: then there is no checkpoint. */
-        if (ends[k] > 0 && render_tokens(model, view, ends[k], params->enable_thinking, false,
-                                         &tokens, &reasoning, NULL) == HS_OK) {
+        if (ends[k] > 0 && render_tokens(model, view, ends[k], &params->shape, false, &tokens,
+                                         &reasoning, NULL) == HS_OK) {
             size_t n =
                 hs_tokens_common((const int32_t *)(const void *)tokens.data,
                                  tokens.len / sizeof(int32_t), prompt->tokens, prompt->n_tokens);

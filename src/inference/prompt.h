@@ -7,7 +7,7 @@
 #ifndef INFERENCE_PROMPT_H
 #define INFERENCE_PROMPT_H
 
-#include "model.h"
+#include "shape.h"
 
 /* A list of messages that owns its strings. */
 struct hs_conversation {
@@ -40,7 +40,7 @@ struct hs_prompt_params {
     const struct hs_message *messages; /* [n_messages] */
     size_t n_messages;
     size_t n_skipped; /* already dropped before */
-    bool enable_thinking;
+    struct hs_shape shape;
     enum hs_overflow overflow;
     size_t n_generated;     /* tokens of the answer so far that will stand behind the prompt */
     bool wants_checkpoints; /* find the places for them */
@@ -56,13 +56,16 @@ HS_CHECKED hs_status hs_prompt_check_length(const struct hs_model *model, size_t
 /* Errors: HS_INVALID_ARGUMENT, naming the first token that is outside the vocabulary. */
 HS_CHECKED hs_status hs_prompt_check_tokens(const struct hs_model *model, const int32_t *tokens,
                                             size_t n_tokens, struct hs_error *err);
-/* Every message has a role and content, all of it UTF-8. Errors: HS_INVALID_ARGUMENT. */
+/* Every message has a role and content, every call an id, name and arguments that are a JSON
+ * object, all of it UTF-8; a message that is to be continued is the assistant's.
+ * Errors: HS_INVALID_ARGUMENT, HS_LIMIT (more than HS_CALLS_MAX calls in a message). */
+#define HS_CALLS_MAX 256
 HS_CHECKED hs_status hs_prompt_check_messages(const struct hs_message *messages, size_t n_messages,
-                                              struct hs_error *err);
+                                              bool continue_final, struct hs_error *err);
 /* The rendered text alone. */
 HS_CHECKED hs_status hs_prompt_render(const struct hs_model *model,
                                       const struct hs_message *messages, size_t n_messages,
-                                      bool enable_thinking, bool add_generation_prompt,
+                                      const struct hs_shape *shape, bool add_generation_prompt,
                                       struct hs_buf *text, struct hs_rt_reasoning *ret_reasoning,
                                       struct hs_error *err);
 

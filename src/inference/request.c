@@ -75,17 +75,39 @@ static void copy_name(char to[HS_TAG_MAX], const char *name)
     }
 }
 
-hs_status hs_request_new(const struct hs_model *model, const struct hs_generate_params *params,
-                         const struct hs_prompt *prompt, struct hs_request **ret_request,
-                         struct hs_error *err)
+static hs_status take_piece(const struct hs_rt_delta *piece, void *user);
+
+/* Takes the format over, also when it fails. */
+static hs_status make_reader(struct hs_request *request, const struct hs_generate_params *params,
+                             const struct hs_prompt *prompt, hs_rt_format *format,
+                             struct hs_error *err)
 {
-    hs_status status = hs_generate_params_check(params, err);
+    bool is_plain = prompt != NULL && hs_model_is_plain(request->model);
+    struct hs_answer_reader_params reader = {
+        .rt = request->model->rt,
+        .format = format,
+        .stop = params->stop,
+        .n_stop = params->n_stop,
+        .own_stop = is_plain ? HS_RT_PLAIN_STOP : NULL,
+        .split_reasoning = params->split_reasoning,
+        .take = take_piece,
+        .user = request,
+    };
+    hs_status status = hs_answer_reader_new(&reader, &request->reader, err);
     if (status != HS_OK) {
-        return status;
+        request->model->rt->format_free(format);
     }
+    request->n_room = HS_STREAM_CAPACITY_SHAPED;
+    return status;
+}
+
+static struct hs_request *new_request(const struct hs_model *model,
+                                      const struct hs_generate_params *params,
+                                      const struct hs_prompt *prompt)
+{
     struct hs_request *request = hs_calloc(1, sizeof(*request));
     if (request == NULL) {
-        return hs_error_nomem(err, "request");
+        return NULL;
     }
     request->model = model;
     memcpy(request->key, model->cache_key, sizeof(request->key));
@@ -95,12 +117,12 @@ hs_status hs_request_new(const struct hs_model *model, const struct hs_generate_
     request->n_logprobs = params->n_logprobs;
     request->ignore_eos = params->ignore_eos;
     request->cache_prompt = params->cache_prompt;
-    request->enable_thinking = params->enable_thinking;
     request->overflow = params->overflow;
     request->reasoning_tokens[0] = request->reasoning_tokens[1] = -1;
     request->content = (struct hs_buf)HS_BUF_INIT(ANSWER_MAX_BYTES);
     request->reasoning = (struct hs_buf)HS_BUF_INIT(ANSWER_MAX_BYTES);
     request->piece = (struct hs_buf)HS_BUF_INIT(PIECE_MAX_BYTES);
+    request->n_room = HS_STREAM_CAPACITY_MIN;
     request->submitted_at_ms = hs_clock_ms();
     if (params->deadline_ms > 0) {
         request->deadline_at_ms = request->submitted_at_ms + (double)params->deadline_ms;
@@ -109,10 +131,27 @@ hs_status hs_request_new(const struct hs_model *model, const struct hs_generate_
         memcpy(request->checkpoints, prompt->checkpoints, sizeof(request->checkpoints));
         request->usage.dropped_messages = (int32_t)prompt->n_dropped;
     }
-    status = make_processors(request, params, prompt, err);
+    return request;
+}
+
+hs_status hs_request_new(const struct hs_model *model, const struct hs_generate_params *params,
+                         const struct hs_prompt *prompt, hs_rt_format *format,
+                         struct hs_request **ret_request, struct hs_error *err)
+{
+    hs_status status = hs_generate_params_check(params, err);
+    struct hs_request *request = status == HS_OK ? new_request(model, params, prompt) : NULL;
+    if (request == NULL) {
+        if (format != NULL) {
+            model->rt->format_free(format);
+        }
+        return status == HS_OK ? hs_error_nomem(err, "request") : status;
+    }
+    status = format == NULL ? make_processors(request, params, prompt, err)
+                            : make_reader(request, params, prompt, format, err);
     if (status == HS_OK) {
-        status = model->rt->sampler_new(model->rt_model, &params->sampling, params->ignore_eos,
-                                        model->info.n_ctx, &request->sampler, err);
+        status =
+            model->rt->sampler_new(model->rt_model, &params->sampling, format, params->ignore_eos,
+                                   model->info.n_ctx, &request->sampler, err);
     }
     if (status != HS_OK) {
         hs_request_free(request);
@@ -145,6 +184,9 @@ hs_status hs_request_open_stream(struct hs_request *request, int32_t capacity,
                                  hs_stream_wake_fn wake, void *wake_user, hs_stream **ret_stream,
                                  struct hs_error *err)
 {
+    if (request->reader != NULL && capacity > 0 && capacity < HS_STREAM_CAPACITY_SHAPED) {
+        capacity = HS_STREAM_CAPACITY_SHAPED;
+    }
     hs_status status = hs_stream_new(capacity, wake, wake_user, &request->stream, err);
     if (status == HS_OK) {
         hs_stream_set_prompt_tokens(request->stream, (int32_t)request->n_prompt);
@@ -167,7 +209,15 @@ void hs_request_free(struct hs_request *request)
     }
     hs_token_processor_free(request->processor);
     hs_token_processor_free(request->splitter);
+    hs_answer_reader_free(request->reader);
     hs_conversation_free(&request->conversation);
+    hs_shape_free(&request->shape);
+    for (int32_t i = 0; request->calls != NULL && i < request->n_calls; i++) {
+        hs_free(request->calls[i].id);
+        hs_free(request->calls[i].name);
+        hs_buf_free(&request->calls[i].arguments);
+    }
+    hs_free(request->calls);
     hs_kv_state_clear(&request->brought);
     hs_kv_state_clear(&request->kv);
     hs_buf_free(&request->content);
@@ -235,6 +285,94 @@ static hs_status post_pieces(struct hs_request *request, const struct hs_token_o
     return HS_OK;
 }
 
+/* Room for one more call of the answer, with its id and name. */
+static hs_status add_call(struct hs_request *request, const struct hs_rt_delta *piece)
+{
+    struct hs_kept_call *calls =
+        hs_realloc_array(request->calls, (size_t)request->n_calls + 1, sizeof(calls[0]));
+    if (calls == NULL) {
+        return HS_OUT_OF_MEMORY;
+    }
+    request->calls = calls;
+    struct hs_kept_call *call = &calls[request->n_calls];
+    *call = (struct hs_kept_call){.id = hs_strdup(piece->id),
+                                  .name = hs_strdup(piece->name),
+                                  .arguments = HS_BUF_INIT(ANSWER_MAX_BYTES)};
+    if (call->id == NULL || call->name == NULL) {
+        hs_free(call->id);
+        hs_free(call->name);
+        return HS_OUT_OF_MEMORY;
+    }
+    return HS_OK;
+}
+
+static hs_status keep_piece(struct hs_request *request, const struct hs_rt_delta *piece)
+{
+    hs_status status = HS_OK;
+    if (piece->type == HS_EVENT_TOOL_CALL && piece->name != NULL) {
+        status = request->wants_text ? add_call(request, piece) : HS_OK;
+        request->n_calls += status == HS_OK;
+    }
+    if (status == HS_OK && request->wants_text) {
+        struct hs_buf *to = piece->type == HS_EVENT_TEXT ? &request->content
+                            : piece->type == HS_EVENT_REASONING
+                                ? &request->reasoning
+                                : &request->calls[piece->index].arguments;
+        status = hs_buf_append(to, piece->text, piece->len);
+    }
+    return status == HS_OK ? HS_OK
+                           : hs_error_set(&request->error, status, "the answer cannot be kept");
+}
+
+/* A piece of an answer that a format reads. */
+static hs_status take_piece(const struct hs_rt_delta *piece, void *user)
+{
+    struct hs_request *request = user;
+    hs_status status = keep_piece(request, piece);
+    if (status != HS_OK) {
+        return status;
+    }
+    bool has_logprobs = request->n_logprobs > 0 && request->n_pending > 0;
+    const struct hs_token_logprob *logprobs = has_logprobs ? request->logprobs : NULL;
+    size_t n = has_logprobs ? request->n_pending * ((size_t)request->n_logprobs + 1) : 0;
+    status =
+        piece->type == HS_EVENT_TOOL_CALL
+            ? hs_stream_post_call(request->stream, piece->index, piece->id, piece->name,
+                                  piece->text, piece->len, (int32_t)request->n_pending, logprobs, n)
+            : hs_stream_post(request->stream, piece->type, piece->text, piece->len,
+                             (int32_t)request->n_pending, logprobs, n);
+    if (status == HS_OUT_OF_MEMORY) {
+        return hs_error_nomem(&request->error, "event of a token stream");
+    }
+    request->n_pending = 0;
+    return HS_OK;
+}
+
+/* Bytes of a token for the format; is_end: there is none. */
+static hs_status read_answer(struct hs_request *request, const char *bytes, size_t len, bool is_end,
+                             bool *ret_stopped)
+{
+    struct hs_token_output output = {0};
+    hs_status status =
+        hs_answer_reader_push(request->reader, bytes, len, is_end, &output, &request->error);
+    if (status != HS_OK) {
+        return request->error.status != HS_OK
+                   ? status
+                   : hs_error_set(&request->error, status, "cannot cut a token into text");
+    }
+    request->usage.stopped_by = output.stopped_by;
+    *ret_stopped = output.stopped;
+    if (is_end && request->n_logprobs > 0 && request->n_pending > 0) {
+        /* The last tokens said nothing, "</tool_call>" for one. */
+        struct hs_rt_delta empty = {.type =
+                                        request->n_calls > 0 ? HS_EVENT_TOOL_CALL : HS_EVENT_TEXT,
+                                    .text = "",
+                                    .index = request->n_calls > 0 ? request->n_calls - 1 : 0};
+        return take_piece(&empty, request);
+    }
+    return HS_OK;
+}
+
 static hs_status add_pending(struct hs_request *request, const struct hs_token_logprob *logprobs)
 {
     size_t per_token = (size_t)request->n_logprobs + 1;
@@ -279,10 +417,12 @@ hs_status hs_request_emit(struct hs_request *request, int32_t token,
                           const struct hs_token_logprob *logprobs, bool *ret_stopped)
 {
     const struct hs_model *model = request->model;
-    bool is_tag = token == request->reasoning_tokens[0] || token == request->reasoning_tokens[1];
+    /* A format tells calls and reasoning by control tokens, too; a schema binds their text. */
+    bool is_shown = request->reader != NULL || token == request->reasoning_tokens[0] ||
+                    token == request->reasoning_tokens[1];
     hs_buf_clear(&request->piece);
     hs_status status =
-        model->rt->token_piece(model->rt_model, token, is_tag, &request->piece, &request->error);
+        model->rt->token_piece(model->rt_model, token, is_shown, &request->piece, &request->error);
     if (status == HS_OK) {
         status = add_pending(request, logprobs);
     }
@@ -290,6 +430,9 @@ hs_status hs_request_emit(struct hs_request *request, int32_t token,
         return status;
     }
     const char *bytes = request->piece.data == NULL ? "" : request->piece.data;
+    if (request->reader != NULL) {
+        return read_answer(request, bytes, request->piece.len, false, ret_stopped);
+    }
     struct hs_token_output output = {0};
     status = hs_token_processor_push(request->processor, bytes, request->piece.len, &output);
     if (status != HS_OK) {
@@ -304,6 +447,11 @@ hs_status hs_request_emit(struct hs_request *request, int32_t token,
     return status;
 }
 
+void hs_request_mark_stop(struct hs_request *request)
+{
+    hs_request_mark(request, request->n_calls > 0 ? HS_FINISH_TOOL_CALLS : HS_FINISH_STOP);
+}
+
 void hs_request_mark(struct hs_request *request, enum hs_finish finish)
 {
     if (request->finish == HS_FINISH_NONE) {
@@ -313,6 +461,10 @@ void hs_request_mark(struct hs_request *request, enum hs_finish finish)
 
 hs_status hs_request_flush(struct hs_request *request)
 {
+    bool is_stopped = false;
+    if (request->reader != NULL) {
+        return read_answer(request, "", 0, true, &is_stopped);
+    }
     struct hs_token_output output = {0};
     hs_status status = hs_token_processor_finish(request->processor, &output);
     if (status != HS_OK) {
@@ -334,7 +486,7 @@ hs_status hs_request_shift(struct hs_request *request, bool *ret_shifted)
         .messages = request->conversation.messages,
         .n_messages = request->conversation.n,
         .n_skipped = request->conversation.n_skipped,
-        .enable_thinking = request->enable_thinking,
+        .shape = request->shape,
         .overflow = HS_OVERFLOW_SHIFT,
         .n_generated = n_generated,
     };

@@ -9,6 +9,7 @@
 #ifndef INFERENCE_REQUEST_H
 #define INFERENCE_REQUEST_H
 
+#include "answer_reader.h"
 #include "prompt.h"
 #include "stream.h"
 #include "token_processor.h"
@@ -17,6 +18,12 @@
 
 struct hs_request;
 typedef void (*hs_request_done_fn)(struct hs_request *request, void *user);
+
+/* A call of the answer so far. */
+struct hs_kept_call {
+    char *id, *name;
+    struct hs_buf arguments;
+};
 
 struct hs_request {
     struct hs_request *next; /* in the list that holds it */
@@ -36,15 +43,19 @@ struct hs_request {
     /* What was asked for. */
     int32_t max_tokens; /* <= 0: no limit */
     int32_t n_logprobs;
-    bool ignore_eos, cache_prompt, enable_thinking;
+    bool ignore_eos, cache_prompt;
     enum hs_overflow overflow;
     double deadline_at_ms;               /* monotonic; 0: none */
-    struct hs_conversation conversation; /* for HS_OVERFLOW_SHIFT; else empty */
-    struct hs_kv_state brought;          /* KV from a saved session */
+    struct hs_conversation conversation; /* for HS_OVERFLOW_SHIFT, as is the shape; else empty */
+    struct hs_shape shape;
+    struct hs_kv_state brought; /* KV from a saved session */
 
     hs_stream *stream;
     hs_rt_sampler *sampler;
-    hs_token_processor *processor;
+    hs_token_processor *processor; /* NULL: the answer is read by */
+    hs_answer_reader *reader;
+    int32_t n_room; /* events that a step and the end can post */
+    int32_t n_calls;
     int32_t reasoning_tokens[2]; /* start and end tag when each is one token; else -1 */
 
     /* A session's turn. */
@@ -54,7 +65,8 @@ struct hs_request {
     size_t wants_kv_bytes;        /* export KV of at most this size when done; 0: no */
     hs_token_processor *splitter; /* splits reasoning for the session when the stream does not */
     struct hs_buf content, reasoning;
-    struct hs_kv_state kv; /* the exported KV */
+    struct hs_kept_call *calls; /* [n_calls] when the answer is kept */
+    struct hs_kv_state kv;      /* the exported KV */
 
     /* The worker's. */
     struct hs_kv_slot *slot;
@@ -69,11 +81,12 @@ struct hs_request {
     struct hs_error error;
 };
 
-/* Everything but the tokens and the stream. `prompt` NULL: raw tokens, no reasoning. */
+/* Everything but the tokens and the stream. `prompt` NULL: raw tokens, no reasoning. The format,
+ * NULL for plain text, is taken over, also when it fails. */
 HS_CHECKED hs_status hs_request_new(const struct hs_model *model,
                                     const struct hs_generate_params *params,
-                                    const struct hs_prompt *prompt, struct hs_request **ret_request,
-                                    struct hs_error *err);
+                                    const struct hs_prompt *prompt, hs_rt_format *format,
+                                    struct hs_request **ret_request, struct hs_error *err);
 /* Take over tokens[n] as the prompt, also when it fails; feeds the sampler. */
 HS_CHECKED hs_status hs_request_set_prompt(struct hs_request *request, int32_t *tokens, size_t n,
                                            struct hs_error *err);
@@ -95,6 +108,8 @@ HS_CHECKED hs_status hs_request_push_token(struct hs_request *request, int32_t t
  */
 HS_CHECKED hs_status hs_request_emit(struct hs_request *request, int32_t token,
                                      const struct hs_token_logprob *logprobs, bool *ret_stopped);
+/* It ends because the model or a stop string says so. */
+void hs_request_mark_stop(struct hs_request *request);
 /* It ends like this, unless it is known already how it ends. */
 void hs_request_mark(struct hs_request *request, enum hs_finish finish);
 /* What the processor holds back leaves. */

@@ -383,6 +383,28 @@ hs_status hs_session_keep(hs_session_manager *manager, const char *id, size_t n_
     return status;
 }
 
+hs_status hs_session_add(hs_session_manager *manager, const char *id,
+                         const struct hs_message *message, struct hs_error *err)
+{
+    hs_session *session = NULL;
+    hs_status status = acquire(manager, id, &session, err);
+    if (status != HS_OK) {
+        return status;
+    }
+    pthread_mutex_lock(&manager->mutex);
+    if (hs_conversation_append(&session->conversation, message) != HS_OK) {
+        status = hs_error_nomem(err, "message of a session");
+    } else {
+        /* The old answer belonged to a conversation that went on differently. */
+        hs_conversation_free(&session->dropped);
+        session->dropped = (struct hs_conversation){0};
+        session->is_unsaved = session->file != NULL;
+    }
+    pthread_mutex_unlock(&manager->mutex);
+    release(session);
+    return status;
+}
+
 hs_status hs_session_system(hs_session_manager *manager, const char *id, const char *system,
                             struct hs_error *err)
 {

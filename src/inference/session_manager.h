@@ -38,6 +38,9 @@ HS_CHECKED hs_status hs_session_get(hs_session_manager *manager, const char *id,
 /* As hs_session_truncate says. */
 HS_CHECKED hs_status hs_session_keep(hs_session_manager *manager, const char *id, size_t n_keep,
                                      struct hs_error *err);
+/* As hs_session_append says; the message was checked. */
+HS_CHECKED hs_status hs_session_add(hs_session_manager *manager, const char *id,
+                                    const struct hs_message *message, struct hs_error *err);
 HS_CHECKED hs_status hs_session_system(hs_session_manager *manager, const char *id,
                                        const char *system, struct hs_error *err);
 /* Whether there is such a session. */

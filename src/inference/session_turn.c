@@ -161,11 +161,10 @@ hs_status hs_session_load(hs_session *session, struct hs_error *err)
 
 /* ---- turns ---- */
 
-static hs_status append_message(hs_session *session, const char *role, const char *content,
-                                const char *reasoning, struct hs_error *err)
+static hs_status append_message(hs_session *session, const struct hs_message *message,
+                                struct hs_error *err)
 {
-    struct hs_message message = {.role = role, .content = content, .reasoning = reasoning};
-    hs_status status = hs_conversation_append(&session->conversation, &message);
+    hs_status status = hs_conversation_append(&session->conversation, message);
     return status == HS_OK ? HS_OK : hs_error_nomem(err, "message of a session");
 }
 
@@ -188,7 +187,8 @@ static hs_status begin_locked(hs_session *session, const char *prompt, struct hs
         return hs_error_set(err, HS_INVALID_ARGUMENT, "the prompt is not valid UTF-8");
     }
     if (prompt != NULL) {
-        hs_status status = append_message(session, "user", prompt, NULL, err);
+        struct hs_message question = {.role = "user", .content = prompt};
+        hs_status status = append_message(session, &question, err);
         if (status != HS_OK) {
             return status;
         }
@@ -261,17 +261,41 @@ static bool has_answer(const hs_session *session, const struct hs_request *reque
     if (request->finish != HS_FINISH_CANCELLED) {
         return request->finish != HS_FINISH_ERROR;
     }
-    bool is_empty = request->content.len == 0 && request->reasoning.len == 0;
+    bool is_empty =
+        request->content.len == 0 && request->reasoning.len == 0 && request->n_calls == 0;
     bool has_old_one = !session->has_added && session->dropped.n > 0;
     return !is_empty && !has_old_one;
+}
+
+/* A call that was cut off in its arguments is left out: no template renders it. */
+static int32_t whole_calls(const struct hs_request *request, struct hs_tool_call *calls)
+{
+    int32_t n = 0;
+    for (int32_t i = 0; i < request->n_calls; i++) {
+        const struct hs_kept_call *call = &request->calls[i];
+        if (hs_shape_is_object(call->arguments.data)) {
+            calls[n++] = (struct hs_tool_call){call->id, call->name, call->arguments.data};
+        }
+    }
+    return n;
 }
 
 /* Called with the mutex held. */
 static hs_status join_answer(hs_session *session, struct hs_request *request, struct hs_error *err)
 {
-    const char *content = request->content.data == NULL ? "" : request->content.data;
-    const char *reasoning = request->reasoning.len == 0 ? NULL : request->reasoning.data;
-    hs_status status = append_message(session, "assistant", content, reasoning, err);
+    HS_CLEANUP(hs_freep)
+    struct hs_tool_call *calls = hs_calloc((size_t)request->n_calls, sizeof(calls[0]));
+    if (calls == NULL) {
+        return hs_error_nomem(err, "tool calls of an answer");
+    }
+    struct hs_message answer = {
+        .role = "assistant",
+        .content = request->content.data == NULL ? "" : request->content.data,
+        .reasoning = request->reasoning.len == 0 ? NULL : request->reasoning.data,
+        .tool_calls = calls,
+        .n_tool_calls = whole_calls(request, calls),
+    };
+    hs_status status = append_message(session, &answer, err);
     if (status != HS_OK) {
         return status;
     }

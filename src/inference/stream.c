@@ -19,6 +19,7 @@ struct slot {
     size_t heap_cap;
     struct hs_token_logprob *logprobs;
     size_t logprobs_cap;
+    char *call; /* id and name of a call, NUL behind each; NULL: none */
     size_t len;
     size_t n_logprobs;
     int32_t n_tokens;
@@ -161,6 +162,7 @@ static void stream_destroy(hs_stream *stream)
     for (size_t i = 0; i < stream->n_slots; i++) {
         hs_free(stream->slots[i].heap);
         hs_free(stream->slots[i].logprobs);
+        hs_free(stream->slots[i].call);
     }
     pthread_mutex_destroy(&stream->mutex);
     pthread_cond_destroy(&stream->quiet);
@@ -324,7 +326,8 @@ static hs_status slot_reserve(struct slot *slot, enum hs_event_type type, size_t
     return HS_OK;
 }
 
-static hs_status post_locked(hs_stream *stream, enum hs_event_type type, int32_t index,
+/* Takes `call` over on HS_OK. */
+static hs_status post_locked(hs_stream *stream, enum hs_event_type type, int32_t index, char *call,
                              const void *text, size_t len, int32_t n_tokens,
                              const struct hs_token_logprob *logprobs, size_t n_logprobs)
 {
@@ -341,6 +344,8 @@ static hs_status post_locked(hs_stream *stream, enum hs_event_type type, int32_t
     if (status != HS_OK) {
         return status;
     }
+    hs_free(slot->call);
+    slot->call = call;
     slot->type = type;
     slot->index = index;
     slot->len = len;
@@ -372,9 +377,42 @@ hs_status hs_stream_post(hs_stream *stream, enum hs_event_type type, const char 
     pthread_mutex_lock(&stream->mutex);
     hs_status status = HS_INVALID_ARGUMENT;
     if (!stream->is_finished) {
-        status = post_locked(stream, type, 0, text, len, n_tokens, logprobs, n_logprobs);
+        status = post_locked(stream, type, 0, NULL, text, len, n_tokens, logprobs, n_logprobs);
     }
     pthread_mutex_unlock(&stream->mutex);
+    return status;
+}
+
+static char *join_call(const char *id, const char *name)
+{
+    size_t id_size = strlen(id) + 1;
+    size_t name_size = strlen(name) + 1;
+    char *call = hs_alloc(id_size + name_size);
+    if (call != NULL) {
+        memcpy(call, id, id_size);
+        memcpy(call + id_size, name, name_size);
+    }
+    return call;
+}
+
+hs_status hs_stream_post_call(hs_stream *stream, int32_t index, const char *id, const char *name,
+                              const char *text, size_t len, int32_t n_tokens,
+                              const struct hs_token_logprob *logprobs, size_t n_logprobs)
+{
+    char *call = name == NULL ? NULL : join_call(id, name);
+    if (name != NULL && call == NULL) {
+        return HS_OUT_OF_MEMORY;
+    }
+    pthread_mutex_lock(&stream->mutex);
+    hs_status status = HS_INVALID_ARGUMENT;
+    if (!stream->is_finished) {
+        status = post_locked(stream, HS_EVENT_TOOL_CALL, index, call, text, len, n_tokens, logprobs,
+                             n_logprobs);
+    }
+    pthread_mutex_unlock(&stream->mutex);
+    if (status != HS_OK) {
+        hs_free(call);
+    }
     return status;
 }
 
@@ -384,7 +422,7 @@ hs_status hs_stream_post_embedding(hs_stream *stream, int32_t index, const float
     pthread_mutex_lock(&stream->mutex);
     hs_status status = HS_INVALID_ARGUMENT;
     if (!stream->is_finished) {
-        status = post_locked(stream, HS_EVENT_EMBEDDING, index, values,
+        status = post_locked(stream, HS_EVENT_EMBEDDING, index, NULL, values,
                              (size_t)n_values * sizeof(values[0]), 0, NULL, 0);
     }
     pthread_mutex_unlock(&stream->mutex);
@@ -443,6 +481,10 @@ static void take_locked(hs_stream *stream, struct hs_event *ret_event)
     } else {
         ret_event->text = slot_text(slot);
         ret_event->text_len = slot->len;
+    }
+    if (slot->call != NULL) {
+        ret_event->tool_call_id = slot->call;
+        ret_event->tool_name = slot->call + strlen(slot->call) + 1;
     }
     ret_event->n_tokens = slot->n_tokens;
     ret_event->logprobs = slot->n_logprobs > 0 ? slot->logprobs : NULL;

@@ -23,6 +23,9 @@ typedef void (*hs_stream_wake_fn)(void *user);
  * (twice HS_PIECES_MAX of token_processor.h). */
 #define HS_STREAM_CAPACITY_MIN 8
 #define HS_STREAM_CAPACITY_MAX 65536
+/* The same for an answer with tools or a schema (twice HS_ANSWER_PIECES_MAX, and what carries the
+ * last log probabilities). */
+#define HS_STREAM_CAPACITY_SHAPED 80
 
 /* capacity 0: 256. HS_INVALID_ARGUMENT outside 0..HS_STREAM_CAPACITY_MAX. */
 HS_CHECKED hs_status hs_stream_new(int32_t capacity, hs_stream_wake_fn wake, void *user,
@@ -35,7 +38,7 @@ void hs_stream_unref(hs_stream *stream);
  * under way, so hold no lock that `wake` takes. */
 void hs_stream_detach(hs_stream *stream);
 
-/* n_events <= HS_STREAM_CAPACITY_MIN. false: `wake` is called as soon as there is that much room.
+/* n_events <= the capacity. false: `wake` is called as soon as there is that much room.
  */
 bool hs_stream_has_room(hs_stream *stream, int32_t n_events);
 bool hs_stream_is_cancelled(hs_stream *stream);
@@ -50,6 +53,11 @@ HS_CHECKED hs_status hs_stream_post(hs_stream *stream, enum hs_event_type type, 
 /* The same for HS_EVENT_EMBEDDING: values[n_values] are copied. */
 HS_CHECKED hs_status hs_stream_post_embedding(hs_stream *stream, int32_t index, const float *values,
                                               int32_t n_values);
+/* The same for HS_EVENT_TOOL_CALL; id and name of the call's first event are copied, else NULL. */
+HS_CHECKED hs_status hs_stream_post_call(hs_stream *stream, int32_t index, const char *id,
+                                         const char *name, const char *text, size_t len,
+                                         int32_t n_tokens, const struct hs_token_logprob *logprobs,
+                                         size_t n_logprobs);
 /* Queue HS_EVENT_DONE, once; error may be NULL. Never fails. */
 void hs_stream_finish(hs_stream *stream, enum hs_finish finish, const struct hs_usage *usage,
                       const struct hs_error *error);

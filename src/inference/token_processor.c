@@ -414,8 +414,8 @@ hs_status hs_token_processor_push(hs_token_processor *processor, const char *byt
     return HS_OK;
 }
 
-hs_status hs_token_processor_finish(hs_token_processor *processor,
-                                    struct hs_token_output *ret_output)
+hs_status hs_token_processor_flush(hs_token_processor *processor,
+                                   struct hs_token_output *ret_output)
 {
     struct hs_token_output output = {.stopped = processor->mode == SCAN_STOPPED,
                                      .stopped_by = processor->stopped_by};
@@ -430,9 +430,16 @@ hs_status hs_token_processor_finish(hs_token_processor *processor,
         }
         scan_text(processor, true, &output);
     }
-    processor->is_finished = true;
     *ret_output = output;
     return HS_OK;
+}
+
+hs_status hs_token_processor_finish(hs_token_processor *processor,
+                                    struct hs_token_output *ret_output)
+{
+    hs_status status = hs_token_processor_flush(processor, ret_output);
+    processor->is_finished |= status == HS_OK;
+    return status;
 }
 
 bool hs_token_processor_in_reasoning(const hs_token_processor *processor)

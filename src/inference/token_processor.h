@@ -60,6 +60,9 @@ void hs_token_processor_free(hs_token_processor *processor);
  * comes. HS_INVALID_ARGUMENT after finish. */
 HS_CHECKED hs_status hs_token_processor_push(hs_token_processor *processor, const char *bytes,
                                              size_t len, struct hs_token_output *ret_output);
+/* What was held back leaves, as if it were the end; more may be pushed. */
+HS_CHECKED hs_status hs_token_processor_flush(hs_token_processor *processor,
+                                              struct hs_token_output *ret_output);
 /* The end: what was held back leaves (a cut-off code point as U+FFFD). */
 HS_CHECKED hs_status hs_token_processor_finish(hs_token_processor *processor,
                                                struct hs_token_output *ret_output);

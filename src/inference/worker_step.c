@@ -135,7 +135,7 @@ static int32_t collect(hs_worker *worker)
     for (size_t i = 0; i < worker->n_running; i++) {
         struct hs_request *request = worker->running[i];
         bool was_lagging = request->is_lagging;
-        request->is_lagging = !hs_stream_has_room(request->stream, HS_STREAM_CAPACITY_MIN);
+        request->is_lagging = !hs_stream_has_room(request->stream, request->n_room);
         /* What it holds may now be taken by those who wait. */
         worker->should_admit |= request->is_lagging && !was_lagging;
         if (!request->is_lagging) {
@@ -288,7 +288,7 @@ static void take_token(hs_worker *worker, struct hs_request *request, int32_t to
     if (status != HS_OK) {
         fail_request(request, status);
     } else if (is_eog || is_stopped) {
-        hs_request_mark(request, HS_FINISH_STOP);
+        hs_request_mark_stop(request);
     } else if (request->max_tokens > 0 && request->usage.completion_tokens >= request->max_tokens) {
         hs_request_mark(request, HS_FINISH_LENGTH);
     } else if (request->n_tokens >= worker->n_ctx) {

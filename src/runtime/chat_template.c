@@ -16,7 +16,8 @@
  *   Assistant:
  *
  * Such models do not know where to stop: HS_RT_PLAIN_STOP, "\nUser:", is the stop string to use.
- * Reasoning of earlier answers is left out.
+ * Reasoning of earlier answers is left out; tools it has none. What only Jinja templates can do is
+ * refused with the others.
  */
 #include <string.h>
 
@@ -150,6 +151,63 @@ static hs_status render_jinja(const hs_rt_model *model, const char *source,
     return status;
 }
 
+/* Models may bring a second template for conversations with tools. */
+static hs_status choose_source(const hs_rt_model *model, const struct hs_rt_template_params *params,
+                               const char **ret_source, struct hs_error *err)
+{
+    const char *source = params->chat_template;
+    if (!source) {
+        source = model->chat_template;
+    }
+    if (!source && params->n_tools > 0) {
+        source = llama_model_chat_template(model->llama, "tool_use");
+    }
+    if (!source) {
+        source = llama_model_chat_template(model->llama, NULL);
+    }
+    if (source && strlen(source) > TEMPLATE_MAX) {
+        return hs_error_set(err, HS_LIMIT, "a chat template of %zu bytes; at most %zu are allowed",
+                            strlen(source), TEMPLATE_MAX);
+    }
+    *ret_source = source && *source ? source : NULL;
+    return HS_OK;
+}
+
+static bool is_jinja(const char *source)
+{
+    return source && hs_cxx_has_templates();
+}
+
+static hs_status refuse_simple(const char *what, struct hs_error *err)
+{
+    hs_error_set(err, HS_NOT_SUPPORTED, "the model has no chat template that can %s", what);
+    hs_error_hint(err, "give it one with --chat-template-file");
+    return HS_NOT_SUPPORTED;
+}
+
+hs_status hs_chat_format_new(const hs_rt_model *model, const struct hs_rt_template_params *prompt,
+                             const struct hs_rt_format_params *params, hs_cxx_format **ret_format,
+                             struct hs_error *err)
+{
+    const char *source = NULL;
+    hs_status status = choose_source(model, prompt, &source, err);
+    if (status != HS_OK) {
+        return status;
+    }
+    if (!is_jinja(source)) {
+        *ret_format = NULL;
+        return prompt->n_tools > 0 ? refuse_simple("call tools", err) : HS_OK;
+    }
+    pthread_mutex_lock(&model->templates->lock);
+    hs_cxx_template *parsed = NULL;
+    status = find_parsed(model, source, &parsed, err);
+    if (status == HS_OK) {
+        status = hs_cxx_format_new(parsed, prompt, params, ret_format, err);
+    }
+    pthread_mutex_unlock(&model->templates->lock);
+    return status;
+}
+
 /* Without llama-common: the templates that libllama knows by heart. */
 static hs_status render_known(const char *source, const struct hs_rt_template_params *params,
                               struct hs_buf *text, struct hs_error *err)
@@ -214,7 +272,10 @@ static hs_status render_plain(const struct hs_rt_template_params *params, struct
         status = hs_buf_printf(text, "%s%s%s", roles[r].prefix,
                                message->content ? message->content : "", roles[r].suffix);
     }
-    if (status == HS_OK && params->add_generation_prompt) {
+    if (status == HS_OK && params->add_generation_prompt && params->continue_final) {
+        text->len--; /* the newline behind the last message */
+        text->data[text->len] = '\0';
+    } else if (status == HS_OK && params->add_generation_prompt) {
         status = hs_buf_append_str(text, "Assistant:");
     }
     return status == HS_OK ? HS_OK : hs_error_set(err, status, "the rendered prompt does not fit");
@@ -247,24 +308,21 @@ hs_status hs_llama_render(const hs_rt_model *model, const struct hs_rt_template_
                           struct hs_buf *text, struct hs_rt_reasoning *ret_reasoning,
                           struct hs_error *err)
 {
-    const char *source = params->chat_template;
-    if (!source) {
-        source = model->chat_template;
-    }
-    if (!source) {
-        source = llama_model_chat_template(model->llama, NULL);
-    }
-    if (source && strlen(source) > TEMPLATE_MAX) {
-        return hs_error_set(err, HS_LIMIT, "a chat template of %zu bytes; at most %zu are allowed",
-                            strlen(source), TEMPLATE_MAX);
+    const char *source = NULL;
+    hs_status status = choose_source(model, params, &source, err);
+    if (status != HS_OK) {
+        return status;
     }
     struct hs_rt_reasoning reasoning = {0};
     size_t start = text->len;
-    hs_status status;
-    if (!source || *source == '\0') {
-        status = render_plain(params, text, err);
-    } else if (hs_cxx_has_templates()) {
+    if (is_jinja(source)) {
         status = render_jinja(model, source, params, text, &reasoning, err);
+    } else if (params->n_tools > 0) {
+        status = refuse_simple("show tools", err);
+    } else if (!source) {
+        status = render_plain(params, text, err);
+    } else if (params->continue_final) {
+        status = refuse_simple("leave the last message open", err);
     } else {
         status = render_known(source, params, text, err);
     }

@@ -9,11 +9,14 @@ extern "C" {
 #include <exception>
 #include <malloc.h>
 #include <new>
+#include <random>
 #include <string>
 #include <vector>
 
 #ifdef HS_HAVE_LLAMA_COMMON
 #include "chat.h"
+#include "chat-peg-parser.h"
+#include "json-schema-to-grammar.h"
 #include "log.h"
 #include "../src/llama-ext.h"
 #endif
@@ -273,28 +276,91 @@ static void copy_reasoning(const common_chat_params &rendered, bool add_generati
         rendered.generation_prompt.find(ret->end_tag, start) == std::string::npos;
 }
 
-static size_t messages_size(const struct hs_rt_template_params *params)
+static size_t text_size(const char *text)
 {
-    size_t size = 0;
+    return text ? strlen(text) : 0;
+}
+
+static size_t prompt_size(const struct hs_rt_template_params *params)
+{
+    size_t size = text_size(params->template_kwargs);
     for (size_t i = 0; i < params->n_messages; i++) {
         const struct hs_message &from = params->messages[i];
-        size += strlen(from.role) + (from.content ? strlen(from.content) : 0) +
-                (from.reasoning ? strlen(from.reasoning) : 0);
+        size += strlen(from.role) + text_size(from.content) + text_size(from.reasoning);
+        for (int32_t k = 0; k < from.n_tool_calls; k++) {
+            size += text_size(from.tool_calls[k].arguments);
+        }
+    }
+    for (int32_t i = 0; i < params->n_tools; i++) {
+        size += text_size(params->tools[i].description) + text_size(params->tools[i].parameters);
     }
     return size;
 }
 
-static void copy_messages(const struct hs_rt_template_params *params,
-                          std::vector<common_chat_msg> &messages)
+static std::string string_or_empty(const char *text)
 {
-    for (size_t i = 0; i < params->n_messages; i++) {
-        const struct hs_message &from = params->messages[i];
-        common_chat_msg message;
-        message.role = from.role;
-        message.content = from.content ? from.content : "";
-        message.reasoning_content = from.reasoning ? from.reasoning : "";
-        messages.push_back(std::move(message));
+    return text ? text : "";
+}
+
+static common_chat_msg copy_message(const struct hs_message &from)
+{
+    common_chat_msg message;
+    message.role = from.role;
+    message.content = string_or_empty(from.content);
+    message.reasoning_content = string_or_empty(from.reasoning);
+    message.tool_name = string_or_empty(from.name);
+    message.tool_call_id = string_or_empty(from.tool_call_id);
+    for (int32_t i = 0; i < from.n_tool_calls; i++) {
+        const struct hs_tool_call &call = from.tool_calls[i];
+        message.tool_calls.push_back({string_or_empty(call.name), string_or_empty(call.arguments),
+                                      string_or_empty(call.id)});
     }
+    return message;
+}
+
+/* Everything but the tools, whose schemas differ between prompt and grammar. */
+static common_chat_templates_inputs make_inputs(const struct hs_rt_template_params *params)
+{
+    common_chat_templates_inputs inputs;
+    for (size_t i = 0; i < params->n_messages; i++) {
+        inputs.messages.push_back(copy_message(params->messages[i]));
+    }
+    inputs.add_generation_prompt = params->add_generation_prompt;
+    inputs.enable_thinking = params->enable_thinking;
+    inputs.use_jinja = true;
+    if (params->continue_final && params->add_generation_prompt) {
+        inputs.continue_final_message = COMMON_CHAT_CONTINUATION_AUTO;
+    }
+    if (params->template_kwargs) {
+        for (const auto &[key, value] : common_json::parse(params->template_kwargs).items()) {
+            if (key == "enable_thinking" && value.is_boolean()) {
+                inputs.enable_thinking = value.get<bool>();
+            } else {
+                inputs.chat_template_kwargs[key] = value.dump();
+            }
+        }
+    }
+    return inputs;
+}
+
+static hs_status refuse_format(const char *what, struct hs_error *err)
+{
+    hs_error_set(err, HS_NOT_SUPPORTED, "the model's chat template %s", what);
+    hs_error_hint(err, "use a model that can, or another template with --chat-template-file");
+    return HS_NOT_SUPPORTED;
+}
+
+/* llama-common leaves tools out of a prompt whose template knows none. */
+static bool knows_tools(const hs_cxx_template *tmpl)
+{
+    auto caps = common_chat_templates_get_caps(tmpl->templates.get());
+    return caps["supports_tools"] && caps["supports_tool_calls"];
+}
+
+static common_chat_tool make_tool(const struct hs_tool &tool, const char *parameters)
+{
+    return {tool.name, string_or_empty(tool.description),
+            parameters ? parameters : "{\"type\":\"object\",\"properties\":{}}"};
 }
 
 extern "C" hs_status hs_cxx_template_apply(const hs_cxx_template *tmpl,
@@ -303,13 +369,17 @@ extern "C" hs_status hs_cxx_template_apply(const hs_cxx_template *tmpl,
                                            struct hs_rt_reasoning *ret_reasoning,
                                            struct hs_error *err)
 {
-    render_budget budget(params->n_messages, messages_size(params));
+    render_budget budget(params->n_messages, prompt_size(params));
     try {
-        common_chat_templates_inputs inputs;
-        copy_messages(params, inputs.messages);
-        inputs.add_generation_prompt = params->add_generation_prompt;
-        inputs.enable_thinking = params->enable_thinking;
-        inputs.use_jinja = true;
+        if (params->n_tools > 0 && !knows_tools(tmpl)) {
+            return refuse_format("cannot show tools", err);
+        }
+        common_chat_templates_inputs inputs = make_inputs(params);
+        for (int32_t i = 0; i < params->n_tools; i++) {
+            inputs.tools.push_back(make_tool(params->tools[i], params->tools[i].parameters));
+        }
+        /* Here the prompt alone is asked for; a grammar would only cost time. */
+        inputs.tool_choice = COMMON_CHAT_TOOL_CHOICE_NONE;
         common_chat_params rendered = common_chat_templates_apply(tmpl->templates.get(), inputs);
         if (budget.why) {
             return over_budget(budget.why, err);
@@ -326,6 +396,312 @@ extern "C" hs_status hs_cxx_template_apply(const hs_cxx_template *tmpl,
             return over_budget(budget.why, err);
         }
         return from_exception("the chat template refuses these messages", HS_INVALID_ARGUMENT, err);
+    }
+}
+
+/* ---- answers with tools or a schema ---- */
+
+struct hs_cxx_format {
+    common_chat_format kind;
+    common_peg_arena parser;
+    std::string grammar, prefill, stop, think_start, think_end;
+    bool is_lazy = false, has_patterns = false;
+    std::vector<std::string> triggers;
+    std::vector<const char *> trigger_texts;
+
+    common_chat_msg given; /* what the deltas so far add up to */
+    size_t n_readable = 0; /* bytes at the last reading that succeeded */
+    std::vector<std::string> deltas;
+};
+
+static void take_params(hs_cxx_format &format, common_chat_params &rendered)
+{
+    format.kind = rendered.format;
+    format.parser.load(rendered.parser);
+    format.grammar = std::move(rendered.grammar);
+    format.is_lazy = rendered.grammar_lazy;
+    format.prefill = std::move(rendered.generation_prompt);
+    format.stop = rendered.additional_stops.empty() ? "" : rendered.additional_stops.front();
+    if (!rendered.thinking_end_tags.empty()) {
+        format.think_start = rendered.thinking_start_tag;
+        format.think_end = rendered.thinking_end_tags.front();
+    }
+    for (const auto &trigger : rendered.grammar_triggers) {
+        format.has_patterns |= trigger.type != COMMON_GRAMMAR_TRIGGER_TYPE_WORD;
+    }
+    for (const auto &trigger : rendered.grammar_triggers) {
+        bool is_word = trigger.type == COMMON_GRAMMAR_TRIGGER_TYPE_WORD;
+        format.triggers.push_back(format.has_patterns && is_word ? regex_escape(trigger.value)
+                                                                 : trigger.value);
+    }
+    for (const auto &trigger : format.triggers) {
+        format.trigger_texts.push_back(trigger.c_str());
+    }
+}
+
+/* Read text; false: the parser refuses it, and says nothing of what it understood before. */
+static bool read_text(const hs_cxx_format &format, std::string_view text, common_chat_msg &msg,
+                      size_t *ret_covered)
+{
+    std::string input = format.prefill;
+    input += text;
+    common_peg_parse_context context(input, COMMON_PEG_PARSE_FLAG_LENIENT);
+    common_peg_parse_result result = format.parser.parse(context);
+    if (result.fail()) {
+        return false;
+    }
+    std::unique_ptr<common_chat_peg_mapper> mapper;
+    if (format.kind == COMMON_CHAT_FORMAT_PEG_GEMMA4) {
+        mapper = std::make_unique<common_chat_peg_gemma4_mapper>(msg);
+    } else if (format.kind == COMMON_CHAT_FORMAT_PEG_MINIMAX_M3) {
+        mapper = std::make_unique<common_chat_peg_minimax_m3_mapper>(msg);
+    } else {
+        mapper = std::make_unique<common_chat_peg_mapper>(msg);
+    }
+    mapper->from_ast(context.ast, result);
+    if (ret_covered) {
+        size_t end = 0;
+        context.ast.visit(result, [&](const common_peg_ast_node &node) {
+            end = node.tag.empty() ? end : std::max(end, node.end);
+        });
+        *ret_covered = end > format.prefill.size() ? end - format.prefill.size() : 0;
+    }
+    return true;
+}
+
+class delta_list
+{
+  public:
+    delta_list(hs_cxx_format &owner, struct hs_rt_delta *to) : format(owner), deltas(to)
+    {
+        format.deltas.clear();
+        format.deltas.reserve(HS_RT_DELTAS_MAX);
+    }
+
+    bool is_full() const
+    {
+        return n == HS_RT_DELTAS_MAX;
+    }
+
+    struct hs_rt_delta &add(enum hs_event_type type, std::string text)
+    {
+        format.deltas.push_back(std::move(text));
+        struct hs_rt_delta &delta = deltas[n++];
+        delta = {};
+        delta.type = type;
+        delta.text = format.deltas.back().c_str();
+        delta.len = format.deltas.back().size();
+        return delta;
+    }
+
+    struct hs_rt_delta &last()
+    {
+        return deltas[n - 1];
+    }
+
+    /* What `now` has beyond `given`. A parser that changes its mind is not followed. */
+    void extend(enum hs_event_type type, std::string &given, const std::string &now)
+    {
+        if (now.size() > given.size() && now.compare(0, given.size(), given) == 0 && !is_full()) {
+            add(type, now.substr(given.size()));
+            given = now;
+        }
+    }
+
+    int32_t n = 0;
+
+  private:
+    hs_cxx_format &format;
+    struct hs_rt_delta *deltas;
+};
+
+static std::string make_call_id()
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+    std::random_device random;
+    std::string id = "call_";
+    for (int i = 0; i < 24; i++) {
+        id += letters[random() % (sizeof(letters) - 1)];
+    }
+    return id;
+}
+
+static bool is_id_taken(const common_chat_msg &given, const std::string &id)
+{
+    for (const auto &call : given.tool_calls) {
+        if (call.id == id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void extend_calls(hs_cxx_format &format, const common_chat_msg &now, delta_list &list)
+{
+    auto &given = format.given.tool_calls;
+    given.reserve(now.tool_calls.size()); /* deltas point into it */
+    for (size_t i = 0; i < now.tool_calls.size() && !list.is_full(); i++) {
+        const auto &call = now.tool_calls[i];
+        if (i < given.size()) {
+            int32_t before = list.n;
+            list.extend(HS_EVENT_TOOL_CALL, given[i].arguments, call.arguments);
+            if (list.n > before) {
+                list.last().index = int32_t(i);
+            }
+            continue;
+        }
+        if (call.name.empty()) {
+            return;
+        }
+        given.push_back(call);
+        given.back().id.clear();
+        given.back().id =
+            call.id.empty() || is_id_taken(format.given, call.id) ? make_call_id() : call.id;
+        struct hs_rt_delta &delta = list.add(HS_EVENT_TOOL_CALL, call.arguments);
+        delta.index = int32_t(i);
+        delta.id = given[i].id.c_str();
+        delta.name = given[i].name.c_str();
+    }
+}
+
+/* All of the text that the parser understood last was given; what came then is text. */
+static void give_rest(hs_cxx_format &format, std::string_view text, delta_list &list)
+{
+    size_t begin = 0;
+    common_chat_msg ignored;
+    if (!read_text(format, text.substr(0, format.n_readable), ignored, &begin)) {
+        begin = 0;
+    }
+    std::string rest(text.substr(begin));
+    if (rest.find_first_not_of(" \t\r\n") != std::string::npos) {
+        list.add(HS_EVENT_TEXT, std::move(rest));
+    }
+}
+
+extern "C" hs_status hs_cxx_format_read(hs_cxx_format *format, const char *text, size_t len,
+                                        bool is_end, struct hs_rt_delta *ret_deltas, int32_t *ret_n,
+                                        struct hs_error *err)
+{
+    render_budget budget(0, len);
+    try {
+        delta_list list(*format, ret_deltas);
+        common_chat_msg now;
+        if (read_text(*format, std::string_view(text, len), now, nullptr)) {
+            format->n_readable = len;
+            list.extend(HS_EVENT_REASONING, format->given.reasoning_content, now.reasoning_content);
+            list.extend(HS_EVENT_TEXT, format->given.content, now.content);
+            extend_calls(*format, now, list);
+        } else if (is_end) {
+            give_rest(*format, std::string_view(text, len), list);
+        }
+        if (budget.why) {
+            return hs_error_set(err, HS_LIMIT, "reading the answer %s", budget.why);
+        }
+        if (is_end && list.is_full()) {
+            return hs_error_set(err, HS_LIMIT, "the answer calls too many tools at once");
+        }
+        *ret_n = list.n;
+        return HS_OK;
+    } catch (...) {
+        if (budget.why) {
+            return hs_error_set(err, HS_LIMIT, "reading the answer %s", budget.why);
+        }
+        return from_exception("the answer cannot be read", HS_INTERNAL, err);
+    }
+}
+
+static common_chat_templates_inputs make_format_inputs(const struct hs_rt_template_params *prompt,
+                                                       const struct hs_rt_format_params *params)
+{
+    common_chat_templates_inputs inputs = make_inputs(prompt);
+    for (int32_t i = 0; i < prompt->n_tools; i++) {
+        if (!params->tool_name || strcmp(params->tool_name, prompt->tools[i].name) == 0) {
+            inputs.tools.push_back(make_tool(prompt->tools[i], params->tool_schemas[i]));
+        }
+    }
+    inputs.tool_choice =
+        params->tool_choice == HS_TOOL_CHOICE_REQUIRED ? COMMON_CHAT_TOOL_CHOICE_REQUIRED
+        : params->tool_choice == HS_TOOL_CHOICE_NONE   ? COMMON_CHAT_TOOL_CHOICE_NONE
+                                                       : COMMON_CHAT_TOOL_CHOICE_AUTO;
+    inputs.parallel_tool_calls = params->parallel_tool_calls;
+    inputs.json_schema = string_or_empty(params->json_schema);
+    inputs.reasoning_format = COMMON_REASONING_FORMAT_DEEPSEEK;
+    return inputs;
+}
+
+extern "C" hs_status hs_cxx_format_new(const hs_cxx_template *tmpl,
+                                       const struct hs_rt_template_params *prompt,
+                                       const struct hs_rt_format_params *params,
+                                       hs_cxx_format **ret_format, struct hs_error *err)
+{
+    size_t size = prompt_size(prompt) + text_size(params->json_schema);
+    render_budget budget(prompt->n_messages, size);
+    try {
+        common_chat_params rendered =
+            common_chat_templates_apply(tmpl->templates.get(), make_format_inputs(prompt, params));
+        auto format = std::make_unique<hs_cxx_format>();
+        take_params(*format, rendered);
+        if (budget.why) {
+            return over_budget(budget.why, err);
+        }
+        if (format->grammar.empty() && params->json_schema) {
+            return refuse_format("cannot keep answers to a JSON schema", err);
+        }
+        if (format->grammar.empty() && params->tool_choice == HS_TOOL_CHOICE_REQUIRED) {
+            return refuse_format("cannot call tools", err);
+        }
+        if (prompt->continue_final) {
+            /* What the conversation already holds is not part of the answer. */
+            read_text(*format, "", format->given, nullptr);
+        }
+        *ret_format = format.release();
+        return HS_OK;
+    } catch (...) {
+        if (budget.why) {
+            return over_budget(budget.why, err);
+        }
+        return from_exception("the chat template refuses these tools or this schema",
+                              HS_INVALID_ARGUMENT, err);
+    }
+}
+
+extern "C" void hs_cxx_format_free(hs_cxx_format *format)
+{
+    delete format;
+}
+
+extern "C" void hs_cxx_format_info(const hs_cxx_format *format, struct hs_cxx_binding *ret_info)
+{
+    *ret_info = {};
+    ret_info->grammar = format->grammar.c_str();
+    ret_info->is_lazy = format->is_lazy;
+    ret_info->prefill = format->prefill.c_str();
+    ret_info->stop = format->stop.c_str();
+    ret_info->think_start = format->think_start.c_str();
+    ret_info->think_end = format->think_end.c_str();
+    ret_info->n_triggers = int32_t(format->triggers.size());
+    ret_info->has_patterns = format->has_patterns;
+    ret_info->triggers = format->trigger_texts.data();
+}
+
+extern "C" hs_status hs_cxx_schema_grammar(const char *schema, struct hs_buf *grammar,
+                                           struct hs_error *err)
+{
+    render_budget budget(0, strlen(schema));
+    try {
+        std::string text = json_schema_to_grammar(common_json::parse(schema), true);
+        if (budget.why) {
+            return hs_error_set(err, HS_LIMIT, "the JSON schema %s", budget.why);
+        }
+        hs_status status = hs_buf_append(grammar, text.data(), text.size());
+        return status == HS_OK
+                   ? HS_OK
+                   : hs_error_set(err, status, "the JSON schema's grammar is too large");
+    } catch (...) {
+        if (budget.why) {
+            return hs_error_set(err, HS_LIMIT, "the JSON schema %s", budget.why);
+        }
+        return from_exception("the JSON schema cannot be used", HS_INVALID_ARGUMENT, err);
     }
 }
 
@@ -373,6 +749,34 @@ extern "C" hs_status hs_cxx_template_apply(const hs_cxx_template *,
                                            struct hs_rt_reasoning *, struct hs_error *err)
 {
     return hs_error_set(err, HS_NOT_SUPPORTED, "built without llama-common: no Jinja templates");
+}
+
+extern "C" hs_status hs_cxx_format_new(const hs_cxx_template *,
+                                       const struct hs_rt_template_params *,
+                                       const struct hs_rt_format_params *, hs_cxx_format **,
+                                       struct hs_error *err)
+{
+    return hs_error_set(err, HS_NOT_SUPPORTED, "built without llama-common: no tools");
+}
+
+extern "C" void hs_cxx_format_free(hs_cxx_format *)
+{
+}
+
+extern "C" void hs_cxx_format_info(const hs_cxx_format *, struct hs_cxx_binding *ret_info)
+{
+    *ret_info = {};
+}
+
+extern "C" hs_status hs_cxx_format_read(hs_cxx_format *, const char *, size_t, bool,
+                                        struct hs_rt_delta *, int32_t *, struct hs_error *err)
+{
+    return hs_error_set(err, HS_NOT_SUPPORTED, "built without llama-common: no tools");
+}
+
+extern "C" hs_status hs_cxx_schema_grammar(const char *, struct hs_buf *, struct hs_error *err)
+{
+    return hs_error_set(err, HS_NOT_SUPPORTED, "built without llama-common: no JSON schemas");
 }
 
 extern "C" bool hs_cxx_memory(const struct llama_context *, struct hs_rt_memory *)

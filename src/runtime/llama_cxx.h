@@ -17,6 +17,7 @@ struct llama_model;
 struct llama_context;
 
 typedef struct hs_cxx_template hs_cxx_template;
+typedef struct hs_cxx_format hs_cxx_format;
 
 /* Keep llama-common's own logger silent; what matters comes back as struct hs_error. */
 void hs_cxx_init(void);
@@ -45,6 +46,41 @@ HS_CHECKED hs_status hs_cxx_template_apply(const hs_cxx_template *tmpl,
                                            const struct hs_rt_template_params *params,
                                            struct hs_buf *text,
                                            struct hs_rt_reasoning *ret_reasoning,
+                                           struct hs_error *err);
+
+/* How an answer is constrained, as llama-common says; pointers live as long as the format. */
+struct hs_cxx_binding {
+    const char *grammar; /* GBNF; "": free */
+    bool is_lazy;        /* only from the first trigger on */
+    const char *prefill; /* the end of the prompt, which the grammar of a format that is not lazy
+                            covers too */
+    const char *stop;    /* "": none */
+    const char *think_start, *think_end; /* no trigger counts between them; "": none */
+    int32_t n_triggers;
+    bool has_patterns; /* triggers are regular expressions, not words */
+    const char *const *triggers;
+};
+
+/*
+ * Ask the template how its model calls tools or answers by a schema.
+ * Errors: HS_INVALID_ARGUMENT with llama-common's complaint, HS_NOT_SUPPORTED, HS_LIMIT.
+ */
+HS_CHECKED hs_status hs_cxx_format_new(const hs_cxx_template *tmpl,
+                                       const struct hs_rt_template_params *prompt,
+                                       const struct hs_rt_format_params *params,
+                                       hs_cxx_format **ret_format, struct hs_error *err);
+void hs_cxx_format_free(hs_cxx_format *format);
+void hs_cxx_format_info(const hs_cxx_format *format, struct hs_cxx_binding *ret_info);
+/*
+ * Read the answer so far, text[len], anew; what it says beyond the last reading is in ret_deltas
+ * [HS_RT_DELTAS_MAX]. is_end: what cannot be read is given as text.
+ * Errors: HS_LIMIT, HS_OUT_OF_MEMORY.
+ */
+HS_CHECKED hs_status hs_cxx_format_read(hs_cxx_format *format, const char *text, size_t len,
+                                        bool is_end, struct hs_rt_delta *ret_deltas, int32_t *ret_n,
+                                        struct hs_error *err);
+/* The grammar of a schema, appended. Errors: HS_INVALID_ARGUMENT with the converter's complaint. */
+HS_CHECKED hs_status hs_cxx_schema_grammar(const char *schema, struct hs_buf *grammar,
                                            struct hs_error *err);
 
 /*

@@ -3,7 +3,8 @@
  * each row of the table in runtime.h. Contracts of the functions are in runtime.h.
  *
  * Each function group lives in the file of its name: llama_backend.c, llama_model.c, llama_vocab.c,
- * llama_context.c, llama_embed.c, llama_state.c, llama_sampler.c, llama_memory.c, chat_template.c.
+ * llama_context.c, llama_embed.c, llama_state.c, llama_sampler.c, llama_memory.c, chat_template.c,
+ * answer_format.c.
  */
 #ifndef RUNTIME_LLAMA_INTERNAL_H
 #define RUNTIME_LLAMA_INTERNAL_H
@@ -80,8 +81,26 @@ bool hs_llama_is_eog(const hs_rt_model *model, int32_t token);
 hs_status hs_llama_render(const hs_rt_model *model, const struct hs_rt_template_params *params,
                           struct hs_buf *text, struct hs_rt_reasoning *ret_reasoning,
                           struct hs_error *err);
+/* *ret_format NULL: the template is not a Jinja one, nor are there tools. */
+struct hs_cxx_format;
+hs_status hs_chat_format_new(const hs_rt_model *model, const struct hs_rt_template_params *prompt,
+                             const struct hs_rt_format_params *params,
+                             struct hs_cxx_format **ret_format, struct hs_error *err);
 hs_status hs_chat_templates_new(struct hs_chat_templates **ret_templates, struct hs_error *err);
 void hs_chat_templates_free(struct hs_chat_templates *templates);
+
+/* answer_format.c */
+hs_status hs_llama_format_new(const hs_rt_model *model, const struct hs_rt_template_params *prompt,
+                              const struct hs_rt_format_params *params, hs_rt_format **ret_format,
+                              struct hs_error *err);
+void hs_llama_format_free(hs_rt_format *format);
+const char *hs_llama_format_stop(const hs_rt_format *format);
+hs_status hs_llama_format_feed(hs_rt_format *format, const char *text, size_t len, bool is_end,
+                               struct hs_rt_delta *ret_deltas, int32_t *ret_n,
+                               struct hs_error *err);
+/* What the sampler needs of it; pointers live as long as the format. */
+struct hs_cxx_binding;
+void hs_llama_format_info(const hs_rt_format *format, struct hs_cxx_binding *ret_info);
 
 /* llama_context.c */
 hs_status hs_llama_context_new(hs_rt_model *model, const struct hs_rt_context_params *params,
@@ -120,8 +139,8 @@ hs_status hs_llama_state_load(hs_rt_context *context, int32_t seq, uint32_t flag
 
 /* llama_sampler.c */
 hs_status hs_llama_sampler_new(const hs_rt_model *model, const struct hs_sampling *sampling,
-                               bool ignore_eos, int32_t n_ctx, hs_rt_sampler **ret_sampler,
-                               struct hs_error *err);
+                               const hs_rt_format *format, bool ignore_eos, int32_t n_ctx,
+                               hs_rt_sampler **ret_sampler, struct hs_error *err);
 void hs_llama_sampler_free(hs_rt_sampler *sampler);
 uint32_t hs_llama_sampler_seed(const hs_rt_sampler *sampler);
 void hs_llama_sampler_accept_prompt(hs_rt_sampler *sampler, int32_t token);

@@ -23,8 +23,8 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/mem.h"
-#include "gbnf_check.h"
 #include "llama_cxx.h"
+#include "llama_grammar.h"
 #include "llama_internal.h"
 #include "llama_log.h"
 #include "logprobs.h"
@@ -36,8 +36,8 @@
 struct hs_rt_sampler {
     const hs_rt_model *model;
     struct hs_sampler_chain chain;
-    struct llama_sampler *grammar; /* NULL: none */
-    llama_logit_bias *biases;      /* by token */
+    struct hs_llama_grammar *grammar; /* NULL: none */
+    llama_logit_bias *biases;         /* by token */
     int32_t n_biases;
     struct hs_recent_tokens recent;
     llama_token_data *changed; /* [n_biases + recent.cap] */
@@ -150,52 +150,6 @@ static uint32_t draw_seed(void)
     return seed;
 }
 
-struct grammar_call {
-    const struct llama_vocab *vocab;
-    const char *grammar, *root;
-    struct llama_sampler *sampler;
-};
-
-static void init_grammar(void *arg)
-{
-    struct grammar_call *call = arg;
-    call->sampler = llama_sampler_init_grammar(call->vocab, call->grammar, call->root);
-}
-
-/* Exactly one token, as llama.cpp's parser demands. */
-static bool is_token(const char *text, size_t len, void *user)
-{
-    const hs_rt_model *model = user;
-    HS_CLEANUP(hs_buf_free) struct hs_buf tokens = HS_BUF_INIT(2 * sizeof(llama_token));
-    return hs_llama_tokenize(model, text, len, false, true, &tokens, NULL) == HS_OK &&
-           tokens.len == sizeof(llama_token);
-}
-
-static hs_status make_grammar(hs_rt_sampler *sampler, const struct hs_sampling *s,
-                              struct hs_error *err)
-{
-    if (!s->grammar || *s->grammar == '\0') {
-        return HS_OK;
-    }
-    const char *root = s->grammar_root ? s->grammar_root : "root";
-    hs_status status = hs_gbnf_check(s->grammar, root, is_token, (void *)sampler->model, err);
-    if (status != HS_OK) {
-        return status;
-    }
-    struct grammar_call call = {
-        .vocab = sampler->model->vocab, .grammar = s->grammar, .root = root};
-    struct hs_llama_capture log;
-    hs_llama_log_capture(&log);
-    status = hs_cxx_guard(init_grammar, &call, "the grammar cannot be used", err);
-    hs_llama_log_capture(NULL);
-    if (status == HS_OK && !call.sampler) {
-        status = hs_error_set(err, HS_INVALID_ARGUMENT, "the grammar does not parse: %s",
-                              hs_llama_capture_essence(&log));
-    }
-    sampler->grammar = call.sampler;
-    return status;
-}
-
 static int compare_biases(const void *a, const void *b)
 {
     const llama_logit_bias *x = a, *y = b;
@@ -258,8 +212,8 @@ static hs_status make_chain(hs_rt_sampler *sampler, const struct hs_sampling *s,
 }
 
 hs_status hs_llama_sampler_new(const hs_rt_model *model, const struct hs_sampling *sampling,
-                               bool ignore_eos, int32_t n_ctx, hs_rt_sampler **ret_sampler,
-                               struct hs_error *err)
+                               const hs_rt_format *format, bool ignore_eos, int32_t n_ctx,
+                               hs_rt_sampler **ret_sampler, struct hs_error *err)
 {
     hs_status status = check_numbers(sampling, err);
     if (status == HS_OK) {
@@ -274,7 +228,7 @@ hs_status hs_llama_sampler_new(const hs_rt_model *model, const struct hs_samplin
     }
     sampler->model = model;
     sampler->seed = sampling->seed == HS_SEED_RANDOM ? draw_seed() : sampling->seed;
-    status = make_grammar(sampler, sampling, err);
+    status = hs_llama_grammar_new(model, sampling, format, &sampler->grammar, err);
     if (status == HS_OK) {
         status = make_biases(sampler, sampling, ignore_eos, err);
     }
@@ -296,7 +250,7 @@ void hs_llama_sampler_free(hs_rt_sampler *sampler)
     }
     llama_sampler_free(sampler->chain.head);
     llama_sampler_free(sampler->chain.llama);
-    llama_sampler_free(sampler->grammar);
+    hs_llama_grammar_free(sampler->grammar);
     hs_recent_tokens_free(&sampler->recent);
     hs_free(sampler->changed);
     hs_free(sampler->biases);
@@ -361,7 +315,7 @@ static bool grammar_allows(hs_rt_sampler *sampler, int32_t token)
 {
     llama_token_data one = {.id = token, .logit = 1, .p = 0};
     llama_token_data_array array = {.data = &one, .size = 1, .selected = -1, .sorted = false};
-    llama_sampler_apply(sampler->grammar, &array);
+    llama_sampler_apply(hs_llama_grammar_active(sampler->grammar), &array);
     return one.logit > -INFINITY;
 }
 
@@ -369,7 +323,7 @@ static bool grammar_allows(hs_rt_sampler *sampler, int32_t token)
 static size_t apply_grammar(hs_rt_sampler *sampler, llama_token_data *data, size_t n_data)
 {
     llama_token_data_array array = {.data = data, .size = n_data, .selected = -1};
-    llama_sampler_apply(sampler->grammar, &array);
+    llama_sampler_apply(hs_llama_grammar_active(sampler->grammar), &array);
     size_t n = 0;
     for (size_t i = 0; i < n_data; i++) {
         if (data[i].logit > -INFINITY) {
@@ -406,23 +360,20 @@ static void choose(void *arg)
 {
     struct choice *choice = arg;
     hs_rt_sampler *sampler = choice->sampler;
+    bool is_bound = hs_llama_grammar_active(sampler->grammar) != NULL;
     choice->token = run_chain(choice, false);
-    if (sampler->grammar && !choice->is_broken &&
+    if (is_bound && !choice->is_broken &&
         (choice->token < 0 || !grammar_allows(sampler, choice->token))) {
         choice->token = run_chain(choice, true);
     }
-    if (choice->token < 0) {
-        return;
+    /* Biases cannot have brought back what the grammar forbids, but accept would abort. */
+    if (choice->token >= 0 && is_bound && !grammar_allows(sampler, choice->token)) {
+        choice->token = -1;
     }
-    if (sampler->grammar) {
-        /* Biases cannot have brought back what the grammar forbids, but accept would abort. */
-        if (!grammar_allows(sampler, choice->token)) {
-            choice->token = -1;
-            return;
-        }
-        llama_sampler_accept(sampler->grammar, choice->token);
+    if (choice->token >= 0) {
+        hs_llama_grammar_accept(sampler->grammar, choice->token);
+        accept_token(sampler, choice->token);
     }
-    accept_token(sampler, choice->token);
 }
 
 hs_status hs_llama_choose(hs_rt_sampler *sampler, const float *logits, llama_token_data *scratch,

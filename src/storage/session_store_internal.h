@@ -13,8 +13,8 @@
 #include "base/buf.h"
 #include "storage/session_store.h"
 
-#define HS_SESSION_JSON_VERSION 1
-#define HS_SESSION_KV_VERSION 2u /* 1: without checkpoints, which is still written then */
+#define HS_SESSION_JSON_VERSION 2 /* 1: without what tools need, which is still written then */
+#define HS_SESSION_KV_VERSION 2u  /* 1: without checkpoints, which is still written then */
 #define HS_SESSION_KV_CHECKPOINT_BYTES 16u
 #define HS_SESSION_KV_HEADER_BYTES 224u
 #define HS_SESSION_KV_TAG_BYTES 16u

@@ -99,6 +99,54 @@ static hs_status read_overflow(const json_t *root, enum hs_overflow *ret_overflo
     return corrupt(err, "\"overflow\" is neither \"stop\" nor \"shift\"");
 }
 
+static hs_status read_optional(const json_t *object, const char *key, const char **ret_text,
+                               struct hs_error *err)
+{
+    if (json_object_get(object, key) == NULL)
+        return HS_OK;
+    char *text = NULL;
+    hs_status status = read_string(object, key, &text, err);
+    if (status == HS_OK)
+        *ret_text = text;
+    return status;
+}
+
+static hs_status read_call(const json_t *item, struct hs_tool_call *call, struct hs_error *err)
+{
+    char *text = NULL;
+    hs_status status = read_string(item, "id", &text, err);
+    if (status != HS_OK)
+        return status;
+    call->id = text;
+    status = read_string(item, "name", &text, err);
+    if (status != HS_OK)
+        return status;
+    call->name = text;
+    status = read_string(item, "arguments", &text, err);
+    if (status == HS_OK)
+        call->arguments = text;
+    return status;
+}
+
+static hs_status read_calls(const json_t *item, struct hs_message *message, struct hs_error *err)
+{
+    const json_t *list = json_object_get(item, "tool_calls");
+    if (list == NULL)
+        return HS_OK;
+    size_t n = json_array_size(list);
+    if (!json_is_array(list) || n > INT32_MAX)
+        return corrupt(err, "\"tool_calls\" is no list");
+    struct hs_tool_call *calls = hs_calloc(n, sizeof *calls);
+    if (calls == NULL)
+        return hs_error_nomem(err, "tool calls of a session");
+    message->tool_calls = calls;
+    message->n_tool_calls = (int32_t)n;
+    hs_status status = HS_OK;
+    for (size_t i = 0; status == HS_OK && i < n; i++)
+        status = read_call(json_array_get(list, i), &calls[i], err);
+    return status;
+}
+
 static hs_status read_message(const json_t *item, struct hs_message *message, struct hs_error *err)
 {
     char *text = NULL;
@@ -110,12 +158,12 @@ static hs_status read_message(const json_t *item, struct hs_message *message, st
     if (status != HS_OK)
         return status;
     message->content = text;
-    if (json_object_get(item, "reasoning") == NULL)
-        return HS_OK;
-    status = read_string(item, "reasoning", &text, err);
+    status = read_optional(item, "reasoning", &message->reasoning, err);
     if (status == HS_OK)
-        message->reasoning = text;
-    return status;
+        status = read_optional(item, "tool_call_id", &message->tool_call_id, err);
+    if (status == HS_OK)
+        status = read_optional(item, "name", &message->name, err);
+    return status == HS_OK ? read_calls(item, message, err) : status;
 }
 
 static hs_status read_messages(const json_t *root, struct hs_session_record *record,
@@ -281,6 +329,34 @@ static hs_status put_list(json_t *object, const char *key, json_t **ret_list, st
     return HS_OK;
 }
 
+static hs_status put_calls(json_t *object, const struct hs_message *message, struct hs_error *err)
+{
+    json_t *list = NULL, *item = NULL;
+    hs_status status = put_list(object, "tool_calls", &list, err);
+    for (int32_t i = 0; status == HS_OK && i < message->n_tool_calls; i++) {
+        const struct hs_tool_call *call = &message->tool_calls[i];
+        status = add_object(list, &item, err);
+        if (status == HS_OK)
+            status = put_string(item, "id", call->id, err);
+        if (status == HS_OK)
+            status = put_string(item, "name", call->name, err);
+        if (status == HS_OK)
+            status = put_string(item, "arguments", call->arguments, err);
+    }
+    return status;
+}
+
+/* The oldest version that has room for the messages, so that older programs go on reading them. */
+static int64_t needed_version(const struct hs_session_record *record)
+{
+    for (size_t i = 0; i < record->n_messages; i++) {
+        const struct hs_message *message = &record->messages[i];
+        if (message->n_tool_calls > 0 || message->tool_call_id != NULL || message->name != NULL)
+            return 2;
+    }
+    return 1;
+}
+
 static hs_status put_messages(json_t *root, const struct hs_session_record *record,
                               struct hs_error *err)
 {
@@ -295,6 +371,12 @@ static hs_status put_messages(json_t *root, const struct hs_session_record *reco
             status = put_string(object, "content", message->content, err);
         if (status == HS_OK && message->reasoning != NULL)
             status = put_string(object, "reasoning", message->reasoning, err);
+        if (status == HS_OK && message->tool_call_id != NULL)
+            status = put_string(object, "tool_call_id", message->tool_call_id, err);
+        if (status == HS_OK && message->name != NULL)
+            status = put_string(object, "name", message->name, err);
+        if (status == HS_OK && message->n_tool_calls > 0)
+            status = put_calls(object, message, err);
         if (status != HS_OK)
             hs_error_prefix(err, "message %zu", i);
     }
@@ -328,7 +410,7 @@ static hs_status put_record(json_t *root, const struct hs_session_record *record
                             (int)record->overflow);
     hs_status status = put_string(root, "format", FORMAT_NAME, err);
     if (status == HS_OK)
-        status = put_int(root, "version", HS_SESSION_JSON_VERSION, err);
+        status = put_int(root, "version", needed_version(record), err);
     if (status == HS_OK)
         status = put_string(root, "model", record->model_name, err);
     if (status == HS_OK)
@@ -388,6 +470,21 @@ hs_status hs_session_record_format(const struct hs_session_record *record, struc
     return hs_error_nomem(err, "text of a session");
 }
 
+static void free_message(struct hs_message *message)
+{
+    hs_free((char *)message->role);
+    hs_free((char *)message->content);
+    hs_free((char *)message->reasoning);
+    for (int32_t i = 0; i < message->n_tool_calls; i++) {
+        hs_free((char *)message->tool_calls[i].id);
+        hs_free((char *)message->tool_calls[i].name);
+        hs_free((char *)message->tool_calls[i].arguments);
+    }
+    hs_free((struct hs_tool_call *)message->tool_calls);
+    hs_free((char *)message->tool_call_id);
+    hs_free((char *)message->name);
+}
+
 void hs_session_record_free(struct hs_session_record *record)
 {
     if (record == NULL)
@@ -398,9 +495,7 @@ void hs_session_record_free(struct hs_session_record *record)
         hs_free((char *)record->adapters[i].name);
     hs_free(record->adapters);
     for (size_t i = 0; i < record->n_messages; i++) {
-        hs_free((char *)record->messages[i].role);
-        hs_free((char *)record->messages[i].content);
-        hs_free((char *)record->messages[i].reasoning);
+        free_message(&record->messages[i]);
     }
     hs_free(record->messages);
     hs_session_params_free(record->params);

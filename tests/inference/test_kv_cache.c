@@ -66,8 +66,8 @@ static void evaluate(struct fixture *f, struct hs_kv_slot *slot, const char *tex
     struct hs_sampling sampling = {.temp = 0};
     hs_rt_sampler *sampler = NULL;
     int32_t next = 0;
-    assert_int_equal(fake_runtime()->sampler_new(f->model, &sampling, false, 0, &sampler, &err),
-                     HS_OK);
+    assert_int_equal(
+        fake_runtime()->sampler_new(f->model, &sampling, NULL, false, 0, &sampler, &err), HS_OK);
     assert_int_equal(fake_runtime()->sample(sampler, f->context, n_items - 1, 0, &next, NULL, &err),
                      HS_OK);
     fake_runtime()->sampler_free(sampler);

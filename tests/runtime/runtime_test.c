@@ -92,7 +92,7 @@ hs_rt_sampler *new_sampler(const hs_rt_model *model, const struct hs_sampling *s
 {
     struct hs_error err = {0};
     hs_rt_sampler *sampler = NULL;
-    OK(rt->sampler_new(model, sampling, false, 1024, &sampler, &err));
+    OK(rt->sampler_new(model, sampling, NULL, false, 1024, &sampler, &err));
     return sampler;
 }
 

@@ -164,7 +164,7 @@ static void check_case(const hs_rt_model *of, const struct hs_sampling *s, enum 
     struct hs_error err = {0};
     struct llama_sampler *full = full_chain(of, s);
     hs_rt_sampler *ours = NULL;
-    OK(hs_llama_sampler_new(of, s, false, 512, &ours, &err));
+    OK(hs_llama_sampler_new(of, s, NULL, false, 512, &ours, &err));
     /* Tokens that come again and again give the penalties and DRY work. */
     for (int i = 0; i < 30; i++) {
         int32_t token = i % 7 * 3;

@@ -90,7 +90,7 @@ static bool check_case(const json_t *row)
     if (!source) {
         return false;
     }
-    struct hs_message messages[MESSAGES_MAX];
+    struct hs_message messages[MESSAGES_MAX] = {0};
     struct hs_rt_template_params params = {
         .messages = messages,
         .n_messages = messages_of(json_object_get(row, "messages"), messages),

@@ -87,7 +87,7 @@ static int use_model(void)
     if (rt->render(model, &render, &text, &reasoning, &err) == HS_OK &&
         rt->tokenize(model, text.data, text.len, true, true, &tokens, &err) == HS_OK &&
         rt->context_new(model, &context_p, &context, &err) == HS_OK &&
-        rt->sampler_new(model, &sampling, true, 256, &sampler, &err) == HS_OK) {
+        rt->sampler_new(model, &sampling, NULL, true, 256, &sampler, &err) == HS_OK) {
         struct hs_rt_batch_item items[200];
         int32_t n = n_tokens_of(&tokens) < 200 ? n_tokens_of(&tokens) : 200;
         for (int32_t i = 0; i < n; i++) {

@@ -429,7 +429,7 @@ static void test_ignore_eos(void **state)
     hs_rt_sampler *sampler = new_sampler(model, &sampling);
     assert_true(rt->is_eog(model, draw(sampler)));
     rt->sampler_free(sampler);
-    OK(rt->sampler_new(model, &sampling, true, 512, &sampler, &err));
+    OK(rt->sampler_new(model, &sampling, NULL, true, 512, &sampler, &err));
     assert_int_equal(draw(sampler), ranked[0]);
     rt->sampler_free(sampler);
 }
@@ -501,7 +501,8 @@ static void test_sampler_list(void **state)
         }
         sampling.samplers = bad[i];
         hs_rt_sampler *sampler = NULL;
-        EXPECT(HS_INVALID_ARGUMENT, rt->sampler_new(model, &sampling, false, 512, &sampler, &err));
+        EXPECT(HS_INVALID_ARGUMENT,
+               rt->sampler_new(model, &sampling, NULL, false, 512, &sampler, &err));
         assert_non_null(strstr(err.hint, "top_k"));
     }
     char many[33 * 6 + 1] = "";
@@ -510,7 +511,7 @@ static void test_sampler_list(void **state)
         hs_rt_sampler *sampler = NULL;
         sampling.samplers = many;
         EXPECT(i < 32 ? HS_OK : HS_INVALID_ARGUMENT,
-               rt->sampler_new(model, &sampling, false, 512, &sampler, &err));
+               rt->sampler_new(model, &sampling, NULL, false, 512, &sampler, &err));
         rt->sampler_free(sampler);
     }
 }
@@ -534,7 +535,7 @@ static void test_infill_runs(void **state)
         sampling.field = (value);                                                                  \
         hs_rt_sampler *sampler = NULL;                                                             \
         EXPECT(HS_INVALID_ARGUMENT,                                                                \
-               rt->sampler_new(model, &sampling, false, 512, &sampler, &err));                     \
+               rt->sampler_new(model, &sampling, NULL, false, 512, &sampler, &err));               \
         assert_null(sampler);                                                                      \
         assert_non_null(strstr(err.message, name));                                                \
     } while (0)
@@ -587,7 +588,8 @@ static void test_biases_out_of_range(void **state)
         sampling.logit_bias_values = &bad[i].value;
         sampling.n_logit_bias = 1;
         hs_rt_sampler *sampler = NULL;
-        EXPECT(HS_INVALID_ARGUMENT, rt->sampler_new(model, &sampling, false, 512, &sampler, &err));
+        EXPECT(HS_INVALID_ARGUMENT,
+               rt->sampler_new(model, &sampling, NULL, false, 512, &sampler, &err));
     }
 }
 
@@ -655,7 +657,7 @@ static void test_grammar_with_nothing_left(void **state)
                                              .typical_p = 1,
                                              .top_n_sigma = -1,
                                              .adaptive_target = -1},
-                       true, 512, &sampler, &err));
+                       NULL, true, 512, &sampler, &err));
     OK(rt->sample(sampler, context, item, 0, &token, NULL, &err));
     EXPECT(HS_INVALID_ARGUMENT, rt->sample(sampler, context, item, 0, &token, NULL, &err));
     rt->sampler_free(sampler);
@@ -672,7 +674,8 @@ static void test_bad_grammars(void **state)
         struct hs_sampling sampling = hot();
         sampling.grammar = bad[i];
         hs_rt_sampler *sampler = NULL;
-        EXPECT(HS_INVALID_ARGUMENT, rt->sampler_new(model, &sampling, false, 512, &sampler, &err));
+        EXPECT(HS_INVALID_ARGUMENT,
+               rt->sampler_new(model, &sampling, NULL, false, 512, &sampler, &err));
         assert_non_null(strstr(err.message, "grammar"));
     }
 }
@@ -719,7 +722,7 @@ static void test_allocation_failures(void **state)
         hs_rt_sampler *sampler = NULL;
         int32_t chosen = -1;
         hs_mem_fail_after(n);
-        hs_status status = rt->sampler_new(model, &sampling, true, 512, &sampler, &err);
+        hs_status status = rt->sampler_new(model, &sampling, NULL, true, 512, &sampler, &err);
         if (status == HS_OK) {
             status = rt->sample(sampler, context, item, 0, &chosen, NULL, &err);
         }

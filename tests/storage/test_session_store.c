@@ -415,7 +415,7 @@ static void test_damaged_text_is_reported_and_kept(void **state)
 
 static void test_newer_text_is_never_replaced(void **state)
 {
-    static const char NEWER[] = "{\"format\":\"hyprstream-session\",\"version\":2}";
+    static const char NEWER[] = "{\"format\":\"hyprstream-session\",\"version\":3}";
     struct hs_session_record record = small_record("m"), back = {0};
     struct hs_error err = {0};
     make_session(*state, "s", "m");

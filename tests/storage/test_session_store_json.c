@@ -58,7 +58,7 @@ static void test_json_refuses(void **state)
         {"{\"format\":\"other\",\"version\":1}", HS_CORRUPT},
         {"{\"format\":\"hyprstream-session\",\"version\":0}", HS_CORRUPT},
         {"{\"format\":\"hyprstream-session\",\"version\":\"1\"}", HS_CORRUPT},
-        {"{\"format\":\"hyprstream-session\",\"version\":2}", HS_UNSUPPORTED_VERSION},
+        {"{\"format\":\"hyprstream-session\",\"version\":3}", HS_UNSUPPORTED_VERSION},
         {HEAD "\"created_unix_ms\":1.5,\"updated_unix_ms\":2," TAIL, HS_CORRUPT},
         {HEAD "\"created_unix_ms\":99999999999999999999,\"updated_unix_ms\":2," TAIL, HS_CORRUPT},
         {HEAD TIMES "\"overflow\":\"explode\",\"adapters\":[],\"messages\":[]}", HS_CORRUPT},

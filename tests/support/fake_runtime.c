@@ -363,19 +363,20 @@ static hs_status render(const hs_rt_model *model, const struct hs_rt_template_pa
                         struct hs_error *err)
 {
     (void)model;
-    hs_status status = HS_OK;
+    bool goes_on = params->add_generation_prompt && params->continue_final;
+    hs_status status = fake_render_tools(params, text);
     for (size_t i = 0; i < params->n_messages && status == HS_OK; i++) {
         const struct hs_message *message = &params->messages[i];
         if (strcmp(message->role, "bad") == 0) {
             return hs_error_set(err, HS_INVALID_ARGUMENT, "the template knows no role 'bad'");
         }
         if (strcmp(message->role, "assistant") == 0) {
-            status = hs_buf_printf(text, "<|gen|>%s<|end|>\n", message->content);
+            status = fake_render_assistant(message, goes_on && i + 1 == params->n_messages, text);
         } else {
             status = hs_buf_printf(text, "[%s]%s\n", message->role, message->content);
         }
     }
-    if (status == HS_OK && params->add_generation_prompt) {
+    if (status == HS_OK && params->add_generation_prompt && !goes_on) {
         status = hs_buf_append_str(text, "<|gen|>");
     }
     *ret_reasoning = (struct hs_rt_reasoning){0};
@@ -872,10 +873,11 @@ static hs_status state_load(hs_rt_context *context, int32_t index, uint32_t flag
 /* ---- samplers ---- */
 
 static hs_status sampler_new(const hs_rt_model *model, const struct hs_sampling *sampling,
-                             bool ignore_eos, int32_t n_ctx, hs_rt_sampler **ret_sampler,
-                             struct hs_error *err)
+                             const hs_rt_format *format, bool ignore_eos, int32_t n_ctx,
+                             hs_rt_sampler **ret_sampler, struct hs_error *err)
 {
     (void)model;
+    (void)format;
     (void)n_ctx;
     if (sampling->top_p > 1.0f) {
         return hs_error_set(err, HS_INVALID_ARGUMENT, "top_p is above 1");
@@ -948,6 +950,10 @@ const struct hs_runtime *fake_runtime(void)
         .detokenize = detokenize,
         .is_eog = is_eog,
         .render = render,
+        .format_new = fake_format_new,
+        .format_free = fake_format_free,
+        .format_stop = fake_format_stop,
+        .format_feed = fake_format_feed,
         .context_new = context_new,
         .context_free = context_free,
         .context_n_ctx = context_n_ctx,

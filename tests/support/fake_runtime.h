@@ -6,6 +6,12 @@
  * writes "[role]content\n" for every message but the assistant's, "<|gen|>content<|end|>\n" for
  * his, and ends in "<|gen|>" when generation is asked for.
  *
+ * Tools come first, as "[tools]name,name\n", then the variables as "[kwargs]{...}\n"; calls stand
+ * behind the assistant's content as "<name:arguments>". A message to be continued is left open.
+ *
+ * Formats: "<name:arguments>" in an answer is a call, with "id0", "id1" ... as ids, unless a schema
+ * is asked for; nothing is held back, and FAKE_FORMAT_STOP is the format's stop string.
+ *
  * Default next token: 'a' + hash(all tokens) % 26; FAKE_EOG once answer_len tokens follow the last
  * FAKE_GEN (0: never).
  *
@@ -29,6 +35,7 @@
 #define FAKE_GEN 258
 #define FAKE_N_VOCAB 259
 #define FAKE_GARBAGE '#'
+#define FAKE_FORMAT_STOP "</end>"
 #define FAKE_N_EMBD 4
 
 typedef int32_t (*fake_next_fn)(const int32_t *tokens, size_t n, void *user);
@@ -88,6 +95,18 @@ void fake_runtime_wait_held(void);
 #define FAKE_LOG_CALLS 4096
 #define FAKE_LOG_SEQS 64
 int32_t fake_runtime_logged(int32_t i, int32_t seq);
+
+/* What fake_format.c adds to the table. */
+hs_status fake_render_tools(const struct hs_rt_template_params *params, struct hs_buf *text);
+hs_status fake_render_assistant(const struct hs_message *message, bool is_open,
+                                struct hs_buf *text);
+hs_status fake_format_new(const hs_rt_model *model, const struct hs_rt_template_params *prompt,
+                          const struct hs_rt_format_params *params, hs_rt_format **ret_format,
+                          struct hs_error *err);
+void fake_format_free(hs_rt_format *format);
+const char *fake_format_stop(const hs_rt_format *format);
+hs_status fake_format_feed(hs_rt_format *format, const char *text, size_t len, bool is_end,
+                           struct hs_rt_delta *ret_deltas, int32_t *ret_n, struct hs_error *err);
 
 /* The next token after tokens[n] under the present configuration. */
 int32_t fake_next(const int32_t *tokens, size_t n);

@@ -20,6 +20,7 @@
 typedef struct hs_rt_model hs_rt_model;
 typedef struct hs_rt_context hs_rt_context;
 typedef struct hs_rt_sampler hs_rt_sampler;
+typedef struct hs_rt_format hs_rt_format;
 
 /* How one vector is made of an input's positions. */
 enum hs_rt_pooling {
@@ -81,9 +82,34 @@ struct hs_rt_template_params {
     size_t n_messages;
     bool add_generation_prompt;
     bool enable_thinking;
+    bool continue_final;         /* the last message, the assistant's, is left open; needs
+                                    add_generation_prompt */
+    const struct hs_tool *tools; /* [n_tools] */
+    int32_t n_tools;
+    const char *template_kwargs; /* JSON object; NULL: none */
     const char
         *chat_template; /* overrides the model's own; NULL: the model's, else the plain one */
 };
+
+/* What an answer must look like. Schemas are as hs_schema_check leaves them: every keyword in them
+ * is enforced. */
+struct hs_rt_format_params {
+    enum hs_tool_choice tool_choice;
+    const char *tool_name; /* the one tool that may be called; NULL: any */
+    bool parallel_tool_calls;
+    const char *const *tool_schemas; /* [n_tools] of the prompt */
+    const char *json_schema;         /* NULL: free text */
+};
+
+/* A piece of an answer; pointers are valid until the next call with its format. */
+struct hs_rt_delta {
+    enum hs_event_type type; /* TEXT, REASONING, TOOL_CALL */
+    const char *text;        /* of a call: the next piece of its arguments */
+    size_t len;
+    int32_t index;         /* of the call */
+    const char *id, *name; /* the call's first delta only; else NULL */
+};
+#define HS_RT_DELTAS_MAX 32 /* one feeding gives at most so many */
 
 /* Tags that enclose reasoning in this model's output; empty strings: the model does not reason. */
 struct hs_rt_reasoning {
@@ -157,6 +183,27 @@ struct hs_runtime {
                         struct hs_buf *text, struct hs_rt_reasoning *ret_reasoning,
                         struct hs_error *err);
 
+    /*
+     * How the answer to this prompt is constrained and read. `prompt` NULL: no template, the whole
+     * answer fits json_schema. A format serves one request.
+     * Errors: HS_NOT_SUPPORTED (the template cannot do it), HS_INVALID_ARGUMENT, HS_LIMIT.
+     */
+    hs_status (*format_new)(const hs_rt_model *model, const struct hs_rt_template_params *prompt,
+                            const struct hs_rt_format_params *params, hs_rt_format **ret_format,
+                            struct hs_error *err);
+    void (*format_free)(hs_rt_format *format);
+    /* The template's own stop string; NULL: none. */
+    const char *(*format_stop)(const hs_rt_format *format);
+    /*
+     * More of the answer: whole code points, control tokens as text. Not every call gives
+     * something; is_end: nothing follows, what is there is given, and what cannot be read is given
+     * as text.
+     * Out:    ret_deltas[HS_RT_DELTAS_MAX].
+     * Errors: HS_OUT_OF_MEMORY, HS_LIMIT (too many calls at once, or the answer nests too deeply).
+     */
+    hs_status (*format_feed)(hs_rt_format *format, const char *text, size_t len, bool is_end,
+                             struct hs_rt_delta *ret_deltas, int32_t *ret_n, struct hs_error *err);
+
     /* Errors: HS_OUT_OF_MEMORY, HS_MODEL_TOO_LARGE, HS_INVALID_ARGUMENT (KV type without flash
      * attention). */
     hs_status (*context_new)(hs_rt_model *model, const struct hs_rt_context_params *params,
@@ -216,12 +263,13 @@ struct hs_runtime {
                             size_t size, struct hs_error *err);
 
     /*
-     * A sampler chain for one request. HS_INVALID_ARGUMENT names the parameter that is out of
-     * range, the unknown sampler name or says that the grammar does not parse.
+     * A sampler chain for one request; format NULL: the answer is free, but for sampling->grammar.
+     * HS_INVALID_ARGUMENT names the parameter that is out of range, the unknown sampler name or
+     * says that the grammar does not parse.
      */
     hs_status (*sampler_new)(const hs_rt_model *model, const struct hs_sampling *sampling,
-                             bool ignore_eos, int32_t n_ctx, hs_rt_sampler **ret_sampler,
-                             struct hs_error *err);
+                             const hs_rt_format *format, bool ignore_eos, int32_t n_ctx,
+                             hs_rt_sampler **ret_sampler, struct hs_error *err);
     void (*sampler_free)(hs_rt_sampler *sampler);
     uint32_t (*sampler_seed)(const hs_rt_sampler *sampler); /* the one in use */
     /* Feed a token that was not sampled here (prompt tokens, for the penalties; the grammar is not
