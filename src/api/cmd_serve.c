@@ -86,6 +86,7 @@ static hs_status load_models(struct server *server, struct hs_error *err)
     struct hs_load_settings settings HS_CLEANUP(hs_load_settings_free) = {0};
     struct hs_engine_params params;
     hs_engine_params_defaults(&params);
+    params.sessions_dir = server->rest.sessions_dir = args->paths->sessions_dir;
     params.park_budget_bytes = (uint64_t)hs_config_float(args->config, HS_CFG_PARK_BUDGET);
     params.max_queue = (int32_t)hs_config_int(args->config, HS_CFG_MAX_QUEUE);
     hs_status status = hs_serve_models_choose(args, models, err);

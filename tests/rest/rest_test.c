@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/fs.h"
 #include "base/mem.h"
 
 int rest_setup(void **state)
@@ -18,7 +19,11 @@ int rest_setup(void **state)
     struct hs_engine_params params;
     struct hs_model_params model;
     char id[HS_ID_MAX];
+    const char *folder = getenv("TMPDIR");
+    snprintf(test->sessions_dir, sizeof test->sessions_dir, "%s/sessions-XXXXXX",
+             folder == NULL ? "/tmp" : folder);
     hs_engine_params_defaults(&params);
+    params.sessions_dir = test->rest.sessions_dir = mkdtemp(test->sessions_dir);
     hs_model_params_defaults(&model);
     if (hs_engine_create(&params, &test->engine, NULL) != HS_OK ||
         hs_engine_load_model(test->engine, "/models/fake.gguf", "fake", &model, id, NULL) !=
@@ -56,6 +61,7 @@ int rest_teardown(void **state)
     hs_http_server_free(test->server);
     int n_streams = atomic_load(&fake_engine.n_streams);
     hs_engine_free(test->engine);
+    status = status == HS_OK ? hs_fs_remove_all(test->sessions_dir, NULL) : status;
     reply_free(&test->reply);
     json_decref(test->json);
     free(test);
@@ -89,17 +95,19 @@ void rest_chat(struct rest_test *test, const char *more, int status)
     rest_ask(test, "POST /v1/chat/completions", body, status);
 }
 
+static char last_answer[65536];
+
 /* Without the helpers' buffers, whose allocations would be counted, too. 0: cut. */
 static int ask_raw(const struct rest_test *test, const char *text)
 {
-    char answer[65536];
+    char *answer = last_answer;
     size_t len = 0;
     struct timeval limit = {.tv_sec = 5};
     int fd = client_connect(test->server);
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     client_send(fd, text);
     for (ssize_t n = 1; n > 0; len += n > 0 ? (size_t)n : 0) {
-        n = recv(fd, answer + len, sizeof answer - 1 - len, 0);
+        n = recv(fd, answer + len, sizeof last_answer - 1 - len, 0);
         if (n < 0 && errno != ECONNRESET) {
             fail_msg("no answer within 5 s");
         }
@@ -125,8 +133,10 @@ void rest_without_memory(struct rest_test *test, const char *line, const char *b
         int status = ask_raw(test, text);
         uint64_t n_allocations = hs_mem_count();
         hs_mem_fail_after(0);
-        if (status != 0 && status != 200 && status != 500 && status != 503) {
-            fail_msg("allocation %d of %s: status %d", (int)n, line, status);
+        /* jansson takes some failed allocations for bad JSON */
+        bool is_jansson = status == 400 && strstr(last_answer, "no valid JSON") != NULL;
+        if (status != 0 && status != 200 && status != 500 && status != 503 && !is_jansson) {
+            fail_msg("allocation %d of %s: status %d: %s", (int)n, line, status, last_answer);
         }
         if (n_allocations < n) {
             assert_int_equal(status, 200);

@@ -18,6 +18,7 @@ struct rest_test {
     hs_http_server *server;
     struct reply reply; /* the last one */
     json_t *json;       /* its body; NULL: none */
+    char sessions_dir[256];
 };
 
 int rest_setup(void **state);

@@ -86,11 +86,19 @@ static void free_choice(struct hs_choice *choice)
     }
 }
 
+static void leave(struct hs_generation *generation)
+{
+    if (generation->format->leave != NULL) {
+        generation->format->leave(generation);
+    }
+}
+
 void hs_generation_free(struct hs_generation *generation)
 {
     if (generation == NULL) {
         return;
     }
+    leave(generation);
     for (size_t i = 0; i < generation->n_choices; i++) {
         free_choice(&generation->choices[i]);
     }
@@ -282,6 +290,7 @@ static void step(hs_http_request *request, void *user)
         status = write_failed(generation->format->whole(generation, &body), &err);
     }
     if (status != HS_OK) {
+        leave(generation);
         hs_rest_respond_failure(request, &err, NULL);
         return;
     }
@@ -368,6 +377,7 @@ static enum hs_http_pull fail(struct hs_generation *generation, struct hs_buf *o
                               const struct hs_error *err)
 {
     size_t before = out->len;
+    leave(generation);
     if (generation->format->failed == NULL) {
         return HS_HTTP_FAIL;
     }

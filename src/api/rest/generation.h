@@ -71,6 +71,10 @@ struct hs_generation_format {
     /* Every answer is there, before `whole` or `end`: keep what is to be kept. A failure is the
      * request's. Not called when an answer failed or the client left. NULL: nothing to do. */
     hs_status (*done)(struct hs_generation *generation, struct hs_error *err);
+    /* Before a failure is told and before the streams are freed, so twice at times: end what must
+     * not outlive the request; may wait for the streams when the format is_slow. NULL: nothing to
+     * do. */
+    void (*leave)(struct hs_generation *generation);
     /* Frees generation->data, last of all calls, after the streams; NULL: nothing to free. */
     void (*free_data)(void *data);
 };

@@ -31,6 +31,7 @@ struct hs_rest {
     int32_t max_tools;                  /* in one request */
     size_t max_schema_bytes;            /* of one JSON schema or grammar */
     hs_response_store *responses;       /* of /v1/responses; NULL: none are kept */
+    const char *sessions_dir;           /* as the engine has it; NULL: there are no sessions */
     _Atomic(hs_http_server *) server;   /* for /metrics; NULL: its figures are left out */
 };
 
@@ -66,6 +67,14 @@ void hs_rest_response_create(hs_http_request *request, void *user);
 void hs_rest_response_get(hs_http_request *request, void *user);
 void hs_rest_response_delete(hs_http_request *request, void *user);
 void hs_rest_response_items(hs_http_request *request, void *user);
+void hs_rest_session_list(hs_http_request *request, void *user);
+void hs_rest_session_create(hs_http_request *request, void *user);
+void hs_rest_session_get(hs_http_request *request, void *user);
+void hs_rest_session_patch(hs_http_request *request, void *user);
+void hs_rest_session_delete(hs_http_request *request, void *user);
+void hs_rest_session_append(hs_http_request *request, void *user);
+void hs_rest_session_truncate(hs_http_request *request, void *user);
+void hs_rest_session_generate(hs_http_request *request, void *user);
 void hs_rest_model_list(hs_http_request *request, void *user);
 void hs_rest_model_get(hs_http_request *request, void *user);
 void hs_rest_health(hs_http_request *request, void *user);

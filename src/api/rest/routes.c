@@ -5,6 +5,7 @@
 #define GET HS_HTTP_GET
 #define POST HS_HTTP_POST
 #define DELETE HS_HTTP_DELETE
+#define PATCH HS_HTTP_PATCH
 #define OPENAI HS_HTTP_ERRORS_OPENAI
 #define ANTHROPIC HS_HTTP_ERRORS_ANTHROPIC
 #define OLLAMA HS_HTTP_ERRORS_OLLAMA
@@ -64,6 +65,22 @@ static const struct hs_http_route routes[] = {
      "OllamaModel", NULL, "Not there: 501"},
     {DELETE, "/api/delete", hs_rest_ollama_unavailable, INFERENCE, OLLAMA, JSON, "Ollama", NULL,
      NULL, "Not there: 501"},
+    {GET, "/api/v1/sessions", hs_rest_session_list, INFERENCE, OPENAI, JSON, "Sessions", NULL,
+     "SessionList", "List the sessions"},
+    {POST, "/api/v1/sessions", hs_rest_session_create, INFERENCE, OPENAI, JSON, "Sessions",
+     "SessionRequest", "Session", "Make a session"},
+    {GET, "/api/v1/sessions/{id}", hs_rest_session_get, INFERENCE, OPENAI, JSON, "Sessions", NULL,
+     "Session", "A session with its messages"},
+    {PATCH, "/api/v1/sessions/{id}", hs_rest_session_patch, INFERENCE, OPENAI, JSON, "Sessions",
+     "SessionRequest", "Session", "Change a session's model, system message or overflow"},
+    {DELETE, "/api/v1/sessions/{id}", hs_rest_session_delete, INFERENCE, OPENAI, JSON, "Sessions",
+     NULL, NULL, "Remove a session"},
+    {POST, "/api/v1/sessions/{id}/messages", hs_rest_session_append, INFERENCE, OPENAI, JSON,
+     "Sessions", "TemplateRequest", "Session", "Append messages, such as the answers of tools"},
+    {POST, "/api/v1/sessions/{id}/truncate", hs_rest_session_truncate, INFERENCE, OPENAI, JSON,
+     "Sessions", "TruncateRequest", "Session", "Keep the first messages only"},
+    {POST, "/api/v1/sessions/{id}/generate", hs_rest_session_generate, INFERENCE, OPENAI,
+     JSON | SSE, "Sessions", "GenerateRequest", "Turn", "Ask, and let the answer join"},
     {GET, "/health", hs_rest_health, 0, OPENAI, JSON, "Server", NULL, "Health",
      "Whether the server is up"},
     {GET, "/props", hs_rest_props, INFERENCE, OPENAI, JSON, "Server", NULL, NULL,
