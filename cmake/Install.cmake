@@ -3,6 +3,7 @@
 #
 #   bin/hyprstream   include/hyprstream.h   lib/libhyprstream.so   lib/pkgconfig/hyprstream.pc
 #   lib/hyprstream/  share/man/man1/hyprstream.1   share/doc/hyprstream/
+#   lib/systemd/system/hyprstream.service          lib/sysusers.d/hyprstream.conf
 #   share/{bash-completion,zsh,fish}/...
 set(HS_PRIVATE_LIBDIR "${CMAKE_INSTALL_LIBDIR}/hyprstream")
 set(hs_doc_dir "${CMAKE_BINARY_DIR}/share")
@@ -42,6 +43,13 @@ install(FILES "${CMAKE_BINARY_DIR}/hyprstream.pc"
 
 install(FILES README.md ARCHITECTURE.md LICENSE THIRD_PARTY.md
     DESTINATION "${CMAKE_INSTALL_DOCDIR}")
+
+# The service names the program by its path, which is known when it is installed.
+install(CODE "set(HS_BINDIR \"\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_BINDIR}\")
+configure_file(\"${CMAKE_SOURCE_DIR}/packaging/hyprstream.service.in\"
+    \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/lib/systemd/system/hyprstream.service\" @ONLY)")
+install(FILES "${CMAKE_SOURCE_DIR}/packaging/hyprstream.sysusers" RENAME hyprstream.conf
+    DESTINATION lib/sysusers.d)
 
 # The man page and the completions come out of the program's own command table.
 function(hs_generated file destination)

@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "params.h"
 #include "rest/rest.h"
+#include "sd_notify.h"
 #include "serve_models.h"
 #include "serve_signals.h"
 
@@ -219,9 +220,13 @@ static hs_status run(struct server *server, struct hs_error *err)
 {
     const struct hs_command_args *args = server->args;
     hs_status status = HS_OK;
+    hs_sd_notify("READY=1");
     while (!status && hs_serve_signals_wait(-1) == SIGHUP) {
+        hs_sd_notify("RELOADING=1");
         status = reload_keys(server, err);
+        hs_sd_notify("READY=1");
     }
+    hs_sd_notify("STOPPING=1");
     int64_t drain_s = status ? 0 : hs_config_int(args->config, HS_CFG_DRAIN_TIMEOUT);
     struct hs_http_stats stats;
     hs_http_server_stats(server->http, &stats);

@@ -28,6 +28,13 @@ expect() { # TEXT COMMAND...
 }
 
 cmake --install "$build" --prefix "$tmp/first" >"$tmp/log" || fail "$(cat "$tmp/log")"
+# The service belongs to the place it was installed to.
+unit=$tmp/first/lib/systemd/system/hyprstream.service
+grep -qx "ExecStart=$tmp/first/bin/hyprstream serve" "$unit" || fail "$unit starts something else"
+if command -v systemd-analyze >/dev/null 2>&1; then
+    systemd-analyze verify --man=no "$unit" >"$tmp/out" 2>&1 || fail "verify: $(cat "$tmp/out")"
+    grep -F hyprstream.service "$tmp/out" && fail 'systemd-analyze verify has complaints'
+fi
 mv "$tmp/first" "$tmp/second"
 prefix=$tmp/second
 libdir=$(dirname "$(cd "$prefix" && find lib* -name libhyprstream.so)")
@@ -35,7 +42,8 @@ must_exist bin/hyprstream include/hyprstream.h include/hyprstream/status.def \
     "$libdir/pkgconfig/hyprstream.pc" share/man/man1/hyprstream.1 \
     share/bash-completion/completions/hyprstream share/zsh/site-functions/_hyprstream \
     share/fish/vendor_completions.d/hyprstream.fish share/doc/hyprstream/README.md \
-    share/doc/hyprstream/LICENSE share/doc/hyprstream/THIRD_PARTY.md
+    share/doc/hyprstream/LICENSE share/doc/hyprstream/THIRD_PARTY.md \
+    lib/systemd/system/hyprstream.service lib/sysusers.d/hyprstream.conf
 
 # Nothing in the moved tree may look for its libraries in the build or the first place.
 for file in "$prefix/bin/hyprstream" "$prefix/$libdir"/*.so "$prefix/$libdir"/hyprstream/*.so; do

@@ -351,6 +351,20 @@ def test_hup_reads_the_keys_again(serve, say):
     assert server.chat().choices[0].message.content == ANSWER
 
 
+def test_the_service_manager_is_told(serve, hs, say):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.settimeout(TIMEOUT)
+        name = f"hyprstream-{hs.folder.name}-{id(manager)}"
+        manager.bind("\0" + name)
+        hs.env["NOTIFY_SOCKET"] = "@" + name
+        server = serve("-m", say)
+        assert manager.recv(100) == b"READY=1"
+        server.process.send_signal(signal.SIGHUP)
+        assert [manager.recv(100) for _ in range(2)] == [b"RELOADING=1", b"READY=1"]
+        assert server.stop() == 0
+        assert manager.recv(100) == b"STOPPING=1"
+
+
 def test_keys(hs, serve, say):
     key = hs.ok("key", "create", "laptop").out.strip()
     server = serve("-m", say)
