@@ -398,6 +398,9 @@ static void the_version_is_checked_when_it_is_there(void **state)
         const char *header;
         int status;
     } rows[] = {{"anthropic-version: 2023-06-01\r\n", 200},
+                {"anthropic-version: 2026-10-21\r\n", 200},
+                {"anthropic-version: \r\n", 400},
+                {"anthropic-version: 2023-06-01 2026-10-21\r\n", 400},
                 {"anthropic-version: 2023-01-01\r\n", 400},
                 {"anthropic-version: x\r\n", 400}};
     struct rest_test *test = *state;
@@ -405,7 +408,7 @@ static void the_version_is_checked_when_it_is_there(void **state)
         struct reply reply;
         request(test->server, MESSAGES, rows[i].header, body, &reply);
         assert_int_equal(reply.status, rows[i].status);
-        assert_true(reply.status == 200 || strstr(reply.body.data, HS_ANTHROPIC_VERSION) != NULL);
+        assert_true(reply.status == 200 || strstr(reply.body.data, HS_ANTHROPIC_VERSIONS) != NULL);
         reply_free(&reply);
     }
 }

@@ -4,18 +4,20 @@
 
 #include "anthropic_answer.h"
 #include "anthropic_request.h"
+#include "api/command.h"
 #include "base/error.h"
 #include "base/mem.h"
 
-/* The header may be left out; what it may say is one version. */
+/* The header may be left out. */
 static bool check_version(hs_http_request *request)
 {
     const char *version = hs_http_request_header(request, "anthropic-version");
-    if (version == NULL || strcmp(version, HS_ANTHROPIC_VERSION) == 0) {
+    if (version == NULL || hs_command_list_has(HS_ANTHROPIC_VERSIONS, version)) {
         return true;
     }
-    hs_http_respond_bad_param(request, "anthropic-version",
-                              "the header anthropic-version must be " HS_ANTHROPIC_VERSION);
+    hs_http_respond_bad_param(
+        request, "anthropic-version",
+        "the header anthropic-version must be one of: " HS_ANTHROPIC_VERSIONS);
     return false;
 }
 

@@ -14,7 +14,8 @@
 #include "conversation.h"
 #include "settings.h"
 
-#define HS_ANTHROPIC_VERSION "2023-06-01"
+#define HS_ANTHROPIC_VERSIONS                                                                      \
+    "2023-06-01 2026-10-21"          /* alike here; the later takes sampling, too */
 #define HS_ANTHROPIC_BUDGET_MIN 1024 /* the least thinking.budget_tokens */
 
 struct hs_anthropic_request {
