@@ -54,11 +54,11 @@ asan: ## the unit tests under AddressSanitizer and UBSan
 	$(call compile,asan)
 	@scripts/run-tests build-asan -L unit $(TEST_ARGS)
 
-tsan: ## the unit tests under ThreadSanitizer, llama.cpp instrumented as well
+tsan: ## the unit tests (without the demo model) under ThreadSanitizer, llama.cpp too
 	@$(BOOTSTRAP) build model
 	$(call configure,tsan)
 	$(call compile,tsan)
-	@scripts/run-tests build-tsan -L unit $(TEST_ARGS)
+	@scripts/run-tests build-tsan -L unit -LE demo $(TEST_ARGS)
 
 coverage: ## the unit tests with line coverage, build-coverage/coverage.txt
 	@$(BOOTSTRAP) build model coverage
