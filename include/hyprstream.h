@@ -134,6 +134,7 @@ struct hs_model_info {
     int32_t n_gpu_layers;
     bool has_chat_template;
     bool can_generate;       /* false: embeddings or scores only */
+    bool can_infill;         /* has tokens for what stands before and behind a gap */
     bool can_rank;           /* its embeddings are scores of documents, see hs_embed_params */
     int32_t n_embedding;     /* values of an embedding, or scores; 0: it has none */
     char fingerprint[65];    /* hex SHA-256 that names the weights, see docs/formats.md */
@@ -514,6 +515,35 @@ HS_API HS_CHECKED hs_status hs_engine_embed(hs_engine *engine, const char *model
                                             const struct hs_embed_input *inputs, size_t n_inputs,
                                             const struct hs_embed_params *params,
                                             hs_stream **ret_stream, struct hs_error *err);
+
+/* One input for ranking: a query and a document, joined as the model wants it (its template for
+ * that, else its special tokens). ret_tokens[ret_n] is for hs_tokens_free. */
+HS_API HS_CHECKED hs_status hs_engine_rank_tokens(hs_engine *engine, const char *model_id,
+                                                  const char *query, const char *document,
+                                                  int32_t **ret_tokens, size_t *ret_n,
+                                                  struct hs_error *err);
+
+/* Another file that the model may look at. */
+struct hs_infill_file {
+    const char *name; /* NULL: none */
+    const char *text;
+};
+
+/* A text with a gap. */
+struct hs_infill {
+    const char *prefix, *suffix; /* before and behind the gap */
+    const struct hs_infill_file *files;
+    size_t n_files;
+    size_t n_tokens_max; /* what does not fit of the files is left out, the first ones first; 0: no
+                            limit */
+};
+
+/* The prompt for hs_engine_complete that has a gap filled. HS_NOT_SUPPORTED: the model's vocabulary
+ * has no tokens for that. ret_tokens[ret_n] is for hs_tokens_free. */
+HS_API HS_CHECKED hs_status hs_engine_infill_tokens(hs_engine *engine, const char *model_id,
+                                                    const struct hs_infill *infill,
+                                                    int32_t **ret_tokens, size_t *ret_n,
+                                                    struct hs_error *err);
 
 /* ---- token streams ---- */
 

@@ -338,6 +338,19 @@ static hs_status acquire_generator(hs_engine *engine, const char *id, struct hs_
 
 /* ---- text and tokens ---- */
 
+static hs_status take_tokens(struct hs_buf *tokens, int32_t **ret_tokens, size_t *ret_n,
+                             struct hs_error *err)
+{
+    char *data = NULL;
+    size_t len = 0;
+    if (hs_buf_take(tokens, &data, &len) != HS_OK) {
+        return hs_error_nomem(err, "tokens");
+    }
+    *ret_tokens = (int32_t *)(void *)data;
+    *ret_n = len / sizeof(int32_t);
+    return HS_OK;
+}
+
 hs_status hs_engine_tokenize(hs_engine *engine, const char *model_id, const char *text,
                              size_t text_len, bool add_special, bool parse_special,
                              int32_t **ret_tokens, size_t *ret_n, struct hs_error *err)
@@ -351,16 +364,37 @@ hs_status hs_engine_tokenize(hs_engine *engine, const char *model_id, const char
     status = engine->rt->tokenize(model->rt_model, text, text_len, add_special, parse_special,
                                   &tokens, err);
     model_release(engine, model);
-    char *data = NULL;
-    size_t len = 0;
-    if (status == HS_OK && hs_buf_take(&tokens, &data, &len) != HS_OK) {
-        status = hs_error_nomem(err, "tokens");
+    return status == HS_OK ? take_tokens(&tokens, ret_tokens, ret_n, err) : status;
+}
+
+hs_status hs_engine_rank_tokens(hs_engine *engine, const char *model_id, const char *query,
+                                const char *document, int32_t **ret_tokens, size_t *ret_n,
+                                struct hs_error *err)
+{
+    struct hs_model *model = NULL;
+    hs_status status = model_acquire(engine, model_id, &model, err);
+    if (status != HS_OK) {
+        return status;
     }
-    if (status == HS_OK) {
-        *ret_tokens = (int32_t *)(void *)data;
-        *ret_n = len / sizeof(int32_t);
+    HS_CLEANUP(hs_buf_free) struct hs_buf tokens = HS_BUF_INIT(TEXT_MAX_BYTES);
+    status = engine->rt->rank_tokens(model->rt_model, query, document, &tokens, err);
+    model_release(engine, model);
+    return status == HS_OK ? take_tokens(&tokens, ret_tokens, ret_n, err) : status;
+}
+
+hs_status hs_engine_infill_tokens(hs_engine *engine, const char *model_id,
+                                  const struct hs_infill *infill, int32_t **ret_tokens,
+                                  size_t *ret_n, struct hs_error *err)
+{
+    struct hs_model *model = NULL;
+    hs_status status = model_acquire(engine, model_id, &model, err);
+    if (status != HS_OK) {
+        return status;
     }
-    return status;
+    HS_CLEANUP(hs_buf_free) struct hs_buf tokens = HS_BUF_INIT(TEXT_MAX_BYTES);
+    status = engine->rt->infill_tokens(model->rt_model, infill, &tokens, err);
+    model_release(engine, model);
+    return status == HS_OK ? take_tokens(&tokens, ret_tokens, ret_n, err) : status;
 }
 
 static hs_status take_text(struct hs_buf *text, char **ret_text, size_t *ret_len,

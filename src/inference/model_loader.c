@@ -116,6 +116,7 @@ static void fill_info(struct hs_model *model, const struct hs_model_load *load,
     info->n_layer = rt_info->n_layer;
     info->n_gpu_layers = rt_info->n_gpu_layers;
     info->has_chat_template = rt_info->has_chat_template;
+    info->can_infill = rt_info->can_infill;
     info->can_rank = rt_info->pooling == HS_RT_POOLING_RANK;
     info->n_embedding = rt_info->n_embd_out;
     info->n_seq_max = fit->context.n_seq_max;

@@ -3,8 +3,8 @@
  * each row of the table in runtime.h. Contracts of the functions are in runtime.h.
  *
  * Each function group lives in the file of its name: llama_backend.c, llama_model.c, llama_vocab.c,
- * llama_context.c, llama_embed.c, llama_state.c, llama_sampler.c, llama_memory.c, chat_template.c,
- * answer_format.c.
+ * llama_context.c, llama_embed.c, llama_special.c, llama_state.c, llama_sampler.c, llama_memory.c,
+ * chat_template.c, answer_format.c.
  */
 #ifndef RUNTIME_LLAMA_INTERNAL_H
 #define RUNTIME_LLAMA_INTERNAL_H
@@ -129,6 +129,13 @@ hs_status hs_llama_embed(hs_rt_context *context, const struct hs_rt_batch_item *
 void hs_llama_embed_take(hs_rt_context *context, int32_t seq, float *values);
 /* What the file says of pooling, and how many values come of it. */
 void hs_llama_embed_info(const struct llama_model *model, struct hs_rt_model_info *info);
+
+/* llama_special.c */
+hs_status hs_llama_rank_tokens(const hs_rt_model *model, const char *query, const char *document,
+                               struct hs_buf *tokens, struct hs_error *err);
+bool hs_llama_can_infill(const struct llama_vocab *vocab);
+hs_status hs_llama_infill_tokens(const hs_rt_model *model, const struct hs_infill *infill,
+                                 struct hs_buf *tokens, struct hs_error *err);
 
 /* llama_state.c */
 size_t hs_llama_state_size(hs_rt_context *context, int32_t seq, uint32_t flags);

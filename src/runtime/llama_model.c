@@ -154,6 +154,7 @@ static void fill_info(hs_rt_model *model, const ggml_backend_dev_t *devices, int
     info->has_decoder = llama_model_has_decoder(llama);
     const char *source = llama_model_chat_template(llama, NULL);
     hs_llama_embed_info(llama, info);
+    info->can_infill = hs_llama_can_infill(model->vocab);
     info->has_chat_template = model->chat_template || (source && *source);
 }
 

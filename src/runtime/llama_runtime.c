@@ -13,6 +13,8 @@ const struct hs_runtime *hs_runtime_llama(void)
         .tokenize = hs_llama_tokenize,
         .token_piece = hs_llama_token_piece,
         .detokenize = hs_llama_detokenize,
+        .rank_tokens = hs_llama_rank_tokens,
+        .infill_tokens = hs_llama_infill_tokens,
         .is_eog = hs_llama_is_eog,
         .render = hs_llama_render,
         .format_new = hs_llama_format_new,

@@ -122,3 +122,33 @@ def test_curl_like_errors(serve, tiny):
         with pytest.raises(urllib.error.HTTPError) as error:
             server.post("/v1/embeddings", body)
         assert error.value.code == 400
+
+
+def test_rerank(serve, tiny):
+    path = tiny("bert", "rank")
+    server = serve("-m", path)
+    query, documents = "brown fox", ["the quick fox", "a", "lazy dogs sleep", "brown fox"]
+    model = Bert(path)
+    want = [model.score(tokenize(query) + tokenize(text)[1:]) for text in documents]
+    for route in ("/v1/rerank", "/rerank"):
+        answer = server.post(route, {"query": query, "documents": documents})
+        order = sorted(range(4), key=lambda i: -want[i])
+        assert [row["index"] for row in answer["results"]] == order
+        scores = [row["relevance_score"] for row in answer["results"]]
+        assert scores == pytest.approx([want[i] for i in order], abs=1e-3)
+    n = sum(len(tokenize(query)) + len(tokenize(text)) - 1 for text in documents)
+    assert answer["usage"]["prompt_tokens"] == n
+    with pytest.raises(openai.BadRequestError) as error:
+        server.client.embeddings.create(model="", input="a")
+    assert "ranks documents" in error.value.message
+
+
+def test_models_say_what_they_cannot_do(serve, say, tiny):
+    server = serve("-m", tiny("bert", "mean"), "-m", say)
+    for model in (None, say.stem):
+        for path, body in (("/v1/rerank", {"query": "a", "documents": ["b"]}),
+                           ("/infill", {"input_prefix": "a", "input_suffix": "b"}),
+                           ("/v1/completions", {"prompt": "a", "suffix": "b"})):
+            with pytest.raises(urllib.error.HTTPError) as error:
+                server.post(path, {**body, "model": model})
+            assert error.value.code == 400

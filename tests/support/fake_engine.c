@@ -223,6 +223,8 @@ hs_status hs_engine_model_info(hs_engine *engine, const char *model_id,
                                        .n_vocab = FAKE_N_VOCAB,
                                        .can_generate = true,
                                        .n_embedding = FAKE_N_EMBEDDING,
+                                       .can_infill = fake_engine.can_infill,
+                                       .can_rank = fake_engine.can_rank,
                                        .n_seq_max = FAKE_N_SEQ};
     snprintf(ret_info->id, HS_ID_MAX, "%s", model_id);
     snprintf(ret_info->path, sizeof ret_info->path, "%s", engine->model_path);
@@ -271,6 +273,49 @@ hs_status hs_engine_tokenize(hs_engine *engine, const char *model_id, const char
     *ret_tokens = tokens;
     *ret_n = n;
     return HS_OK;
+}
+
+static hs_status bytes_of(const char *text, int32_t **ret_tokens, size_t *ret_n)
+{
+    *ret_n = strlen(text);
+    *ret_tokens = malloc((*ret_n + 1) * sizeof **ret_tokens);
+    for (size_t i = 0; *ret_tokens && i < *ret_n; i++) {
+        (*ret_tokens)[i] = (unsigned char)text[i];
+    }
+    return *ret_tokens ? HS_OK : HS_OUT_OF_MEMORY;
+}
+
+hs_status hs_engine_rank_tokens(hs_engine *engine, const char *model_id, const char *query,
+                                const char *document, int32_t **ret_tokens, size_t *ret_n,
+                                struct hs_error *err)
+{
+    char text[256];
+    snprintf(text, sizeof text, "%s|%s", query, document);
+    hs_status status = need_model(engine, model_id, err);
+    return status ? status : bytes_of(text, ret_tokens, ret_n);
+}
+
+hs_status hs_engine_infill_tokens(hs_engine *engine, const char *model_id,
+                                  const struct hs_infill *infill, int32_t **ret_tokens,
+                                  size_t *ret_n, struct hs_error *err)
+{
+    char text[256] = "";
+    hs_status status = need_model(engine, model_id, err);
+    if (!status && !fake_engine.can_infill) {
+        status = hs_error_set(err, HS_NOT_SUPPORTED, "no tokens for filling in");
+    }
+    if (status) {
+        return status;
+    }
+    fake_engine.infill_max = infill->n_tokens_max;
+    size_t len = 0;
+    for (size_t i = 0; i < infill->n_files; i++) {
+        len += (size_t)snprintf(text + len, sizeof text - len, "{%s%s}",
+                                infill->files[i].name ? infill->files[i].name : "",
+                                infill->files[i].text);
+    }
+    snprintf(text + len, sizeof text - len, "<%s>%s_", infill->prefix, infill->suffix);
+    return bytes_of(text, ret_tokens, ret_n);
 }
 
 hs_status hs_engine_detokenize(hs_engine *engine, const char *model_id, const int32_t *tokens,
@@ -711,8 +756,11 @@ static hs_status next_embedding(hs_stream *stream, struct hs_event *event, struc
     }
     size_t i = --stream->n_left;
     int32_t n = script->params.dimensions > 0 ? script->params.dimensions : FAKE_N_EMBEDDING;
+    n = script->scores ? 1 : n;
     for (int32_t v = 0; v < n; v++) {
-        stream->values[v] = (float)script->tokens[i % FAKE_MAX_INPUTS][0] + (float)v / 8;
+        stream->values[v] = script->scores
+                                ? script->scores[i]
+                                : (float)script->tokens[i % FAKE_MAX_INPUTS][0] + (float)v / 8;
     }
     *event = (struct hs_event){.type = HS_EVENT_EMBEDDING,
                                .text = "",

@@ -70,6 +70,7 @@ struct fake_embedding {
     hs_status refuse;      /* not HS_OK: hs_engine_embed fails with `error` */
     struct hs_error error; /* likewise; else, with a status, the end after one embedding */
     bool waits;            /* for a cancel, after one embedding */
+    const float *scores;   /* one value of each input instead; NULL: as above */
     /* What was asked. */
     int n_asked;
     size_t n_inputs;
@@ -78,7 +79,11 @@ struct fake_embedding {
     int32_t tokens[FAKE_MAX_INPUTS][64];
 };
 
+/* hs_engine_infill_tokens gives "{text of a file}" for each, then "<prefix>suffix_", and
+ * hs_engine_rank_tokens "query|document". */
 struct fake_engine_script {
+    bool can_infill, can_rank; /* in hs_engine_model_info; without can_infill its function fails */
+    size_t infill_max;         /* n_tokens_max as asked for */
     struct fake_embedding embedding;
     const struct fake_answer *answers; /* used in turn, the last one again and again */
     size_t n_answers;

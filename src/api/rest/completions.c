@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "infill.h"
 #include "json_quote.h"
 #include "openai_answer.h"
 #include "shape.h"
@@ -189,6 +190,7 @@ struct prompts {
     size_t n;
     bool is_list; /* of prompts; else json is the one prompt */
     bool echo;
+    const char *suffix; /* what stands behind the gap to be filled; NULL: nothing */
 };
 
 /* Text, or token numbers of this model. */
@@ -213,6 +215,26 @@ static bool check_prompt(const struct hs_fields *fields, const json_t *prompt, i
     return true;
 }
 
+/* An empty one asks for nothing. */
+static bool read_suffix(const struct hs_model_info *model, const struct hs_fields *fields,
+                        struct prompts *prompts)
+{
+    const char *suffix = NULL;
+    if (!hs_field_string(fields, "suffix", &suffix)) {
+        return false;
+    }
+    if (suffix == NULL || suffix[0] == '\0') {
+        return true;
+    }
+    prompts->suffix = suffix;
+    for (size_t i = 0; i < prompts->n; i++) {
+        if (!json_is_string(prompts->is_list ? json_array_get(prompts->json, i) : prompts->json)) {
+            return hs_field_refuse(fields, "suffix", "needs prompts that are strings");
+        }
+    }
+    return hs_rest_infill_check(model, fields, "suffix");
+}
+
 static bool read_prompts(const struct hs_rest *rest, const struct hs_model_info *model,
                          const struct hs_fields *fields, int32_t n, struct prompts *ret)
 {
@@ -233,7 +255,7 @@ static bool read_prompts(const struct hs_rest *rest, const struct hs_model_info 
     if (ret->n == 0) {
         return hs_field_refuse(fields, "prompt", PROMPT_RULE);
     }
-    return hs_field_bool(fields, "echo", &ret->echo);
+    return hs_field_bool(fields, "echo", &ret->echo) && read_suffix(model, fields, ret);
 }
 
 static bool read_logprobs(const struct hs_fields *fields, struct hs_rest_settings *settings)
@@ -256,7 +278,7 @@ static bool read(const struct hs_rest *rest, const struct hs_model_info *model,
                  const struct hs_fields *fields, struct hs_rest_settings *settings,
                  struct prompts *prompts, struct hs_rest_conversation *schema)
 {
-    static const struct hs_unsupported_field unsupported[] = {{"suffix", NULL}, {"lora", NULL}};
+    static const struct hs_unsupported_field unsupported[] = {{"lora", NULL}};
     int64_t best_of = 0;
     if (!hs_fields_refuse_unsupported(fields, unsupported,
                                       sizeof unsupported / sizeof unsupported[0]) ||
@@ -279,13 +301,16 @@ static bool read(const struct hs_rest *rest, const struct hs_model_info *model,
 
 /* In memory of our own: hs_free. */
 static hs_status tokens_of(const struct hs_rest *rest, const struct hs_model_info *model,
-                           const json_t *prompt, int32_t **ret_tokens, size_t *ret_n,
-                           struct hs_error *err)
+                           const json_t *prompt, const char *suffix, int32_t **ret_tokens,
+                           size_t *ret_n, struct hs_error *err)
 {
     int32_t *engines = NULL;
     size_t n = json_array_size(prompt);
     hs_status status = HS_OK;
-    if (json_is_string(prompt)) {
+    if (suffix != NULL) {
+        const struct hs_infill gap = {.prefix = json_string_value(prompt), .suffix = suffix};
+        status = hs_engine_infill_tokens(rest->engine, model->id, &gap, &engines, &n, err);
+    } else if (json_is_string(prompt)) {
         status = hs_engine_tokenize(rest->engine, model->id, json_string_value(prompt),
                                     json_string_length(prompt), true, true, &engines, &n, err);
     }
@@ -331,8 +356,8 @@ static hs_status start_prompt(struct hs_generation *generation,
     const json_t *prompt = prompts->is_list ? json_array_get(prompts->json, p) : prompts->json;
     int32_t *tokens = NULL;
     size_t n_tokens = 0;
-    hs_status status =
-        tokens_of(generation->rest, generation->model, prompt, &tokens, &n_tokens, err);
+    hs_status status = tokens_of(generation->rest, generation->model, prompt, prompts->suffix,
+                                 &tokens, &n_tokens, err);
     for (int32_t i = 0; i < settings->n && status == HS_OK; i++) {
         struct hs_choice *choice = &generation->choices[p * (size_t)settings->n + (size_t)i];
         struct hs_generate_params params = hs_rest_settings_of(settings, i);

@@ -15,21 +15,27 @@
 #define INPUT_RULE                                                                                 \
     "must be a string, or an array of strings, of token numbers or of arrays of token numbers"
 
-hs_status hs_embed_inputs_add(struct hs_embed_inputs *inputs, int32_t *tokens, size_t n_tokens,
-                              struct hs_error *err)
+hs_status hs_embed_inputs_add(struct hs_embed_inputs *inputs, const int32_t *tokens,
+                              size_t n_tokens, struct hs_error *err)
 {
     if (inputs->n == inputs->cap) {
         size_t cap = inputs->cap * 2 + 4;
         struct hs_embed_input *items =
             hs_realloc_array(inputs->items, cap, sizeof inputs->items[0]);
         if (items == NULL) {
-            hs_free(tokens);
             return hs_error_nomem(err, "inputs");
         }
         inputs->items = items;
         inputs->cap = cap;
     }
-    inputs->items[inputs->n++] = (struct hs_embed_input){tokens, n_tokens};
+    int32_t *copy = hs_alloc(n_tokens * sizeof tokens[0]);
+    if (copy == NULL) {
+        return hs_error_nomem(err, "inputs");
+    }
+    if (n_tokens > 0) {
+        memcpy(copy, tokens, n_tokens * sizeof tokens[0]);
+    }
+    inputs->items[inputs->n++] = (struct hs_embed_input){copy, n_tokens};
     return HS_OK;
 }
 
@@ -42,30 +48,32 @@ void hs_embed_inputs_free(struct hs_embed_inputs *inputs)
     *inputs = (struct hs_embed_inputs){0};
 }
 
-/* In memory of our own: hs_free. */
-static hs_status tokens_of(const struct hs_rest *rest, const struct hs_model_info *model,
-                           const json_t *input, int32_t **ret_tokens, size_t *ret_n,
-                           struct hs_error *err)
+static hs_status add_text(const struct hs_rest *rest, const struct hs_model_info *model,
+                          const json_t *text, struct hs_embed_inputs *inputs, struct hs_error *err)
 {
-    int32_t *engines = NULL;
-    size_t n = json_array_size(input);
-    if (json_is_string(input)) {
-        hs_status status =
-            hs_engine_tokenize(rest->engine, model->id, json_string_value(input),
-                               json_string_length(input), true, true, &engines, &n, err);
-        if (status != HS_OK) {
-            return status;
-        }
+    int32_t *tokens = NULL;
+    size_t n = 0;
+    hs_status status = hs_engine_tokenize(rest->engine, model->id, json_string_value(text),
+                                          json_string_length(text), true, true, &tokens, &n, err);
+    if (status == HS_OK) {
+        status = hs_embed_inputs_add(inputs, tokens, n, err);
+        hs_tokens_free(tokens);
     }
-    int32_t *tokens = hs_calloc(n + 1, sizeof *tokens);
-    for (size_t i = 0; tokens != NULL && i < n; i++) {
-        tokens[i] =
-            engines != NULL ? engines[i] : (int32_t)json_integer_value(json_array_get(input, i));
+    return status;
+}
+
+static hs_status add_tokens(const json_t *list, struct hs_embed_inputs *inputs,
+                            struct hs_error *err)
+{
+    size_t n = json_array_size(list);
+    int32_t *tokens HS_CLEANUP(hs_freep) = hs_calloc(n, sizeof *tokens);
+    if (tokens == NULL) {
+        return hs_error_nomem(err, "inputs");
     }
-    hs_tokens_free(engines);
-    *ret_tokens = tokens;
-    *ret_n = n;
-    return tokens != NULL ? HS_OK : hs_error_nomem(err, "inputs");
+    for (size_t i = 0; i < n; i++) {
+        tokens[i] = (int32_t)json_integer_value(json_array_get(list, i));
+    }
+    return hs_embed_inputs_add(inputs, tokens, n, err);
 }
 
 static bool check_input(const struct hs_model_info *model, const struct hs_fields *fields,
@@ -95,13 +103,9 @@ static bool read_input(const struct hs_rest *rest, const struct hs_model_info *m
     if (!check_input(model, fields, name, input)) {
         return false;
     }
-    int32_t *tokens = NULL;
-    size_t n = 0;
     struct hs_error err;
-    hs_status status = tokens_of(rest, model, input, &tokens, &n, &err);
-    if (status == HS_OK) {
-        status = hs_embed_inputs_add(ret, tokens, n, &err);
-    }
+    hs_status status = json_is_string(input) ? add_text(rest, model, input, ret, &err)
+                                             : add_tokens(input, ret, &err);
     if (status != HS_OK) {
         hs_rest_respond_failure(fields->request, &err, name);
         return false;

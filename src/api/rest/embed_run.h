@@ -29,8 +29,8 @@ struct hs_embed_inputs {
 bool hs_embed_inputs_read(const struct hs_rest *rest, const struct hs_model_info *model,
                           const struct hs_fields *fields, const char *name,
                           struct hs_embed_inputs *ret);
-/* One more, taken over with its tokens (hs_free), also after a failure. HS_OUT_OF_MEMORY. */
-HS_CHECKED hs_status hs_embed_inputs_add(struct hs_embed_inputs *inputs, int32_t *tokens,
+/* One more: a copy of tokens[n_tokens]. HS_OUT_OF_MEMORY. */
+HS_CHECKED hs_status hs_embed_inputs_add(struct hs_embed_inputs *inputs, const int32_t *tokens,
                                          size_t n_tokens, struct hs_error *err);
 void hs_embed_inputs_free(struct hs_embed_inputs *inputs);
 

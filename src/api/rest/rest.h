@@ -26,7 +26,7 @@ struct hs_rest {
     int64_t created_unix_s;             /* when the models were loaded */
     int32_t max_messages;               /* in one request */
     int32_t max_choices;                /* answers to one request: prompts times n */
-    int32_t max_inputs;                 /* of one request for embeddings */
+    int32_t max_inputs;                 /* texts to embed, documents to rank, files to look at */
     int32_t max_stop;                   /* stop strings of one request */
     int32_t max_tools;                  /* in one request */
     size_t max_schema_bytes;            /* of one JSON schema or grammar */
@@ -63,6 +63,8 @@ void hs_rest_respond_failure(hs_http_request *request, const struct hs_error *er
 void hs_rest_chat_completions(hs_http_request *request, void *user);
 void hs_rest_completions(hs_http_request *request, void *user);
 void hs_rest_embeddings(hs_http_request *request, void *user);
+void hs_rest_rerank(hs_http_request *request, void *user);
+void hs_rest_infill(hs_http_request *request, void *user);
 void hs_rest_response_create(hs_http_request *request, void *user);
 void hs_rest_response_get(hs_http_request *request, void *user);
 void hs_rest_response_delete(hs_http_request *request, void *user);

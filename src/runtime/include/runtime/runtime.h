@@ -45,6 +45,7 @@ struct hs_rt_model_info {
     bool has_encoder, has_decoder;
     bool has_chat_template;
     enum hs_rt_pooling pooling;
+    bool can_infill;
     int32_t n_embd_out; /* values of an embedding, or scores of a model that ranks */
 };
 
@@ -172,6 +173,11 @@ struct hs_runtime {
                              struct hs_buf *text, struct hs_error *err);
     hs_status (*detokenize)(const hs_rt_model *model, const int32_t *tokens, size_t n_tokens,
                             bool unparse_special, struct hs_buf *text, struct hs_error *err);
+    /* As hs_engine_rank_tokens and hs_engine_infill_tokens; appended as int32_t. */
+    hs_status (*rank_tokens)(const hs_rt_model *model, const char *query, const char *document,
+                             struct hs_buf *tokens, struct hs_error *err);
+    hs_status (*infill_tokens)(const hs_rt_model *model, const struct hs_infill *infill,
+                               struct hs_buf *tokens, struct hs_error *err);
     bool (*is_eog)(const hs_rt_model *model, int32_t token);
 
     /*
