@@ -15,8 +15,8 @@
 
 #define ANSWER_MAX_BYTES ((size_t)16 << 20)
 #define GRAMMAR_MAX_BYTES ((size_t)1 << 20)
-#define READ_ALWAYS_BYTES 2048 /* answers up to this length are read with every token */
-#define READ_SHARE 64          /* longer ones when they grew by a 64th */
+#define READ_ALWAYS_BYTES 8192 /* answers up to this length are read with every token */
+#define READ_SHARE 256         /* longer ones when they grew by this part of their length */
 
 struct hs_rt_format {
     hs_cxx_format *cxx;    /* NULL: what the model writes is the text */

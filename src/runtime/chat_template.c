@@ -319,6 +319,8 @@ hs_status hs_llama_render(const hs_rt_model *model, const struct hs_rt_template_
         status = render_jinja(model, source, params, text, &reasoning, err);
     } else if (params->n_tools > 0) {
         status = refuse_simple("show tools", err);
+    } else if (params->template_kwargs) {
+        status = refuse_simple("take variables", err);
     } else if (!source) {
         status = render_plain(params, text, err);
     } else if (params->continue_final) {

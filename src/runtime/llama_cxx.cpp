@@ -332,7 +332,8 @@ static common_chat_templates_inputs make_inputs(const struct hs_rt_template_para
         inputs.continue_final_message = COMMON_CHAT_CONTINUATION_AUTO;
     }
     if (params->template_kwargs) {
-        for (const auto &[key, value] : common_json::parse(params->template_kwargs).items()) {
+        const common_json kwargs = common_json::parse(params->template_kwargs);
+        for (const auto &[key, value] : kwargs.items()) {
             if (key == "enable_thinking" && value.is_boolean()) {
                 inputs.enable_thinking = value.get<bool>();
             } else {
@@ -439,16 +440,34 @@ static void take_params(hs_cxx_format &format, common_chat_params &rendered)
     }
 }
 
-/* Read text; false: the parser refuses it, and says nothing of what it understood before. */
-static bool read_text(const hs_cxx_format &format, std::string_view text, common_chat_msg &msg,
-                      size_t *ret_covered)
+/* Bytes of input up to the end of what was given: text, reasoning and arguments, not a call that
+ * only begins. */
+static size_t covered_bytes(const common_peg_ast_arena &ast, const common_peg_parse_result &result)
+{
+    using builder = common_chat_peg_builder;
+    size_t end = 0;
+    ast.visit(result, [&](const common_peg_ast_node &node) {
+        bool is_given = node.tag == builder::CONTENT || node.tag == builder::REASONING ||
+                        node.tag == builder::TOOL_ARGS || node.tag == builder::TOOL_ARG_CLOSE ||
+                        node.tag == builder::TOOL_CLOSE;
+        end = is_given ? std::max(end, node.end) : end;
+    });
+    return end;
+}
+
+enum class reading { whole, partial, refused };
+
+/* Read text as far as the parser understands it; refused: it says nothing of what it understood. */
+static reading read_text(const hs_cxx_format &format, std::string_view text, bool is_end,
+                         common_chat_msg &msg, size_t *ret_covered)
 {
     std::string input = format.prefill;
     input += text;
-    common_peg_parse_context context(input, COMMON_PEG_PARSE_FLAG_LENIENT);
+    common_peg_parse_context context(input, is_end ? COMMON_PEG_PARSE_FLAG_NONE
+                                                   : COMMON_PEG_PARSE_FLAG_LENIENT);
     common_peg_parse_result result = format.parser.parse(context);
     if (result.fail()) {
-        return false;
+        return reading::refused;
     }
     std::unique_ptr<common_chat_peg_mapper> mapper;
     if (format.kind == COMMON_CHAT_FORMAT_PEG_GEMMA4) {
@@ -460,13 +479,10 @@ static bool read_text(const hs_cxx_format &format, std::string_view text, common
     }
     mapper->from_ast(context.ast, result);
     if (ret_covered) {
-        size_t end = 0;
-        context.ast.visit(result, [&](const common_peg_ast_node &node) {
-            end = node.tag.empty() ? end : std::max(end, node.end);
-        });
+        size_t end = covered_bytes(context.ast, result);
         *ret_covered = end > format.prefill.size() ? end - format.prefill.size() : 0;
     }
-    return true;
+    return result.success() ? reading::whole : reading::partial;
 }
 
 class delta_list
@@ -564,16 +580,38 @@ static void extend_calls(hs_cxx_format &format, const common_chat_msg &now, delt
     }
 }
 
-/* All of the text that the parser understood last was given; what came then is text. */
-static void give_rest(hs_cxx_format &format, std::string_view text, delta_list &list)
+static void extend(hs_cxx_format &format, const common_chat_msg &now, delta_list &list)
 {
-    size_t begin = 0;
-    common_chat_msg ignored;
-    if (!read_text(format, text.substr(0, format.n_readable), ignored, &begin)) {
-        begin = 0;
+    list.extend(HS_EVENT_REASONING, format.given.reasoning_content, now.reasoning_content);
+    list.extend(HS_EVENT_TEXT, format.given.content, now.content);
+    extend_calls(format, now, list);
+}
+
+/*
+ * The answer is over. When it is not whole, it was cut, or the parser refuses it: what it
+ * understood last was given, and what came then is text, but for the rest of a call that was cut.
+ */
+static void read_end(hs_cxx_format &format, std::string_view text, delta_list &list)
+{
+    common_chat_msg now;
+    if (read_text(format, text, true, now, nullptr) == reading::whole) {
+        extend(format, now, list);
+        return;
     }
-    std::string rest(text.substr(begin));
-    if (rest.find_first_not_of(" \t\r\n") != std::string::npos) {
+    size_t covered = 0;
+    now = {};
+    reading how = read_text(format, text, false, now, &covered);
+    if (how == reading::refused) {
+        now = {};
+        if (read_text(format, text.substr(0, format.n_readable), false, now, &covered) ==
+            reading::refused) {
+            covered = 0;
+        }
+    }
+    extend(format, now, list);
+    std::string rest(text.substr(covered));
+    bool is_cut_call = how != reading::refused && !format.given.tool_calls.empty();
+    if (!is_cut_call && rest.find_first_not_of(" \t\r\n") != std::string::npos && !list.is_full()) {
         list.add(HS_EVENT_TEXT, std::move(rest));
     }
 }
@@ -586,13 +624,12 @@ extern "C" hs_status hs_cxx_format_read(hs_cxx_format *format, const char *text,
     try {
         delta_list list(*format, ret_deltas);
         common_chat_msg now;
-        if (read_text(*format, std::string_view(text, len), now, nullptr)) {
+        if (is_end) {
+            read_end(*format, std::string_view(text, len), list);
+        } else if (read_text(*format, std::string_view(text, len), false, now, nullptr) !=
+                   reading::refused) {
             format->n_readable = len;
-            list.extend(HS_EVENT_REASONING, format->given.reasoning_content, now.reasoning_content);
-            list.extend(HS_EVENT_TEXT, format->given.content, now.content);
-            extend_calls(*format, now, list);
-        } else if (is_end) {
-            give_rest(*format, std::string_view(text, len), list);
+            extend(*format, now, list);
         }
         if (budget.why) {
             return hs_error_set(err, HS_LIMIT, "reading the answer %s", budget.why);
@@ -637,6 +674,9 @@ extern "C" hs_status hs_cxx_format_new(const hs_cxx_template *tmpl,
     size_t size = prompt_size(prompt) + text_size(params->json_schema);
     render_budget budget(prompt->n_messages, size);
     try {
+        if (prompt->n_tools > 0 && !knows_tools(tmpl)) {
+            return refuse_format("cannot show tools", err);
+        }
         common_chat_params rendered =
             common_chat_templates_apply(tmpl->templates.get(), make_format_inputs(prompt, params));
         auto format = std::make_unique<hs_cxx_format>();
@@ -652,7 +692,7 @@ extern "C" hs_status hs_cxx_format_new(const hs_cxx_template *tmpl,
         }
         if (prompt->continue_final) {
             /* What the conversation already holds is not part of the answer. */
-            read_text(*format, "", format->given, nullptr);
+            read_text(*format, "", false, format->given, nullptr);
         }
         *ret_format = format.release();
         return HS_OK;
