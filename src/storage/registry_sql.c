@@ -35,6 +35,8 @@ static hs_status sql_io_error(const hs_registry *registry, int rc, const char *a
 hs_status hs_registry_sql_error(const hs_registry *registry, int rc, const char *action,
                                 struct hs_error *err)
 {
+    if (rc == SQLITE_IOERR_NOMEM)
+        rc = SQLITE_NOMEM;
     switch (rc & 0xff) {
     case SQLITE_BUSY:
     case SQLITE_LOCKED:

@@ -183,4 +183,13 @@ static inline void keep_warning(enum hs_log_level level, const char *component,
     snprintf(warnings->last, sizeof warnings->last, "%s", message);
 }
 
+static inline hs_status add(hs_registry *registry, const char *path, const char *name,
+                            struct hs_registry_model *ret_model, struct hs_error *err)
+{
+    return hs_registry_model_add(registry, path, name, "added", ret_model, err);
+}
+
+/* A test with a folder of its own. */
+#define TEST(name) cmocka_unit_test_setup_teardown(name, tmp_setup, tmp_teardown)
+
 #endif

@@ -220,8 +220,6 @@ static void test_killed_while_it_is_made(void **state)
     hs_free(path);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, tmp_setup, tmp_teardown)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {

@@ -146,8 +146,6 @@ static void test_killed_while_it_migrates(void **state)
     print_message("%d kills, %d before the migration was made\n", n_rounds, n_old);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, tmp_setup, tmp_teardown)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {

@@ -423,7 +423,6 @@ static void test_killed_while_it_repairs(void **state)
     hs_free(path);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, corrupt_setup, corrupt_teardown)
 
 int main(void)
 {
