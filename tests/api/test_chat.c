@@ -1,4 +1,4 @@
-/* hyprstream chat with a prompt: one question, one answer. */
+/* Models, sessions, loading and stopping, through hyprstream chat with a prompt. */
 #include "api_test.h"
 
 #include "base/log.h"
@@ -21,31 +21,6 @@ static void add_model(struct api_test *test, const char *name)
     assert_int_equal(api_run(test, hs_cmd_model_add, path, NULL), HS_OK);
     test->options[HS_OPT_NAME] = NULL;
     api_clear_output(test);
-}
-
-static void an_argument_is_answered(void **state)
-{
-    struct api_test *test = *state;
-    assert_int_equal(api_run(test, hs_cmd_chat, "Hi", "there", NULL), HS_OK);
-    assert_string_equal(test->out.data, "Hello world\n");
-    assert_string_equal(test->err_out.data, "");
-    assert_int_equal(fake_engine.n_asked, 1);
-    const struct fake_asked *asked = &fake_engine.asked[0];
-    assert_int_equal(asked->n_messages, 1);
-    assert_string_equal(asked->messages[0].role, "user");
-    assert_string_equal(asked->messages[0].content, "Hi there");
-    assert_string_equal(fake_engine.loaded_path, "/models/m.gguf");
-    assert_int_equal(fake_engine.n_engines, 0);
-    /* a model given as a path needs no registry: nothing is opened or written */
-    assert_false(api_exists(test->paths.registry_file));
-}
-
-static void standard_input_is_answered(void **state)
-{
-    struct api_test *test = *state;
-    test->in = "from stdin\n";
-    assert_int_equal(api_run(test, hs_cmd_chat, NULL), HS_OK);
-    assert_string_equal(fake_engine.asked[0].messages[0].content, "from stdin");
 }
 
 static void a_system_message_goes_first(void **state)
@@ -73,50 +48,6 @@ static void long_file_names_are_clipped(void **state)
     api_flag(test, HS_CFG_MODEL, path);
     assert_int_equal(api_run(test, hs_cmd_chat, "Hi", NULL), HS_OK);
     assert_string_equal(fake_engine.loaded_id, path + 1);
-}
-
-static void json_is_one_object(void **state)
-{
-    struct api_test *test = *state;
-    static const struct fake_piece pieces[] = {
-        {HS_EVENT_REASONING, "hm"}, {HS_EVENT_TEXT, "4\033"}, {HS_EVENT_TEXT, NULL}};
-    static const struct fake_answer answer = {.pieces = pieces, .finish = HS_FINISH_LENGTH};
-    fake_engine.answers = &answer;
-    api_flag(test, HS_CFG_JSON, "true");
-    assert_int_equal(api_run(test, hs_cmd_chat, "Hi", NULL), HS_OK);
-    json_t *object = api_json(test);
-    assert_int_equal(json_object_size(object), 6);
-    assert_string_equal(json_string_value(json_object_get(object, "answer")), "4\033");
-    assert_string_equal(json_string_value(json_object_get(object, "reasoning")), "hm");
-    assert_string_equal(json_string_value(json_object_get(object, "finish_reason")), "length");
-    assert_string_equal(json_string_value(json_object_get(object, "model")), "m");
-    assert_true(json_is_null(json_object_get(object, "session")));
-    const json_t *usage = json_object_get(object, "usage");
-    assert_int_equal(json_integer_value(json_object_get(usage, "prompt_tokens")), 12);
-    assert_int_equal(json_integer_value(json_object_get(usage, "seed")), 42);
-    json_decref(object);
-    assert_string_equal(test->err_out.data, "");
-}
-
-static void json_stream_is_one_event_a_line(void **state)
-{
-    struct api_test *test = *state;
-    api_flag(test, HS_CFG_JSON, "true");
-    api_flag(test, HS_CFG_STREAM, "true");
-    assert_int_equal(api_run(test, hs_cmd_chat, "Hi", NULL), HS_OK);
-    char *rest = NULL;
-    json_t *first = json_loads(strtok_r(test->out.data, "\n", &rest), 0, NULL);
-    json_t *second = json_loads(strtok_r(NULL, "\n", &rest), 0, NULL);
-    json_t *last = json_loads(strtok_r(NULL, "\n", &rest), 0, NULL);
-    assert_null(strtok_r(NULL, "\n", &rest));
-    assert_string_equal(json_string_value(json_object_get(first, "text")), "Hello");
-    assert_string_equal(json_string_value(json_object_get(second, "text")), " world");
-    assert_string_equal(json_string_value(json_object_get(last, "event")), "done");
-    assert_string_equal(json_string_value(json_object_get(last, "finish_reason")), "stop");
-    assert_null(json_object_get(last, "answer"));
-    json_decref(first);
-    json_decref(second);
-    json_decref(last);
 }
 
 static void ctrl_c_gives_the_text_so_far(void **state)
@@ -169,14 +100,6 @@ static void failures_keep_their_message(void **state)
     assert_string_equal(test->err.message, "decode failed");
     assert_string_equal(test->err.hint, "try");
     assert_string_equal(test->out.data, "");
-}
-
-static void a_closed_pipe_is_an_error(void **state)
-{
-    struct api_test *test = *state;
-    test->out_fails = true;
-    assert_int_equal(api_run(test, hs_cmd_chat, "Hi", NULL), HS_IO);
-    assert_true(fake_engine.was_cancelled);
 }
 
 static void the_load_is_told_to_people(void **state)
@@ -265,14 +188,6 @@ static void a_busy_session(void **state)
     assert_contains(test->err.message, "'work'");
 }
 
-static void json_needs_a_prompt(void **state)
-{
-    struct api_test *test = *state;
-    test->io.in_is_terminal = true;
-    api_flag(test, HS_CFG_JSON, "true");
-    assert_int_equal(api_run(test, hs_cmd_chat, NULL), HS_INVALID_ARGUMENT);
-}
-
 static void memory_failures(void **state)
 {
     struct api_test *test = *state;
@@ -295,23 +210,17 @@ static void memory_failures(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(an_argument_is_answered, setup, api_teardown),
-        cmocka_unit_test_setup_teardown(standard_input_is_answered, setup, api_teardown),
         cmocka_unit_test_setup_teardown(a_system_message_goes_first, setup, api_teardown),
         cmocka_unit_test_setup_teardown(long_file_names_are_clipped, setup, api_teardown),
-        cmocka_unit_test_setup_teardown(json_is_one_object, setup, api_teardown),
-        cmocka_unit_test_setup_teardown(json_stream_is_one_event_a_line, setup, api_teardown),
         cmocka_unit_test_setup_teardown(ctrl_c_gives_the_text_so_far, setup, api_teardown),
         cmocka_unit_test_setup_teardown(ctrl_c_stops_loading, setup, api_teardown),
         cmocka_unit_test_setup_teardown(failures_keep_their_message, setup, api_teardown),
-        cmocka_unit_test_setup_teardown(a_closed_pipe_is_an_error, setup, api_teardown),
         cmocka_unit_test_setup_teardown(the_load_is_told_to_people, setup, api_teardown),
         cmocka_unit_test_setup_teardown(a_session_goes_on, setup, api_teardown),
         cmocka_unit_test_setup_teardown(a_session_remembers_its_model, setup, api_teardown),
         cmocka_unit_test_setup_teardown(a_path_in_a_session_is_registered, setup, api_teardown),
         cmocka_unit_test_setup_teardown(bad_session_names, setup, api_teardown),
         cmocka_unit_test_setup_teardown(a_busy_session, setup, api_teardown),
-        cmocka_unit_test_setup_teardown(json_needs_a_prompt, setup, api_teardown),
         cmocka_unit_test_setup_teardown(memory_failures, setup, api_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -119,121 +119,12 @@ static void help_refuses_what_is_no_command(void **state)
     assert_contains(err.message, "--man");
 }
 
-/* Run `command` with the text on its standard input; its exit code, its output in `output`. */
-static int run(const char *command, char *output, size_t size)
-{
-    char line[1024], path[512];
-    snprintf(path, sizeof path, "%s/help-%d", HS_TEST_TMP, (int)getpid());
-    api_write_file(path, text.data, text.len);
-    snprintf(line, sizeof line, "%s %s 2>&1", command, path);
-    FILE *pipe = popen(line, "r");
-    assert_non_null(pipe);
-    size_t len = fread(output, 1, size - 1, pipe);
-    output[len] = '\0';
-    int status = pclose(pipe);
-    unlink(path);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
-static bool has_tool(const char *name)
-{
-    char command[128];
-    snprintf(command, sizeof command, "command -v %s >/dev/null 2>&1", name);
-    return system(command) == 0;
-}
-
-static void the_man_page_is_clean(void **state)
-{
-    (void)state;
-    char output[8192];
-    assert_int_equal(hs_man_page(&text), HS_OK);
-    bool checked = false;
-    if (has_tool("groff")) {
-        int code = run("groff -man -Tutf8 -ww -z", output, sizeof output);
-        assert_string_equal(output, "");
-        assert_int_equal(code, 0);
-        checked = true;
-    }
-    if (has_tool("mandoc")) {
-        /* the date is empty so that the page is the same in every build */
-        run("mandoc -T lint -W warning", output, sizeof output);
-        char *rest = NULL;
-        for (char *line = strtok_r(output, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
-            if (!strstr(line, "missing date")) {
-                fail_msg("%s", line);
-            }
-        }
-        checked = true;
-    }
-    if (!checked) {
-        print_message("neither groff nor mandoc is installed\n");
-        skip();
-    }
-}
-
-static void the_man_page_has_everything(void **state)
-{
-    (void)state;
-    size_t n = 0;
-    const struct hs_exit_code_row *codes = hs_exit_code_rows(&n);
-    assert_int_equal(hs_man_page(&text), HS_OK);
-    for (size_t i = 0; i < n; i++) {
-        char tag[64];
-        snprintf(tag, sizeof tag, ".TP\n\\fB%d\\fR\n", codes[i].exit_code);
-        assert_contains(text.data, tag);
-    }
-    for (int id = 0; id < HS_CFG_COUNT; id++) {
-        char variable[64];
-        const struct hs_config_row *row = hs_config_row((enum hs_config_id)id);
-        assert_contains(text.data, hs_help_variable(row, variable, sizeof variable));
-    }
-    size_t n_commands = 0;
-    const struct hs_command *rows = hs_commands(&n_commands);
-    for (size_t i = 0; i < n_commands; i++) {
-        char heading[128];
-        snprintf(heading, sizeof heading, ".SS \"hyprstream %s", rows[i].name);
-        assert_contains(text.data, heading);
-    }
-    static const char *const parts[] = {"IN A CONVERSATION", "/regen",   "ENVIRONMENT", "FILES",
-                                        "HYPRSTREAM_HOME",   "NO_COLOR", "EXIT STATUS"};
-    for (size_t i = 0; i < COUNT_OF(parts); i++) {
-        assert_contains(text.data, parts[i]);
-    }
-}
-
 static void variables(void **state)
 {
     (void)state;
     char name[64];
     assert_string_equal(hs_help_variable(hs_config_row(HS_CFG_CTX_SIZE), name, sizeof name),
                         "HYPRSTREAM_CTX_SIZE");
-}
-
-static void scripts_parse(void **state)
-{
-    (void)state;
-    static const char *const shells[] = {"bash", "zsh", "fish"};
-    size_t n_checked = 0;
-    for (size_t i = 0; i < COUNT_OF(shells); i++) {
-        char command[64], output[4096];
-        hs_buf_clear(&text);
-        assert_int_equal(hs_completion_script(shells[i], &text), HS_OK);
-        assert_contains(text.data, "model list --names");
-        assert_contains(text.data, "top-k");
-        if (!has_tool(shells[i])) {
-            print_message("%s is not installed\n", shells[i]);
-            continue;
-        }
-        snprintf(command, sizeof command, "%s -n", shells[i]);
-        int code = run(command, output, sizeof output);
-        assert_string_equal(output, "");
-        assert_int_equal(code, 0);
-        n_checked++;
-    }
-    assert_int_equal(hs_completion_script("tcsh", &text), HS_NOT_FOUND);
-    if (n_checked == 0) {
-        skip();
-    }
 }
 
 static void memory_failures(void **state)
@@ -260,10 +151,7 @@ int main(void)
         cmocka_unit_test_teardown(lines_are_broken, clear),
         cmocka_unit_test(help_refuses_what_is_no_command),
         cmocka_unit_test_teardown(help_for_words, clear),
-        cmocka_unit_test_teardown(the_man_page_is_clean, clear),
-        cmocka_unit_test_teardown(the_man_page_has_everything, clear),
         cmocka_unit_test_teardown(variables, clear),
-        cmocka_unit_test_teardown(scripts_parse, clear),
         cmocka_unit_test_teardown(memory_failures, clear),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -423,22 +423,23 @@ static void test_killed_while_it_repairs(void **state)
     hs_free(path);
 }
 
+#define QUIET_TEST(name) cmocka_unit_test_setup_teardown(name, corrupt_setup, corrupt_teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_garbage_is_set_aside),
-        TEST(test_a_foreign_database),
-        TEST(test_versions_that_cannot_be),
-        TEST(test_cut_off_anywhere),
-        TEST(test_overwritten_anywhere),
-        TEST(test_damaged_companions),
-        TEST(test_damage_shows_while_open),
-        TEST(test_another_handle_follows),
-        TEST(test_removed_while_open),
-        TEST(test_many_use_it_while_it_is_damaged),
-        TEST(test_companions_without_their_database),
-        TEST(test_killed_while_it_repairs),
+        QUIET_TEST(test_garbage_is_set_aside),
+        QUIET_TEST(test_a_foreign_database),
+        QUIET_TEST(test_versions_that_cannot_be),
+        QUIET_TEST(test_cut_off_anywhere),
+        QUIET_TEST(test_overwritten_anywhere),
+        QUIET_TEST(test_damaged_companions),
+        QUIET_TEST(test_damage_shows_while_open),
+        QUIET_TEST(test_another_handle_follows),
+        QUIET_TEST(test_removed_while_open),
+        QUIET_TEST(test_many_use_it_while_it_is_damaged),
+        QUIET_TEST(test_companions_without_their_database),
+        QUIET_TEST(test_killed_while_it_repairs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
