@@ -635,8 +635,9 @@ static void streams_that_end_early(void **state)
 
 static void what_the_engine_refuses(void **state)
 {
-    struct fake_answer answer = {.refuse = HS_INVALID_ARGUMENT,
-                                 .error = {.message = "the schema of 'f' has the keyword 'not'"}};
+    struct fake_answer answer = {
+        .refuse = HS_INVALID_ARGUMENT,
+        .error = {.message = "tool 'f': \"not\" at \"#\" of the JSON schema"}};
     fake_engine.answers = &answer;
     create(*state, "\"input\":\"Hi\",\"tools\":[" FUNCTION "]", 400);
     rest_expect_error(*state, "tools[0].parameters");

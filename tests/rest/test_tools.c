@@ -214,12 +214,13 @@ static void refused_schemas_are_named(void **state)
     static const struct {
         const char *message, *fields, *param;
     } rows[] = {
-        {"the schema has the keyword 'not'",
+        {"\"not\" at \"#/x\" of the JSON schema cannot be enforced",
          "\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"a\","
          "\"schema\":{}}}",
          "response_format.json_schema.schema"},
-        {"the schema has the keyword 'not'", "\"json_schema\":{}", "json_schema"},
-        {"the schema of the tool 'time' has the keyword 'not'", TOOLS,
+        {"\"not\" at \"#/x\" of the JSON schema cannot be enforced", "\"json_schema\":{}",
+         "json_schema"},
+        {"tool 'time': \"not\" at \"#\" of the JSON schema cannot be enforced", TOOLS,
          "tools[1].function.parameters"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {

@@ -293,12 +293,12 @@ bool hs_rest_format_read(const struct hs_fields *fields, const char *name,
 
 /* ---- refused by the engine ---- */
 
-/* Whether the message is about this tool: it then has its name in quotes. */
+/* Whether the message is about this tool: the engine then begins it so. */
 static bool is_about(const struct hs_error *err, const char *name)
 {
-    char quoted[80];
-    snprintf(quoted, sizeof quoted, "'%s'", name);
-    return strstr(err->message, quoted) != NULL;
+    char start[96];
+    snprintf(start, sizeof start, "tool '%s'", name);
+    return strncmp(err->message, start, strlen(start)) == 0;
 }
 
 /* The field of the schema that the engine refused; false: it refused something else. */
@@ -317,7 +317,7 @@ static bool find_refused(const struct hs_fields *fields, enum hs_rest_dialect di
         }
     }
     snprintf(ret_param, size, "%s", conversation->schema_field);
-    return ret_param[0] != '\0' && strstr(err->message, "schema") != NULL;
+    return ret_param[0] != '\0' && strstr(err->message, "JSON schema") != NULL;
 }
 
 void hs_rest_shape_respond_failure(const struct hs_fields *fields, enum hs_rest_dialect dialect,
@@ -325,8 +325,8 @@ void hs_rest_shape_respond_failure(const struct hs_fields *fields, enum hs_rest_
                                    const struct hs_error *err, const char *prompt)
 {
     char param[128];
-    if (err->status == HS_INVALID_ARGUMENT &&
-        find_refused(fields, dialect, conversation, err, param, sizeof param)) {
+    bool is_the_clients = err->status == HS_INVALID_ARGUMENT || err->status == HS_LIMIT;
+    if (is_the_clients && find_refused(fields, dialect, conversation, err, param, sizeof param)) {
         bool has_hint = err->hint[0] != '\0';
         hs_http_respond_bad_param(fields->request, param, "%s: %s%s%s", param, err->message,
                                   has_hint ? "; " : "", err->hint);
