@@ -117,6 +117,14 @@ test("an answer goes on while another conversation is looked at", () => visit(ur
     assert.equal(words.length, 60);
     assert.deepEqual(words.slice(0, 3), ["hs", "ht", "ia"]);
     assert.match(await page.locator(".finish").innerText(), /limit of tokens/);
+    await page.click(".finish button"); // goes on where it stopped
+    await page.waitForFunction(() =>
+        document.querySelector(".answer .prose").textContent.split(" ").length === 120);
+    const more = await answer(page);
+    const {choices} = await (await fetch(`${url}/v1/chat/completions`, {method: "POST",
+        body: JSON.stringify({model: "cycle", max_tokens: 120,
+            messages: [{role: "user", content: "First"}]})})).json();
+    assert.equal(more, choices[0].message.content.trim());
 }));
 
 test("a server with keys", async () => {
@@ -441,6 +449,118 @@ test("two windows show the same conversations", () => visit(url, async (page, co
     assert.equal(await answer(page), ANSWER);
 }));
 
+// ---- sessions of the server ----
+
+async function api(method, path, body) {
+    const response = await fetch(`${url}/api/v1/sessions${path}`,
+        {method, body: body && JSON.stringify(body)});
+    return response.json();
+}
+
+// The messages of a session as [role, content], once there are n.
+function messagesOf(name, n) {
+    return until(async () => {
+        const {messages} = await api("GET", `/${name}`);
+        return messages.length === n && messages.map(({role, content}) => [role, content]);
+    }, `${name} has not ${n} messages`);
+}
+
+test("conversations that the server keeps", () => visit(url, async (page) => {
+    const onServer = page.locator("#conversations section", {hasText: "On the server"});
+    await page.selectOption("#model", "say");
+    await page.selectOption("#keep", "server");
+    await ask(page, "Hi, you!");
+    assert.equal(await answer(page), ANSWER);
+    const [{id}] = (await api("GET", "")).data;
+    assert.match(id, /^hi-you-[0-9a-f]{4}$/);
+    assert.deepEqual(await onServer.locator(".title").allInnerTexts(), [id]);
+    const turn = [["user", "Hi, you!"], ["assistant", ANSWER]];
+    assert.deepEqual(await messagesOf(id, 2), turn);
+    await ask(page, "More");
+    assert.equal(await answer(page), ANSWER);
+    assert.match(await page.locator(".stats").last().innerText(), /^12 tokens .*cached/);
+    await page.click(".answer:last-child [aria-label='Answer again']");
+    await page.waitForSelector(".answer:last-child .stats");
+    await page.waitForFunction(() => !document.querySelector("#messages.is-running"));
+    assert.deepEqual(await messagesOf(id, 4), [...turn, ["user", "More"], ["assistant", ANSWER]]);
+    await page.hover(".question >> nth=1");
+    await page.click(".question >> nth=1 >> [aria-label='Edit and ask again']");
+    await page.fill(".edit textarea", "Else");
+    await page.press(".edit textarea", "Enter");
+    await page.locator(".bubble", {hasText: "Else"}).waitFor();
+    await page.waitForFunction(() => !document.querySelector("#messages.is-running"));
+    assert.deepEqual(await messagesOf(id, 4), [...turn, ["user", "Else"], ["assistant", ANSWER]]);
+    await page.click(".answer >> nth=0 >> [aria-label='Answer again']");
+    await page.waitForFunction(() => document.querySelectorAll(".message").length === 2);
+    assert.equal(await answer(page), ANSWER);
+    assert.deepEqual(await messagesOf(id, 2), turn);
+
+    await page.click("#open-settings");
+    await page.fill("#setting-system", "Be kind.");
+    await page.click("#settings-dialog [type=submit]");
+    assert.deepEqual(await messagesOf(id, 3), [["system", "Be kind."], ...turn]);
+    assert.equal(await page.evaluate(() =>
+        Object.keys(localStorage).filter((key) => key.includes("chat")).length), 0);
+    await page.reload();
+    await onServer.locator(".title").click();
+    await page.waitForSelector(".answer");
+    assert.equal(await answer(page), ANSWER);
+    await page.click("#open-settings");
+    assert.equal(await page.inputValue("#setting-system"), "Be kind.");
+    await page.keyboard.press("Escape");
+    const json = await saved(page, () => menu(page, id, "Save as JSON"));
+    assert.equal(JSON.parse(json.text).conversations[0].nodes.length, 2);
+    await menu(page, id, "Delete");
+    await page.click("#confirm-dialog [type=submit]");
+    await until(async () => (await api("GET", "")).data.length === 0, "it is still there");
+    await onServer.waitFor({state: "detached"});
+}));
+
+test("sessions that are stopped, busy, copied, or gone", () => visit(url, async (page) => {
+    await api("POST", "", {name: "busy", model: "cycle"});
+    await page.reload();
+    await page.click("#conversations .title");
+    await page.waitForFunction(() => document.querySelector("#title").textContent === "busy");
+    await ask(page, "Hi");
+    await page.waitForFunction(() =>
+        document.querySelector(".answer .prose").textContent.length > 30);
+    await page.keyboard.press("Escape");
+    const [, [, partial]] = await messagesOf("busy", 2);
+    assert.ok(partial.trim().startsWith(await answer(page)), partial);
+    assert.equal(await page.locator(".finish").innerText(), "Stopped.");
+
+    const stop = new AbortController(); // somebody else asks there
+    const other = await fetch(`${url}/api/v1/sessions/busy/generate`, {method: "POST",
+        signal: stop.signal, body: JSON.stringify({prompt: "Elsewhere", stream: true})});
+    await other.body.getReader().read();
+    await ask(page, "Me, too");
+    await page.waitForFunction(() => document.querySelector(".answer .error") ||
+        document.querySelector("#notice").textContent);
+    await page.locator(".answer .error").waitFor();
+    stop.abort();
+    await messagesOf("busy", 4);
+    await page.locator(".answer .error button").click();
+    await page.waitForFunction(() =>
+        document.querySelector(".answer:last-child .prose")?.textContent.length > 30);
+    await page.keyboard.press("Escape");
+    assert.deepEqual(await page.locator(".bubble").allInnerTexts(), ["Hi", "Elsewhere", "Me, too"]);
+    await messagesOf("busy", 6);
+
+    await page.click("#new");
+    await page.selectOption("#model", "say");
+    await ask(page, "Local");
+    assert.equal(await answer(page), ANSWER);
+    await menu(page, "Local", "Copy to the server");
+    await page.waitForFunction(() => /^local-/.test(document.querySelector("#title").textContent));
+    assert.equal(await answer(page), ANSWER);
+    const name = await page.locator("#title").innerText();
+    assert.deepEqual(await messagesOf(name, 2), [["user", "Local"], ["assistant", ANSWER]]);
+    await api("DELETE", `/${name}`);
+    await api("DELETE", "/busy");
+    await page.locator("#conversations .title", {hasText: "busy"}).click();
+    await page.locator("#notice").filter({hasText: "no session named 'busy'"}).waitFor();
+}, {expected: [/409/, /404/]}));
+
 // ---- everybody ----
 
 test("everything works by keyboard", () => visit(url, async (page) => {
@@ -483,7 +603,7 @@ test("everything works by keyboard", () => visit(url, async (page) => {
     }
     assert.deepEqual(order, ["Skip to the question", "new", "search", "line 1 line 2",
         "More for line 1 line 2", "import", "export", "menu", "model", "open-settings", "theme",
-        "scroll", "Explain how a tide works, in three sentences."]);
+        "scroll", "keep"]);
     await page.locator(".skip").focus();
     await page.keyboard.press("Enter");
     assert.equal(await focus(), "question");

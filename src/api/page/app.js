@@ -4,12 +4,13 @@
  */
 import {acceptFiles} from "./attach.js";
 import {Client} from "./client.js";
-import {BrowserStore, Conversation, readConversations, writeConversations}
+import {BrowserStore, Conversation, readConversations, titleOf, writeConversations}
     from "./conversations.js";
 import {askKey, askTitle, askWhether} from "./dialogs.js";
 import {download, el, icon} from "./dom.js";
 import {Generation} from "./generation.js";
 import {MessageList} from "./messages.js";
+import {Session, Sessions} from "./sessions.js";
 import {latestSettings, requestFields, SettingsDialog} from "./settings.js";
 import {Sidebar} from "./sidebar.js";
 
@@ -30,6 +31,8 @@ class App {
     constructor() {
         this.client = new Client(askKey);
         this.store = new BrowserStore();
+        this.sessions = new Sessions(this.client);
+        this.kept = null; // those the server keeps
         this.running = new Map(); // conversation id: Generation
         this.models = [];
         this.defaults = new Map(); // model: what its /props say
@@ -40,16 +43,19 @@ class App {
             regenerate: (node) => this.regenerate(node),
             retry: (node) => this.retry(node),
             goOn: (node) => this.goOn(node),
+            canGoOn: () => !(this.conversation instanceof Session),
             resend: (node, text) => this.ask(node.parent, text),
         });
         this.sidebar = new Sidebar(at("sidebar"), at("item-menu"), {
             open: (conversation) => this.open(conversation),
             rename: (conversation) => this.rename(conversation),
             remove: (conversation) => this.remove(conversation),
-            saveMarkdown: (conversation) => download(`${fileName(conversation)}.md`,
-                "text/markdown", conversation.toMarkdown()),
-            saveJson: (conversation) => download(`${fileName(conversation)}.json`,
-                "application/json", writeConversations([conversation])),
+            saveMarkdown: (conversation) => this.whenLoaded(conversation, () => download(
+                `${fileName(conversation)}.md`, "text/markdown", conversation.toMarkdown())),
+            saveJson: (conversation) => this.whenLoaded(conversation, () => download(
+                `${fileName(conversation)}.json`, "application/json",
+                writeConversations([conversation]))),
+            copyToServer: (conversation) => this.copyToServer(conversation),
         });
         this.conversations = this.store.list();
         this.store.watch((id) => this.reload(id));
@@ -148,6 +154,7 @@ class App {
         const problem = at("problem");
         try {
             this.models = await this.client.models();
+            this.kept = await this.sessions.list(latestSettings());
             problem.hidden = true;
         } catch (error) {
             problem.querySelector("p").textContent = error.message;
@@ -156,6 +163,7 @@ class App {
         at("model").replaceChildren(...this.models.map(({id}) => el("option", {value: id}, [id])));
         this.showModel();
         this.loadDefaults();
+        this.draw();
     }
 
     // The model that answers this conversation: its own as long as the server has it.
@@ -197,10 +205,17 @@ class App {
     openSettings() {
         const {conversation} = this;
         this.settings.open(conversation.settings, this.defaults.get(this.model()?.id), (made) => {
-            const {model} = conversation.settings;
+            const {model, system} = conversation.settings;
             conversation.settings = model === undefined ? made : {...made, model};
             if (this.conversations.includes(conversation)) {
                 this.save(conversation);
+            }
+            if (conversation instanceof Session && made.system !== system) {
+                this.attempt(async () => {
+                    await this.sessions.setSystem(conversation, made.system ?? "");
+                    await this.sessions.load(conversation);
+                    this.draw();
+                });
             }
         });
     }
@@ -211,67 +226,146 @@ class App {
         return this.running.get(this.conversation.id);
     }
 
-    send() {
+    async send() {
         const text = at("question").value;
         if (text.trim() === "" || this.generation()) {
             return;
         }
         at("question").value = "";
         this.fitQuestion();
-        this.ask(this.conversation.leaf, text);
+        if (!await this.ask(this.conversation.leaf, text)) {
+            at("question").value ||= text;
+            this.fitQuestion();
+        }
     }
 
-    ask(parent, text) {
-        if (!this.generation()) {
+    // Do what may fail at the server; whether it did not.
+    async attempt(run) {
+        try {
+            await run();
+            return true;
+        } catch (error) {
+            this.notify(error.message);
+            return false;
+        }
+    }
+
+    // Ask behind `parent`; whether it could be asked.
+    async ask(parent, text) {
+        if (this.generation() || this.isAsking) {
+            return false;
+        }
+        this.isAsking = true;
+        const isReady = await this.prepare(parent, text);
+        this.isAsking = false;
+        if (isReady) {
             this.answer(this.conversation.add(parent, "user", text));
         }
+        return isReady;
     }
 
-    regenerate(node) {
-        if (!this.generation()) {
-            this.answer(this.conversation.node(node.parent));
+    // Make the session that the first question is to be kept in; take what follows `parent` out of
+    // one that is there.
+    prepare(parent, text) {
+        const {conversation} = this;
+        if (conversation instanceof Session) {
+            return this.attempt(() => this.sessions.truncate(conversation, parent));
+        }
+        if (conversation.nodes.length > 0 || this.kept === null || at("keep").value !== "server") {
+            return true;
+        }
+        return this.attempt(async () => {
+            conversation.title = titleOf(text);
+            const session = await this.sessions.create(conversation, this.model()?.id);
+            this.kept.push(session);
+            this.conversation = session;
+        });
+    }
+
+    async regenerate(node) {
+        const {conversation} = this;
+        const question = conversation.node(node.parent);
+        if (this.generation()) {
+            return;
+        }
+        if (!(conversation instanceof Session)) {
+            this.answer(question);
+            return;
+        }
+        const isLast = node.id === conversation.leaf;
+        if (isLast) {
+            conversation.cut(question.id);
+        }
+        if (await this.attempt(() => this.sessions.truncate(conversation, question.id))) {
+            this.answer(question, isLast ? {regenerate: true} : {});
         }
     }
 
-    retry(node) {
-        if (!this.generation()) {
-            this.conversation.remove(node);
-            this.regenerate(node);
+    async retry(node) {
+        const {conversation} = this;
+        if (this.generation()) {
+            return;
+        }
+        if (!(conversation instanceof Session)) {
+            conversation.remove(node);
+            this.answer(conversation.node(node.parent));
+            return;
+        }
+        // the server knows how far it got
+        const {content} = conversation.node(node.parent);
+        if (await this.attempt(() => this.sessions.load(conversation))) {
+            const last = conversation.node(conversation.leaf);
+            if (last?.role === "user" && last.content === content) {
+                this.answer(last, {});
+            } else if (last && node.isAgain) {
+                this.regenerate(last);
+            } else {
+                this.ask(conversation.leaf, content);
+            }
         }
     }
 
     // More of an answer that was cut.
     goOn(node) {
         if (!this.generation()) {
+            const messages = this.conversation.messages(node.id);
             node.finish = undefined;
             node.error = undefined;
             this.messages.forget(node);
-            this.run(node, node.id, {continue_final_message: true});
+            this.run(node, (signal) => this.client.chat(
+                this.body({messages, continue_final_message: true}), signal));
         }
     }
 
-    answer(question) {
-        this.run(this.conversation.add(question.id, "assistant", ""), question.id, {});
+    // Answer a question. fields: how, in a session.
+    answer(question, fields = {prompt: question.content}) {
+        const {conversation} = this;
+        const messages = conversation.messages(question.id);
+        const node = conversation.add(question.id, "assistant", "");
+        node.isAgain = fields.regenerate;
+        this.run(node, conversation instanceof Session
+            ? (signal) => this.sessions.generate(conversation, this.body(fields), signal)
+            : (signal) => this.client.chat(this.body({messages}), signal));
     }
 
-    // Generate into `node` what follows the messages up to `leaf`.
-    run(node, leaf, fields) {
+    body(fields) {
+        return {model: this.model()?.id ?? "", ...requestFields(this.conversation.settings),
+            ...fields};
+    }
+
+    // Generate into `node`.
+    run(node, chunks) {
         const {conversation} = this;
-        const body = {
-            model: this.model()?.id ?? "",
-            messages: conversation.messages(leaf),
-            ...requestFields(conversation.settings), ...fields,
-        };
-        if (!this.conversations.includes(conversation)) {
+        if (!this.conversations.includes(conversation) && !(conversation instanceof Session)) {
             this.conversations.push(conversation);
         }
         let savedAt = performance.now();
-        this.running.set(conversation.id, new Generation(this.client, conversation, node, body, {
+        this.running.set(conversation.id, new Generation(node, chunks, {
             onChange: () => {
                 this.scheduleUpdate(conversation, node);
                 if (performance.now() - savedAt > SAVE_MS) {
                     savedAt = performance.now();
-                    this.store.save(conversation);
+                    this.save(conversation);
                 }
             },
             onEnd: () => this.onEnd(conversation, node),
@@ -313,7 +407,7 @@ class App {
     onEnd(conversation, node) {
         this.running.delete(conversation.id);
         conversation.changed = Date.now();
-        if (this.conversations.includes(conversation)) {
+        if (this.conversations.includes(conversation)) { // not deleted meanwhile
             this.save(conversation);
         }
         if (conversation !== this.conversation) {
@@ -347,7 +441,10 @@ class App {
         this.open(new Conversation({settings: latestSettings()}));
     }
 
-    open(conversation) {
+    async open(conversation) {
+        if (!await this.whenLoaded(conversation, () => {})) {
+            return;
+        }
         this.conversation = conversation;
         this.draw();
         this.follow();
@@ -359,7 +456,28 @@ class App {
         at("question").focus();
     }
 
+    // Do something with a conversation once its messages are here; whether they are.
+    whenLoaded(conversation, run) {
+        return this.attempt(async () => {
+            if (conversation instanceof Session && !this.running.has(conversation.id)) {
+                await this.sessions.load(conversation);
+            }
+            run();
+        });
+    }
+
+    copyToServer(conversation) {
+        this.attempt(async () => {
+            const session = await this.sessions.create(conversation, this.model()?.id);
+            this.kept.push(session);
+            await this.open(session);
+        });
+    }
+
     save(conversation) {
+        if (conversation instanceof Session) {
+            return;
+        }
         if (!this.store.save(conversation)) {
             this.notify("This browser has no more room: export and delete some conversations.");
         }
@@ -396,9 +514,17 @@ class App {
         if (!await askWhether(`Delete “${name}”?`, "Delete")) {
             return;
         }
-        this.conversations = this.conversations.filter((item) => item !== conversation);
-        this.running.get(conversation.id)?.stop();
-        this.store.remove(conversation);
+        if (conversation instanceof Session) {
+            this.running.get(conversation.id)?.stop();
+            if (!await this.attempt(() => this.sessions.remove(conversation))) {
+                return;
+            }
+            this.kept = this.kept.filter((item) => item !== conversation);
+        } else {
+            this.conversations = this.conversations.filter((item) => item !== conversation);
+            this.running.get(conversation.id)?.stop();
+            this.store.remove(conversation);
+        }
         if (conversation === this.conversation) {
             this.begin();
         } else {
@@ -431,6 +557,7 @@ class App {
         at("title").textContent = title;
         document.title = this.conversation.title ? `${title} – hyprstream` : "hyprstream";
         at("welcome").hidden = this.conversation.nodes.length > 0;
+        at("keeping").hidden = this.kept === null;
         at("messages").classList.toggle("is-running", Boolean(generation));
         this.messages.show(this.conversation, (node) => generation?.node === node);
         at("send").hidden = Boolean(generation);
@@ -445,7 +572,8 @@ class App {
 
     drawSidebar() {
         this.conversations.sort((a, b) => b.changed - a.changed);
-        this.sidebar.show(this.conversations, this.conversation,
+        this.kept?.sort((a, b) => b.changed - a.changed);
+        this.sidebar.show(this.conversations, this.kept, this.conversation,
             (conversation) => this.running.has(conversation.id));
         at("export").disabled = this.conversations.length === 0;
     }

@@ -4,6 +4,7 @@
  */
 
 const KEY = "hyprstream.key";
+const BROKEN = "The connection to the server broke before the answer was complete.";
 
 // What the server refused, or why it cannot be reached (status 0).
 export class ApiError extends Error {
@@ -26,10 +27,11 @@ async function refusal(response) {
         Number(response.headers.get("Retry-After")) || 0);
 }
 
-// The events of a stream: the text after "data:" of each.
+// The events of a stream: [name, data] of each.
 export async function* events(body) {
     const reader = body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
+    let name = "message";
     let data = [];
     try {
         for (;;) {
@@ -42,8 +44,11 @@ export async function* events(body) {
             for (const line of lines.map((text) => text.replace(/\r$/, ""))) {
                 if (line.startsWith("data:")) {
                     data.push(line.slice(line[5] === " " ? 6 : 5));
+                } else if (line.startsWith("event:")) {
+                    name = line.slice(6).trim();
                 } else if (line === "" && data.length > 0) {
-                    yield data.join("\n");
+                    yield [name, data.join("\n")];
+                    name = "message";
                     data = [];
                 }
             }
@@ -54,11 +59,16 @@ export async function* events(body) {
 }
 
 function parse(data) {
+    let chunk;
     try {
-        return JSON.parse(data);
+        chunk = JSON.parse(data);
     } catch {
         throw new ApiError(0, "The server sent something that is no JSON.");
     }
+    if (chunk.error) {
+        throw new ApiError(chunk.error.code ?? 500, chunk.error.message);
+    }
+    return chunk;
 }
 
 export class Client {
@@ -133,16 +143,29 @@ export class Client {
     async* chat(body, signal) {
         const response = await this.send("POST", "v1/chat/completions",
             {...body, stream: true, stream_options: {include_usage: true}}, signal);
-        for await (const data of events(response.body)) {
+        for await (const [, data] of events(response.body)) {
             if (data === "[DONE]") {
                 return;
             }
-            const chunk = parse(data);
-            if (chunk.error) {
-                throw new ApiError(chunk.error.code ?? 500, chunk.error.message);
-            }
-            yield chunk;
+            yield parse(data);
         }
-        throw new ApiError(0, "The connection to the server broke before the answer was complete.");
+        throw new ApiError(0, BROKEN);
+    }
+
+    // The same of an answer in a session.
+    async* generate(path, body, signal) {
+        const response = await this.send("POST", path, {...body, stream: true}, signal);
+        for await (const [name, data] of events(response.body)) {
+            const {text, model, usage, finish_reason: finish} = parse(data);
+            const delta = name === "text" ? {content: text}
+                : name === "reasoning" ? {reasoning_content: text} : {};
+            yield {model, usage: usage && {...usage,
+                prompt_tokens_details: {cached_tokens: usage.cached_tokens}},
+            choices: [{delta, finish_reason: finish}]};
+            if (name === "done") {
+                return;
+            }
+        }
+        throw new ApiError(0, BROKEN);
     }
 }

@@ -3,9 +3,10 @@
  */
 
 export class Generation {
-    // onChange() after every piece, onEnd() once.
-    constructor(client, conversation, node, body, {onChange, onEnd}) {
-        Object.assign(this, {client, conversation, node, body, onChange, onEnd});
+    // chunks(signal): what comes, in the form of Client.chat; onChange() after every piece, onEnd()
+    // once.
+    constructor(node, chunks, {onChange, onEnd}) {
+        Object.assign(this, {node, chunks, onChange, onEnd});
         this.abort = new AbortController();
         this.started = performance.now();
         this.first = null;
@@ -18,7 +19,7 @@ export class Generation {
 
     async run() {
         try {
-            for await (const chunk of this.client.chat(this.body, this.abort.signal)) {
+            for await (const chunk of this.chunks(this.abort.signal)) {
                 this.take(chunk);
             }
         } catch (error) {

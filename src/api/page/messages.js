@@ -90,7 +90,7 @@ class AnswerView {
                 [el("p", {}, [node.error]), retry]));
         } else if (FINISHES[node.finish]) {
             this.note.append(el("div", {class: "finish"}, [FINISHES[node.finish]]));
-            if (node.content !== "") {
+            if (node.content !== "" && actions.canGoOn(node)) {
                 const more = el("button", {type: "button", class: "button"}, ["Go on"]);
                 more.addEventListener("click", () => actions.goOn(node));
                 this.note.firstChild.append(more);
@@ -198,7 +198,7 @@ function siblingButtons(node, siblings, actions) {
 // ---- the list ----
 
 export class MessageList {
-    // actions: {show, regenerate, retry, goOn, resend}(node, ...)
+    // actions: {show, regenerate, retry, canGoOn, goOn, resend}(node, ...)
     constructor(root, actions) {
         this.root = root;
         this.actions = actions;

@@ -68,7 +68,7 @@ class Menu {
 }
 
 export class Sidebar {
-    // actions: {open, rename, remove, saveMarkdown, saveJson}(conversation)
+    // actions: {open, rename, remove, saveMarkdown, saveJson, copyToServer}(conversation)
     constructor(root, menu, actions) {
         this.list = root.querySelector("#conversations");
         this.search = root.querySelector("#search");
@@ -77,23 +77,30 @@ export class Sidebar {
         this.search.addEventListener("input", () => this.draw());
     }
 
-    show(conversations, current, isRunning) {
-        Object.assign(this, {conversations, current, isRunning});
+    // sessions: those that the server keeps; null: it keeps none.
+    show(conversations, sessions, current, isRunning) {
+        Object.assign(this, {conversations, sessions, current, isRunning});
         this.draw();
     }
 
     draw() {
         const words = this.search.value.toLowerCase().split(/\s+/).filter(Boolean);
         const found = this.conversations.filter((conversation) => matches(conversation, words));
-        const groups = Map.groupBy ? Map.groupBy(found, (item) => groupOf(item.changed, Date.now()))
-            : new Map([["", found]]);
+        const groups = new Map();
+        for (const item of found) {
+            const title = groupOf(item.changed, Date.now());
+            groups.set(title, [...groups.get(title) ?? [], item]);
+        }
+        const kept = (this.sessions ?? []).filter((session) => matches(session, words));
+        if (kept.length > 0) {
+            groups.set("On the server", kept);
+        }
         const focused = document.activeElement?.closest?.("[data-conversation]");
         this.list.replaceChildren(...[...groups].map(([title, items]) =>
             el("section", {}, [
-                ...(title ? [el("h2", {}, [title])] : []),
-                el("ul", {}, items.map((item) => this.item(item))),
+                el("h2", {}, [title]), el("ul", {}, items.map((item) => this.item(item))),
             ])));
-        if (found.length === 0) {
+        if (groups.size === 0) {
             this.list.append(el("p", {class: "hint"}, [words.length > 0
                 ? "No conversation has these words." : "Your conversations will be listed here."]));
         }
@@ -109,15 +116,25 @@ export class Sidebar {
         const open = el("button", {type: "button", class: "title", dir: "auto",
             "aria-current": isCurrent ? "true" : null, title}, [title]);
         open.addEventListener("click", () => this.actions.open(conversation));
-        const more = iconButton("more", `More for ${title}`, () => this.menu.open(more, [
-            ["Rename…", "edit", () => this.actions.rename(conversation)],
-            ["Save as Markdown", "download", () => this.actions.saveMarkdown(conversation)],
-            ["Save as JSON", "download", () => this.actions.saveJson(conversation)],
-            ["Delete…", "trash", () => this.actions.remove(conversation)],
-        ]));
+        const more = iconButton("more", `More for ${title}`,
+            () => this.menu.open(more, this.commands(conversation)));
         more.setAttribute("aria-haspopup", "menu");
         more.setAttribute("aria-expanded", "false");
         return el("li", {"data-conversation": conversation.id,
             class: this.isRunning(conversation) ? "is-running" : null}, [open, more]);
+    }
+
+    commands(conversation) {
+        const {actions} = this;
+        const isLocal = this.conversations.includes(conversation);
+        return [
+            ["Rename…", "edit", actions.rename, isLocal],
+            ["Save as Markdown", "download", actions.saveMarkdown, true],
+            ["Save as JSON", "download", actions.saveJson, true],
+            ["Copy to the server", "upload", actions.copyToServer,
+                isLocal && this.sessions !== null],
+            ["Delete…", "trash", actions.remove, true],
+        ].filter(([, , , isOffered]) => isOffered)
+            .map(([label, name, run]) => [label, name, () => run(conversation)]);
     }
 }
