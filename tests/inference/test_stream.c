@@ -117,6 +117,39 @@ static void texts_of_every_length_are_kept(void **state)
     free_both(stream);
 }
 
+static void embeddings_keep_their_values_and_index(void **state)
+{
+    (void)state;
+    hs_stream *stream = new_stream(8, NULL, NULL);
+    float values[300];
+    for (int32_t v = 0; v < 300; v++) {
+        values[v] = (float)v / 4;
+    }
+    static const int32_t sizes[] = {1, 9, 10, 11, 300, 2, 1, 7};
+    for (int32_t round = 0; round < 3; round++) { /* slots are used again, after texts too */
+        for (int32_t i = 0; i < 8; i++) {
+            assert_int_equal(hs_stream_post_embedding(stream, 100 - i, values, sizes[i]), HS_OK);
+        }
+        assert_int_equal(hs_stream_post_embedding(stream, 1, values, 1), HS_LIMIT);
+        for (int32_t i = 0; i < 8; i++) {
+            struct hs_event event;
+            assert_int_equal(hs_stream_next(stream, 0, &event, NULL), HS_OK);
+            assert_int_equal(event.type, HS_EVENT_EMBEDDING);
+            assert_int_equal(event.index, 100 - i);
+            assert_int_equal(event.n_values, sizes[i]);
+            assert_int_equal((uintptr_t)event.values % _Alignof(float), 0);
+            assert_memory_equal(event.values, values, (size_t)sizes[i] * sizeof values[0]);
+            assert_string_equal(event.text, "");
+            assert_int_equal(event.text_len, 0);
+        }
+        post_text(stream, "text between");
+        next_text(stream, "text between");
+    }
+    hs_stream_finish(stream, HS_FINISH_STOP, NULL, NULL);
+    assert_int_equal(hs_stream_post_embedding(stream, 0, values, 1), HS_INVALID_ARGUMENT);
+    free_both(stream);
+}
+
 static void text_stays_until_the_next_call(void **state)
 {
     (void)state;
@@ -797,6 +830,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(events_arrive_in_order_with_all_they_carry),
         cmocka_unit_test(texts_of_every_length_are_kept),
+        cmocka_unit_test(embeddings_keep_their_values_and_index),
         cmocka_unit_test(text_stays_until_the_next_call),
         cmocka_unit_test(the_end_comes_once),
         cmocka_unit_test(a_done_event_is_not_posted),

@@ -8,7 +8,6 @@ static int setup(void **state)
     int rc = rest_setup(state);
     struct rest_test *test = *state;
     test->rest.models[0].can_infill = true;
-    fake_engine.can_infill = true;
     return rc;
 }
 
@@ -38,7 +37,6 @@ static void a_gap_is_filled(void **state)
     rest_expect_int(test, "tokens_predicted", 2);
     rest_expect_int(test, "tokens_evaluated", 12);
     rest_reset();
-    fake_engine.can_infill = true;
     rest_ask(test, "POST /infill", "{}", 200);
     expect_prompt("<>_");
 }
@@ -53,7 +51,6 @@ static void how_it_ended(void **state)
     static const char *const words[] = {"limit", "word"};
     for (size_t i = 0; i < 2; i++) {
         rest_reset();
-        fake_engine.can_infill = true;
         fake_engine.answers = &answers[i];
         rest_ask(*state, "POST /infill", "{\"input_prefix\":\"a\"}", 200);
         rest_expect_string(*state, "stop_type", words[i]);
@@ -115,6 +112,17 @@ static void a_suffix_of_a_completion(void **state)
     rest_expect_error(test, "suffix");
 }
 
+static void without_memory(void **state)
+{
+    struct rest_test *test = *state;
+    test->rest.models[0].can_infill = true;
+    rest_without_memory(test, "POST /v1/completions", "{\"prompt\":\"a\",\"suffix\":\"b\"}",
+                        fake_engine.answers, fake_engine.n_answers);
+    rest_without_memory(test, "POST /infill",
+                        "{\"input_prefix\":\"a\",\"input_extra\":[{\"text\":\"b\"}]}",
+                        fake_engine.answers, fake_engine.n_answers);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, rest_teardown)
 
 int main(void)
@@ -125,6 +133,7 @@ int main(void)
         TEST(streamed),
         TEST(bad_fields_are_named),
         TEST(a_suffix_of_a_completion),
+        TEST(without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "base/mem.h"
 #include "tiny_bert.h"
 
 #define N_BATCH 32
@@ -301,6 +302,34 @@ static void an_abort_and_bad_tokens_leave_it_usable(void **state)
     rt->model_free(model);
 }
 
+static void without_memory_there_is_no_embedder(void **state)
+{
+    (void)state;
+    struct tiny_gguf_spec spec = spec_of(TINY_GGUF_BIGRAM, TINY_GGUF_LLAMA, "llama", 0);
+    hs_rt_model *const models[] = {load_bert(TINY_BERT_MEAN), load_tiny(&spec), NULL};
+    for (size_t m = 0; models[m]; m++) {
+        struct hs_rt_context_params params = context_params(64, 2);
+        uint64_t n_made = 0, n_failed = 0;
+        for (uint64_t n = 1; n <= n_made + 1; n++) {
+            struct hs_error err = {0};
+            struct hs_rt_embedder embedder = {0};
+            hs_mem_fail_after(n);
+            hs_status status = rt->embedder_new(models[m], &params, &embedder, &err);
+            n_made = hs_mem_count();
+            hs_mem_fail_after(0);
+            if (status == HS_OK) { /* a log line that was not kept, say */
+                rt->context_free(embedder.context);
+            } else {
+                assert_int_equal(status, HS_OUT_OF_MEMORY);
+                assert_null(embedder.context);
+                n_failed++;
+            }
+        }
+        assert_true(n_failed >= 4); /* context, batch, pool */
+        rt->model_free(models[m]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -310,6 +339,7 @@ int main(void)
         cmocka_unit_test(an_encoder_takes_inputs_as_a_whole),
         cmocka_unit_test(a_ranker_gives_one_score),
         cmocka_unit_test(an_abort_and_bad_tokens_leave_it_usable),
+        cmocka_unit_test(without_memory_there_is_no_embedder),
     };
     return cmocka_run_group_tests(tests, start_runtime, stop_runtime);
 }

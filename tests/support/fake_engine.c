@@ -301,9 +301,6 @@ hs_status hs_engine_infill_tokens(hs_engine *engine, const char *model_id,
 {
     char text[256] = "";
     hs_status status = need_model(engine, model_id, err);
-    if (!status && !fake_engine.can_infill) {
-        status = hs_error_set(err, HS_NOT_SUPPORTED, "no tokens for filling in");
-    }
     if (status) {
         return status;
     }

@@ -82,7 +82,7 @@ struct fake_embedding {
 /* hs_engine_infill_tokens gives "{text of a file}" for each, then "<prefix>suffix_", and
  * hs_engine_rank_tokens "query|document". */
 struct fake_engine_script {
-    bool can_infill, can_rank; /* in hs_engine_model_info; without can_infill its function fails */
+    bool can_infill, can_rank; /* in hs_engine_model_info */
     size_t infill_max;         /* n_tokens_max as asked for */
     struct fake_embedding embedding;
     const struct fake_answer *answers; /* used in turn, the last one again and again */

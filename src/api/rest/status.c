@@ -167,6 +167,9 @@ enum model_metric {
     DECODE_CALLS,
     PROMPT,
     CACHED,
+    EMBEDDING,
+    EMBEDDED,
+    EMBED_TOKENS,
     GENERATED
 };
 
@@ -181,6 +184,9 @@ static const struct {
     [DECODE_CALLS] = {"decode_calls_total", "counter", "Decode calls."},
     [PROMPT] = {"prompt_tokens_total", "counter", "Prompt tokens evaluated."},
     [CACHED] = {"cached_tokens_total", "counter", "Prompt tokens reused from KV."},
+    [EMBEDDING] = {"embedding_requests", "gauge", "Requests for embeddings, running or waiting."},
+    [EMBEDDED] = {"embedded_inputs_total", "counter", "Inputs embedded or ranked."},
+    [EMBED_TOKENS] = {"embedded_tokens_total", "counter", "Their tokens."},
     [GENERATED] = {"generated_tokens_total", "counter", "Tokens generated."},
 };
 
@@ -203,6 +209,12 @@ static unsigned long long metric_of(const struct hs_model_stats *stats, enum mod
         return stats->n_prompt_tokens;
     case CACHED:
         return stats->n_cached_tokens;
+    case EMBEDDING:
+        return (unsigned long long)stats->n_embed_requests;
+    case EMBEDDED:
+        return stats->n_embedded;
+    case EMBED_TOKENS:
+        return stats->n_embed_tokens;
     case GENERATED:
         break;
     }
