@@ -22,11 +22,11 @@ compile = @cmake --build --preset $(1)
 export TMPDIR := $(CURDIR)/deps/tmp
 export PROMPT
 
-.PHONY: help chat build deps test asan tsan coverage soak fuzz bench references install clean \
-	distclean
+.PHONY: help chat build deps test asan tsan coverage soak fuzz bench bench-server \
+	references install clean distclean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 chat: ## fetch, build and run: hyprstream chat "Hello"
 	@$(BOOTSTRAP) build demo
@@ -86,6 +86,13 @@ bench: ## ratios to llama.cpp's own programs, side by side
 	$(call compile,release)
 	@scripts/bench-tools build
 	@bench/run build
+
+bench-server: ## hyprstream serve beside llama-server, under load
+	@$(BOOTSTRAP) build model
+	$(call configure,release)
+	$(call compile,release)
+	@scripts/bench-tools build server
+	@bench/server build
 
 references: ## run the reference implementations and write their fixtures, tests/data
 	@$(BOOTSTRAP) build model references

@@ -274,9 +274,9 @@ static hs_status post_pieces(struct hs_request *request, const struct hs_token_o
         const struct hs_text_piece *piece = &output->pieces[i];
         bool has_logprobs = request->n_logprobs > 0 && request->n_pending > 0;
         hs_status status =
-            hs_stream_post(request->stream, piece->type, piece->text, piece->len,
-                           (int32_t)request->n_pending, has_logprobs ? request->logprobs : NULL,
-                           has_logprobs ? request->n_pending * per_token : 0);
+            hs_stream_put(request->stream, piece->type, piece->text, piece->len,
+                          (int32_t)request->n_pending, has_logprobs ? request->logprobs : NULL,
+                          has_logprobs ? request->n_pending * per_token : 0);
         if (status == HS_OUT_OF_MEMORY) {
             return hs_error_nomem(&request->error, "event of a token stream");
         }

@@ -45,6 +45,7 @@ struct hs_stream {
     size_t first;     /* slot of the oldest queued event */
     bool is_cancelled, is_finished, is_done_delivered;
     bool is_reader_waiting, is_reader_gone;
+    bool is_untold; /* something was put and the reader's callback does not know */
     enum hs_finish finish;
     struct hs_usage usage;
     struct hs_error error;
@@ -178,6 +179,7 @@ static void notify_locked(hs_stream *stream)
         return;
     }
     void *user = stream->notify_user;
+    stream->is_untold = false;
     stream->n_notifying++;
     pthread_mutex_unlock(&stream->mutex);
     notify(user);
@@ -363,13 +365,22 @@ static hs_status post_locked(hs_stream *stream, enum hs_event_type type, int32_t
     if (stream->is_reader_waiting) {
         pthread_cond_signal(&stream->readable);
     }
-    notify_locked(stream);
+    stream->is_untold = true;
     return HS_OK;
 }
 
-hs_status hs_stream_post(hs_stream *stream, enum hs_event_type type, const char *text, size_t len,
-                         int32_t n_tokens, const struct hs_token_logprob *logprobs,
-                         size_t n_logprobs)
+void hs_stream_tell(hs_stream *stream)
+{
+    pthread_mutex_lock(&stream->mutex);
+    if (stream->is_untold) {
+        notify_locked(stream);
+    }
+    pthread_mutex_unlock(&stream->mutex);
+}
+
+hs_status hs_stream_put(hs_stream *stream, enum hs_event_type type, const char *text, size_t len,
+                        int32_t n_tokens, const struct hs_token_logprob *logprobs,
+                        size_t n_logprobs)
 {
     if (type != HS_EVENT_TEXT && type != HS_EVENT_REASONING) {
         return HS_INVALID_ARGUMENT;
@@ -412,6 +423,19 @@ hs_status hs_stream_post_call(hs_stream *stream, int32_t index, const char *id, 
     pthread_mutex_unlock(&stream->mutex);
     if (status != HS_OK) {
         hs_free(call);
+        return status;
+    }
+    hs_stream_tell(stream);
+    return HS_OK;
+}
+
+hs_status hs_stream_post(hs_stream *stream, enum hs_event_type type, const char *text, size_t len,
+                         int32_t n_tokens, const struct hs_token_logprob *logprobs,
+                         size_t n_logprobs)
+{
+    hs_status status = hs_stream_put(stream, type, text, len, n_tokens, logprobs, n_logprobs);
+    if (status == HS_OK) {
+        hs_stream_tell(stream);
     }
     return status;
 }
@@ -424,6 +448,9 @@ hs_status hs_stream_post_embedding(hs_stream *stream, int32_t index, const float
     if (!stream->is_finished) {
         status = post_locked(stream, HS_EVENT_EMBEDDING, index, NULL, values,
                              (size_t)n_values * sizeof(values[0]), 0, NULL, 0);
+    }
+    if (status == HS_OK) {
+        notify_locked(stream);
     }
     pthread_mutex_unlock(&stream->mutex);
     return status;

@@ -50,6 +50,13 @@ bool hs_stream_is_cancelled(hs_stream *stream);
 HS_CHECKED hs_status hs_stream_post(hs_stream *stream, enum hs_event_type type, const char *text,
                                     size_t len, int32_t n_tokens,
                                     const struct hs_token_logprob *logprobs, size_t n_logprobs);
+/* The same, without the reader's callback until hs_stream_tell or the end; hs_stream_next sees it.
+ */
+HS_CHECKED hs_status hs_stream_put(hs_stream *stream, enum hs_event_type type, const char *text,
+                                   size_t len, int32_t n_tokens,
+                                   const struct hs_token_logprob *logprobs, size_t n_logprobs);
+/* Call the reader's callback when something was put since its last call. */
+void hs_stream_tell(hs_stream *stream);
 /* The same for HS_EVENT_EMBEDDING: values[n_values] are copied. */
 HS_CHECKED hs_status hs_stream_post_embedding(hs_stream *stream, int32_t index, const float *values,
                                               int32_t n_values);

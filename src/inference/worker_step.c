@@ -7,6 +7,8 @@
 #include "base/error.h"
 #include "base/log.h"
 
+#define TOLD_AT_ONCE 8
+
 /* ---- ending requests ---- */
 
 static void fill_usage(struct hs_request *request)
@@ -296,8 +298,17 @@ static void take_token(hs_worker *worker, struct hs_request *request, int32_t to
     }
 }
 
+/* Readers are told of new tokens in groups: their thread wakes up once for each. */
+static void tell_readers(hs_worker *worker, int32_t from, int32_t to)
+{
+    for (int32_t k = from; k < to; k++) {
+        hs_stream_tell(worker->running[worker->batch.spans[k].owner]->stream);
+    }
+}
+
 static void commit(hs_worker *worker)
 {
+    int32_t n_told = 0;
     struct hs_token_logprob logprobs[1 + HS_LOGPROBS_MAX];
     for (int32_t k = 0; k < worker->batch.n_spans; k++) {
         const struct hs_batch_span *span = &worker->batch.spans[k];
@@ -329,7 +340,12 @@ static void commit(hs_worker *worker)
         } else {
             fail_request(request, status);
         }
+        if (k + 1 - n_told >= TOLD_AT_ONCE) {
+            tell_readers(worker, n_told, k + 1);
+            n_told = k + 1;
+        }
     }
+    tell_readers(worker, n_told, worker->batch.n_spans);
 }
 
 /* Cells that are not ours to count (sliding windows) ran out: give way, in this order. */

@@ -728,6 +728,28 @@ static void each_event_notifies_once(void **state)
     assert_int_equal(atomic_load(&n), 3);
 }
 
+static void what_is_put_is_told_when_asked(void **state)
+{
+    (void)state;
+    hs_stream *stream = new_stream(8, NULL, NULL);
+    atomic_int n = 0;
+    hs_stream_set_notify(stream, count_wake, &n);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(hs_stream_put(stream, HS_EVENT_TEXT, "a", 1, 1, NULL, 0), HS_OK);
+        assert_int_equal(atomic_load(&n), 0);
+    }
+    hs_stream_tell(stream);
+    assert_int_equal(atomic_load(&n), 1);
+    hs_stream_tell(stream);
+    assert_int_equal(atomic_load(&n), 1);
+    assert_int_equal(hs_stream_put(stream, HS_EVENT_TEXT, "b", 1, 1, NULL, 0), HS_OK);
+    hs_stream_finish(stream, HS_FINISH_STOP, NULL, NULL);
+    assert_int_equal(atomic_load(&n), 2);
+    hs_stream_tell(stream);
+    assert_int_equal(atomic_load(&n), 2);
+    free_both(stream);
+}
+
 static void what_waits_notifies_at_once(void **state)
 {
     (void)state;
@@ -851,6 +873,7 @@ int main(void)
         cmocka_unit_test(a_reader_leaves_in_the_middle),
         cmocka_unit_test(every_allocation_fails_once),
         cmocka_unit_test(each_event_notifies_once),
+        cmocka_unit_test(what_is_put_is_told_when_asked),
         cmocka_unit_test(what_waits_notifies_at_once),
         cmocka_unit_test(a_worker_that_vanishes_notifies),
         cmocka_unit_test(the_notification_may_cancel),

@@ -118,7 +118,7 @@ bool hs_http_request_is_ready(const hs_http_request *request)
     return request->gone != 0 || request->is_woken;
 }
 
-static void post_ready(hs_http_request *request)
+static void enter_ready(hs_http_request *request)
 {
     hs_http_server *server = request->server;
     pthread_mutex_lock(&server->ready_lock);
@@ -128,18 +128,27 @@ static void post_ready(hs_http_request *request)
         server->ready = request;
     }
     pthread_mutex_unlock(&server->ready_lock);
-    hs_http_loop_signal(server);
 }
 
-void hs_http_request_poke(hs_http_request *request)
+/* Whether the transport thread is to be signalled. */
+static bool enter_queues(hs_http_request *request)
 {
     if (request->work == HS_HTTP_AT_REST && has_work(request)) {
         request->work = HS_HTTP_QUEUED;
         bool is_beginning = !request->is_started && !request->is_released;
         hs_http_pool_push(&request->server->pool, request, is_beginning);
     }
-    if (!request->is_released && request->is_parked && hs_http_request_is_ready(request)) {
-        post_ready(request);
+    if (request->is_released || !request->is_parked || !hs_http_request_is_ready(request)) {
+        return false;
+    }
+    enter_ready(request);
+    return true;
+}
+
+void hs_http_request_poke(hs_http_request *request)
+{
+    if (enter_queues(request)) {
+        hs_http_loop_signal(request->server);
     }
 }
 
@@ -351,6 +360,10 @@ void hs_http_wake(hs_http_request *request)
 {
     pthread_mutex_lock(&request->lock);
     request->is_woken = true;
-    hs_http_request_poke(request);
+    hs_http_server *server = request->server;
+    bool is_due = enter_queues(request);
     pthread_mutex_unlock(&request->lock);
+    if (is_due) {
+        hs_http_loop_signal(server); /* under the lock, it would wake up only to wait for it */
+    }
 }
