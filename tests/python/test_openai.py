@@ -56,7 +56,8 @@ def tool_server(serve, tiny, tmp_path):
     """A model that always begins a call; the grammar leads it to the end."""
     template = tmp_path / "tools.jinja"
     template.write_text(TEMPLATE)
-    return serve("-m", tiny("say", "<q>"), "-c", 2048, "--temp", 0, "--chat-template-file", template)
+    return serve("-m", tiny("say", "<q>"), "-c", 2048, "--temp", 0,
+                 "--chat-template-file", template)
 
 
 # ---- JSON ----
