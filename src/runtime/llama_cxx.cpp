@@ -8,6 +8,7 @@ extern "C" {
 #include <cstring>
 #include <exception>
 #include <malloc.h>
+#include <time.h>
 #include <new>
 #include <random>
 #include <string>
@@ -56,7 +57,9 @@ extern "C" hs_status hs_cxx_guard(void (*fn)(void *), void *arg, const char *wha
  * A bound on what a template may cost. llama-common's interpreter has none: a macro that calls
  * itself overflows the stack, a loop over range(100000000) fills the memory. Whatever it does needs
  * new values, so the allocations of C++ are counted while a template is parsed or rendered on this
- * thread. They are weak: a program that brings its own keeps them, and renders without this bound.
+ * thread, and each looks at the time. Between two of them no more is done than with two pieces of
+ * memory of bounded size. They are weak: a program that brings its own keeps them, and renders
+ * without this bound.
  */
 namespace
 {
@@ -65,7 +68,19 @@ constexpr uint64_t STEPS_BASE = 4000000;
 constexpr uint64_t STEPS_PER_MESSAGE = 40000;
 constexpr size_t BYTES_BASE = size_t(256) << 20;
 constexpr size_t BYTES_PER_BYTE = 64;
+/* One string or list; a search for one in another, which makes nothing, takes their product. */
+constexpr size_t PIECE_BASE = size_t(1) << 20;
+constexpr int64_t CPU_MS_BASE = 5000;
+constexpr int64_t CPU_MS_PER_MIB = 1000;
+constexpr int64_t CPU_LOOK_EVERY_MS = 50;
 constexpr ptrdiff_t STACK_MAX = ptrdiff_t(2) << 20;
+
+int64_t clock_ms(clockid_t clock)
+{
+    struct timespec now = {};
+    clock_gettime(clock, &now);
+    return int64_t(now.tv_sec) * 1000 + now.tv_nsec / 1000000;
+}
 
 class render_budget;
 thread_local render_budget *armed_budget = nullptr;
@@ -76,6 +91,10 @@ class render_budget
     render_budget(size_t n_messages, size_t n_bytes)
         : steps_left(STEPS_BASE + STEPS_PER_MESSAGE * n_messages),
           bytes_left(int64_t(BYTES_BASE + BYTES_PER_BYTE * n_bytes)),
+          piece_max(PIECE_BASE + BYTES_PER_BYTE * n_bytes),
+          cpu_until_ms(clock_ms(CLOCK_THREAD_CPUTIME_ID) + CPU_MS_BASE +
+                       CPU_MS_PER_MIB * int64_t(n_bytes >> 20)),
+          looked_at_ms(clock_ms(CLOCK_MONOTONIC_COARSE)),
           stack_base(static_cast<const char *>(__builtin_frame_address(0)))
     {
         armed_budget = this;
@@ -100,8 +119,10 @@ class render_budget
             why = "calls itself too often";
         } else if (!why && steps_left-- == 0) {
             why = "takes too many steps";
-        } else if (!why && bytes_left < int64_t(size)) {
+        } else if (!why && (bytes_left < int64_t(size) || size > piece_max)) {
             why = "takes too much memory";
+        } else if (!why && is_late()) {
+            why = "takes too long";
         }
         if (why) {
             throw std::bad_alloc();
@@ -119,8 +140,22 @@ class render_budget
     const char *why = nullptr;
 
   private:
+    /* What the thread computed counts, so that a busy machine changes nothing. Asking for that is
+     * a system call: a look at the coarse clock says when it is time to. */
+    bool is_late()
+    {
+        int64_t now_ms = clock_ms(CLOCK_MONOTONIC_COARSE);
+        if (now_ms - looked_at_ms < CPU_LOOK_EVERY_MS) {
+            return false;
+        }
+        looked_at_ms = now_ms;
+        return clock_ms(CLOCK_THREAD_CPUTIME_ID) > cpu_until_ms;
+    }
+
     uint64_t steps_left;
     int64_t bytes_left;
+    size_t piece_max;
+    int64_t cpu_until_ms, looked_at_ms;
     const char *stack_base;
 };
 

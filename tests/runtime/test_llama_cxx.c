@@ -57,7 +57,8 @@ static hs_status render(const char *source, struct hs_buf *text, struct hs_error
 
 #define MESSAGES "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
 
-/* Loops that make nothing, too: each turn of a loop has a value of its own. */
+/* Loops that make nothing, too: each turn of a loop has a value of its own, and looks at the time.
+ */
 static void templates_have_a_limit(void **state)
 {
     (void)state;
@@ -90,11 +91,39 @@ static void templates_have_a_limit(void **state)
     hs_buf_free(&text);
 }
 
+/* Searches in long texts make next to nothing, and each takes the product of two lengths. */
+static void templates_have_a_limit_of_time(void **state)
+{
+    (void)state;
+    if (!hs_cxx_has_templates()) {
+        skip();
+    }
+    enum { LONG = 500000, SHORT = 100000 };
+    struct hs_buf source = HS_BUF_INIT(SIZE_MAX);
+    struct hs_buf text = HS_BUF_INIT(1 << 20);
+    struct hs_error err = {0};
+    assert_int_equal(hs_buf_reserve(&source, LONG + SHORT + 1000), HS_OK);
+    assert_int_equal(hs_buf_append_str(&source, "{% set s = '"), HS_OK);
+    memset(source.data + source.len, 'a', LONG);
+    source.len += LONG;
+    assert_int_equal(hs_buf_append_str(&source, "' %}{% set t = '"), HS_OK);
+    memset(source.data + source.len, 'a', SHORT);
+    source.len += SHORT;
+    assert_int_equal(hs_buf_append_str(&source, "b' %}{% for i in range(9999) %}{% if t in s %}x"
+                                                "{% endif %}{% endfor %}" MESSAGES),
+                     HS_OK);
+    assert_int_equal(render(source.data, &text, &err), HS_LIMIT);
+    assert_string_equal(err.message, "the chat template takes too long");
+    hs_buf_free(&source);
+    hs_buf_free(&text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(exceptions_become_statuses),
         cmocka_unit_test(templates_have_a_limit),
+        cmocka_unit_test(templates_have_a_limit_of_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
