@@ -32,6 +32,10 @@ static const struct range escaped[] = {{0, 0x1F}, {'"', '"'}, {'\\', '\\'}, {0x7
 static const struct range digits[] = {{'0', '9'}};
 static const struct range words[] = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
 static const struct range spaces[] = {{0, 0x1F}, {' ', ' '}};
+/* \D and its like stand for all that ECMA-262 says, but implementations differ beyond ASCII. */
+static const struct range no_digits[] = {{' ', '/'}, {':', '~'}};
+static const struct range no_words[] = {{' ', '/'}, {':', '@'}, {'[', '^'}, {'`', '`'}, {'{', '~'}};
+static const struct range no_spaces[] = {{'!', '~'}};
 
 static bool refuse(struct reader *r, const char *why)
 {
@@ -175,10 +179,10 @@ static bool take_named_set(struct reader *r, struct set *set)
         char name;
         const struct range *ranges;
         size_t n;
-    } sets[] = {{'d', digits, 1}, {'w', words, 4}, {'s', spaces, 2}};
+    } sets[] = {{'d', digits, 1},    {'w', words, 4},    {'s', spaces, 2},
+                {'D', no_digits, 2}, {'W', no_words, 5}, {'S', no_spaces, 1}};
     for (size_t i = 0; i < sizeof(sets) / sizeof(sets[0]); i++) {
-        if ((*r->p | 0x20) == sets[i].name) {
-            set->is_negated = *r->p != sets[i].name;
+        if (*r->p == sets[i].name) {
             r->p++;
             return set_add_all(r, set, sets[i].ranges, sets[i].n);
         }
@@ -204,6 +208,7 @@ static bool read_class(struct reader *r)
     struct set set = {0};
     r->p++;
     bool is_negated = *r->p == '^';
+    bool has_named = false;
     r->p += is_negated;
     while (*r->p != ']') {
         if (*r->p == '\0') {
@@ -211,12 +216,13 @@ static bool read_class(struct reader *r)
         }
         if (*r->p == '\\' && r->p[1] != '\0' && strchr("dwsDWS", r->p[1])) {
             r->p++;
-            if (strchr("DWS", *r->p)) {
+            if (is_negated && strchr("DWS", *r->p)) {
                 return refuse(r, "has a negated class inside another");
             }
             if (!take_named_set(r, &set)) {
                 return false;
             }
+            has_named = true;
             continue;
         }
         uint32_t first = 0;
@@ -240,6 +246,9 @@ static bool read_class(struct reader *r)
     }
     r->p++;
     set.is_negated = is_negated;
+    if (is_negated && has_named && !set_add(r, &set, 0x80, CODE_POINT_MAX)) {
+        return false;
+    }
     return write_set(r, &set);
 }
 

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "gbnf_check.h"
 #include "grammar_trigger.h"
 #include "llama_cxx.h"
@@ -22,6 +23,9 @@ struct hs_llama_grammar {
     bool is_waiting;
     bool has_patterns; /* llama.cpp looks for them itself */
     size_t n_bytes;    /* searched for patterns */
+    bool is_of_format;
+    char begun[8]; /* [n_begun] bytes of a character that has begun */
+    size_t n_begun;
 };
 
 void hs_llama_grammar_free(struct hs_llama_grammar *grammar)
@@ -222,6 +226,7 @@ hs_status hs_llama_grammar_new(const hs_rt_model *model, const struct hs_samplin
         return hs_error_nomem(err, "grammar");
     }
     grammar->model = model;
+    grammar->is_of_format = !has_own;
     struct init_call own = {.grammar = sampling->grammar,
                             .root = sampling->grammar_root ? sampling->grammar_root : "root"};
     hs_status status = has_own ? make(grammar, &own, err) : make_of_format(grammar, &info, err);
@@ -238,6 +243,40 @@ hs_status hs_llama_grammar_new(const hs_rt_model *model, const struct hs_samplin
 struct llama_sampler *hs_llama_grammar_active(const struct hs_llama_grammar *grammar)
 {
     return grammar && !grammar->is_waiting ? grammar->llama : NULL;
+}
+
+/* What was begun and the token's bytes. false: too long to be looked at. */
+static bool join_piece(const struct hs_llama_grammar *grammar, int32_t token, char text[256],
+                       size_t *ret_len)
+{
+    memcpy(text, grammar->begun, grammar->n_begun);
+    int32_t n = llama_token_to_piece(grammar->model->vocab, token, text + grammar->n_begun,
+                                     (int32_t)(256 - grammar->n_begun), 0, true);
+    *ret_len = n < 0 ? 0 : grammar->n_begun + (size_t)n;
+    return n >= 0;
+}
+
+bool hs_llama_grammar_is_text(const struct hs_llama_grammar *grammar, int32_t token)
+{
+    char text[256];
+    size_t len = 0;
+    if (!grammar->is_of_format || !join_piece(grammar, token, text, &len)) {
+        return true;
+    }
+    return llama_vocab_is_eog(grammar->model->vocab, token)
+               ? grammar->n_begun == 0
+               : hs_utf8_valid(text, hs_utf8_complete(text, len));
+}
+
+static void follow_text(struct hs_llama_grammar *grammar, int32_t token)
+{
+    char text[256];
+    size_t len = 0;
+    if (grammar->is_of_format && join_piece(grammar, token, text, &len)) {
+        size_t n_whole = hs_utf8_complete(text, len);
+        grammar->n_begun = len - n_whole;
+        memcpy(grammar->begun, text + n_whole, grammar->n_begun);
+    }
 }
 
 struct feed_call {
@@ -307,6 +346,7 @@ void hs_llama_grammar_accept(struct hs_llama_grammar *grammar, int32_t token)
     if (!grammar || !grammar->llama || llama_vocab_is_eog(grammar->model->vocab, token)) {
         return;
     }
+    follow_text(grammar, token);
     if (grammar->is_waiting) {
         wait_on(grammar, token);
     } else {

@@ -24,6 +24,9 @@ HS_CHECKED hs_status hs_llama_grammar_new(const hs_rt_model *model,
 void hs_llama_grammar_free(struct hs_llama_grammar *grammar);
 /* What restricts the next token; NULL: nothing, or nothing yet. `grammar` may be NULL. */
 struct llama_sampler *hs_llama_grammar_active(const struct hs_llama_grammar *grammar);
+/* Whether the text goes on as UTF-8 with this token. llama.cpp's grammars take any bytes for a
+ * character; what a schema allows has real ones. */
+bool hs_llama_grammar_is_text(const struct hs_llama_grammar *grammar, int32_t token);
 /* Advance by a token; one that an active grammar allows. May throw. `grammar` may be NULL. */
 void hs_llama_grammar_accept(struct hs_llama_grammar *grammar, int32_t token);
 

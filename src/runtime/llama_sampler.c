@@ -316,7 +316,7 @@ static bool grammar_allows(hs_rt_sampler *sampler, int32_t token)
     llama_token_data one = {.id = token, .logit = 1, .p = 0};
     llama_token_data_array array = {.data = &one, .size = 1, .selected = -1, .sorted = false};
     llama_sampler_apply(hs_llama_grammar_active(sampler->grammar), &array);
-    return one.logit > -INFINITY;
+    return one.logit > -INFINITY && hs_llama_grammar_is_text(sampler->grammar, token);
 }
 
 /* What the grammar forbids is as impossible as a logit of minus infinity. */
@@ -326,7 +326,7 @@ static size_t apply_grammar(hs_rt_sampler *sampler, llama_token_data *data, size
     llama_sampler_apply(hs_llama_grammar_active(sampler->grammar), &array);
     size_t n = 0;
     for (size_t i = 0; i < n_data; i++) {
-        if (data[i].logit > -INFINITY) {
+        if (data[i].logit > -INFINITY && hs_llama_grammar_is_text(sampler->grammar, data[i].id)) {
             data[n++] = data[i];
         }
     }

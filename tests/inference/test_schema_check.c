@@ -322,6 +322,12 @@ static void test_patterns_are_written_in_classes(void **state)
     pattern_is("[ -~]", "^[\\U00000020-\\U00000021\\U00000023-\\U0000005B\\U0000005D-\\U0000007E]$",
                1, 1);
     pattern_is("^\\u00e9\xc3\xa9\\.$", "^" C("E9") C("E9") C("2E") "$", 3, 3);
+    pattern_is("^\\S[^\\d][\\D]$",
+               "^[\\U00000021-\\U00000021\\U00000023-\\U0000005B\\U0000005D-\\U0000007E]"
+               "[^\\U00000030-\\U00000039\\U00000080-\\U0010FFFF" ESCAPED "]"
+               "[\\U00000020-\\U00000021\\U0000003A-\\U0000005B\\U00000023-\\U0000002F"
+               "\\U0000005D-\\U0000007E]$",
+               3, 3);
     pattern_is("^a?$", "^" C("61") "?$", 0, 1);
 }
 
@@ -329,9 +335,9 @@ static void test_patterns_that_are_refused(void **state)
 {
     (void)state;
     static const char *const patterns[] = {
-        "(?=a)b",  "(?!a)b", "(?<n>a)", "(?<=a)b", "a\\b", "(a)\\1", "\\p{L}", "a**",   "*a",
-        "a{2001}", "a{3,2}", "a{x}",    "(a",      "a)",   "[a",     "a]",     "a}",    "a^b",
-        "a$b",     "\"",     "\\\\",    "\\n",     "[\"]", "",       "^$",     "[\\D]", "\\x1",
+        "(?=a)b",  "(?!a)b", "(?<n>a)", "(?<=a)b", "a\\b", "(a)\\1", "\\p{L}", "a**",    "*a",
+        "a{2001}", "a{3,2}", "a{x}",    "(a",      "a)",   "[a",     "a]",     "a}",     "a^b",
+        "a$b",     "\"",     "\\\\",    "\\n",     "[\"]", "",       "^$",     "[^\\D]", "\\x1",
         "\\ud800", "a{0}",   "\\",      "[z-a]",   "a++",  "\\cA"};
     for (size_t i = 0; i < sizeof(patterns) / sizeof(patterns[0]); i++) {
         struct hs_schema_pattern read = {.text = HS_BUF_INIT(1 << 16)};

@@ -5,6 +5,8 @@
  *   tiny_gguf_tool cycle PATH       answers " aa ab ac ..." without an end
  *   tiny_gguf_tool plain PATH TEXT  says TEXT after a newline; has no chat template
  *   tiny_gguf_tool history PATH     every token depends on all that came before
+ *   tiny_gguf_tool random PATH TEMPLATE  any token may follow any other: the logits hardly differ;
+ *                                   the chat template is in the file TEMPLATE
  *   tiny_gguf_tool bert PATH POOLING  an encoder; mean, cls, last, rank or none (not said)
  *   ... NAME                        as the last argument: general.name
  */
@@ -33,14 +35,34 @@ static int write_bert(const char *path, const char *pooling)
     return 2;
 }
 
+/* One table leads nowhere in particular, and its logits lie within one. */
+static int write_random(const char *path, const char *template_path)
+{
+    static char text[1 << 16];
+    FILE *file = fopen(template_path, "rb");
+    size_t len = file ? fread(text, 1, sizeof text - 1, file) : 0;
+    if (!file || fclose(file) != 0 || len == 0) {
+        perror(template_path);
+        return 1;
+    }
+    struct tiny_gguf_spec spec;
+    tiny_gguf_defaults(&spec);
+    spec.chat_template = text;
+    spec.logit_scale = 1.0f / 128;
+    return tiny_gguf_write(&spec, path) ? 0 : 1;
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 3) {
-        fprintf(stderr, "usage: tiny_gguf_tool say|plain|cycle|history|bert PATH [TEXT] [NAME]\n");
+        fprintf(stderr, "usage: tiny_gguf_tool say|plain|cycle|history|random|bert PATH [TEXT] [NAME]\n");
         return 2;
     }
     if (strcmp(argv[1], "bert") == 0) {
         return write_bert(argv[2], argc > 3 ? argv[3] : "none");
+    }
+    if (strcmp(argv[1], "random") == 0 && argc > 3) {
+        return write_random(argv[2], argv[3]);
     }
     bool speaks = strcmp(argv[1], "say") == 0 || strcmp(argv[1], "plain") == 0;
     int32_t next[TINY_GGUF_N_VOCAB];

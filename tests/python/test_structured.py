@@ -1,0 +1,183 @@
+"""JSON schemas and tools on a model that says anything: what comes out must fit, whatever the seed.
+
+The answers are checked by another implementation, jsonschema. The model's tokens are nearly equally
+likely, so every seed goes another way through the grammar.
+"""
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import jsonschema
+import openai
+import pytest
+
+from conftest import ROOT
+
+SEEDS = range(6)
+QUESTION = [{"role": "user", "content": "Hi"}]
+# Token ids of the tiny vocabulary: '"' ',' '}' ']' often enough that texts and lists end.
+ENDS = {str(264 + ord(c) - ord("!")): 4 for c in '",}]'}
+
+
+def prop(**schemas):
+    return {"type": "object", "properties": schemas, "required": list(schemas),
+            "additionalProperties": False}
+
+
+SCHEMAS = {
+    "object": {"type": "object"},
+    "empty": {},
+    "string": prop(a={"type": "string", "maxLength": 12}),
+    "length": prop(a={"type": "string", "minLength": 3, "maxLength": 5}),
+    "boolean": prop(a={"type": "boolean"}, b={"type": "null"}),
+    "number": prop(a={"type": "number"}, b={"type": "integer"}),
+    "optional": {"type": "object", "properties": {c: {"type": "boolean"} for c in "abcd"},
+                 "required": ["b"]},
+    "open": {"type": "object", "properties": {"a": {"type": "null"}}, "required": ["a", "z"],
+             "additionalProperties": {"type": "boolean"}},
+    "map": {"type": "object", "additionalProperties": {"type": "integer"}},
+    "enum": prop(a={"enum": ["x", 1, None, "é\"\\\n", {"k": [1]}]}, b={"const": "c"}),
+    "typed enum": prop(a={"type": ["string", "integer"], "enum": ["x", 2, None]}),
+    "nullable": prop(a={"type": ["string", "null"], "maxLength": 4}),
+    "array": prop(a={"type": "array", "items": {"type": "boolean"}, "minItems": 2, "maxItems": 4}),
+    "tuple": prop(a={"type": "array", "prefixItems": [{"type": "null"}, {"type": "boolean"}],
+                     "items": False}),
+    "any of": prop(a={"anyOf": [{"type": "null"}, prop(k={"type": "boolean"})]}),
+    "one of": prop(a={"oneOf": [prop(k={"const": "a"}, v={"type": "null"}),
+                                prop(k={"const": "b"}, v={"type": "boolean"})]}),
+    "all of": {"allOf": [{"$ref": "#/$defs/A"}, {"type": "object", "properties": {
+        "b": {"type": "boolean"}}, "required": ["b"]}], "$defs": {"A": {
+            "type": "object", "properties": {"a": {"type": "null"}}, "required": ["a"]}}},
+    "references": {**prop(x={"$ref": "#/$defs/a_b"}, y={"$ref": "#/$defs/a-b"},
+                          z={"$ref": "#/$defs/a~1b"}),
+                   "$defs": {"a_b": {"type": "null"}, "a-b": {"type": "boolean"},
+                             "a/b": {"enum": [7]}}},
+    "tree": {"$ref": "#/$defs/node", "$defs": {"node": {
+        "type": "object", "properties": {"v": {"type": "boolean"}, "next": {"anyOf": [
+            {"type": "null"}, {"$ref": "#/$defs/node"}]}}, "required": ["v"],
+        "additionalProperties": False}}},
+    "pattern": prop(a={"type": "string", "pattern": "^(ab|c)[0-9]{2,3}[^x]?$"}),
+    "wide pattern": prop(a={"type": "string", "pattern": "^.{1,6}$"},
+                         b={"type": "string", "pattern": "^[ -~]{2}$"},
+                         c={"type": "string", "pattern": r"^\w\s\d\W\D$"}),
+    "loose pattern": prop(a={"type": "string", "pattern": "a|b"}),
+    "formats": prop(a={"type": "string", "format": "date"}, b={"type": "string", "format": "time"},
+                    c={"type": "string", "format": "date-time"},
+                    d={"type": "string", "format": "uuid"}),
+    **{f"integer {low} to {high}": prop(a={"type": "integer", **({} if low is None else {"minimum": low}),
+                                           **({} if high is None else {"maximum": high})})
+       for low, high in [(0, 0), (0, 9), (1, 105), (105, None), (1000, None), (None, 105), (-5, 7),
+                         (-105, -99), (None, -1), (10, 12), (99, 1001), (-1000, 1000), (7, None)]},
+    "exclusive": prop(a={"type": "integer", "exclusiveMinimum": 3, "exclusiveMaximum": 5}),
+    "names": prop(**{"a b": {"type": "null"}, "ä\"\\": {"type": "null"}, "a_b": {"type": "boolean"},
+                     "a-b": {"enum": [1]}}),
+}
+
+
+@pytest.fixture(scope="module")
+def random_model(tiny_folder):
+    import subprocess
+    from conftest import TOOL
+    path = tiny_folder / "random.gguf"
+    template = ROOT / "tests" / "data" / "templates" / "hermes.jinja"
+    subprocess.run([TOOL, "random", path, template], check=True)
+    return path
+
+
+def answer(server, seed, **kwargs):
+    return server.chat(messages=QUESTION, seed=seed, temperature=1.5, top_p=1, max_tokens=600,
+                       logit_bias=ENDS, extra_body={"top_k": 0, "min_p": 0}, **kwargs).choices[0]
+
+
+def check(choice, schema):
+    assert choice.finish_reason in ("stop", "length")
+    if choice.finish_reason == "length":
+        return 0
+    value = json.loads(choice.message.content)
+    jsonschema.validate(value, schema, cls=jsonschema.Draft202012Validator)
+    return 1
+
+
+def test_every_answer_fits_its_schema(serve, random_model):
+    server = serve("-m", random_model)
+
+    def run(case):
+        name, seed = case
+        schema = SCHEMAS[name]
+        choice = answer(server, seed, response_format={
+            "type": "json_schema", "json_schema": {"name": "s", "schema": schema}})
+        try:
+            return name, check(choice, schema or {"type": "object"})
+        except (ValueError, jsonschema.ValidationError) as error:
+            raise AssertionError(f"{name}, seed {seed}: {choice.message.content}") from error
+
+    with ThreadPoolExecutor(8) as pool:
+        ended = list(pool.map(run, [(name, seed) for name in SCHEMAS for seed in SEEDS]))
+    whole = {name for name, is_whole in ended if is_whole}
+    assert whole == set(SCHEMAS), set(SCHEMAS) - whole
+
+
+def test_json_mode(serve, random_model):
+    server = serve("-m", random_model)
+    for seed in SEEDS:
+        check(answer(server, seed, response_format={"type": "json_object"}), {"type": "object"})
+
+
+def test_a_schema_that_cannot_be_enforced_is_named(serve, random_model):
+    server = serve("-m", random_model)
+    schema = prop(a={"type": "array", "items": {"type": "string", "format": "x"}, "uniqueItems": True})
+    with pytest.raises(openai.BadRequestError, match=r"uniqueItems.*#/properties/a"):
+        answer(server, 1, response_format={"type": "json_schema",
+                                           "json_schema": {"name": "s", "schema": schema}})
+
+
+TOOLS = [{"type": "function", "function": {"name": name, "parameters": schema}} for name, schema in [
+    ("look", prop(what={"type": "string", "maxLength": 8}, deep={"$ref": "#/$defs/D"})
+     | {"$defs": {"D": {"type": "boolean"}}}),
+    ("count", prop(n={"$ref": "#/$defs/D"}) | {"$defs": {"D": {"type": "integer", "minimum": 3,
+                                                              "maximum": 21}}}),
+]]
+
+
+@pytest.mark.parametrize("choice", ["required", "count"])
+def test_forced_calls_fit_their_parameters(serve, random_model, choice):
+    server = serve("-m", random_model)
+    parameters = {tool["function"]["name"]: tool["function"]["parameters"] for tool in TOOLS}
+    named = choice if choice == "required" else {"type": "function", "function": {"name": choice}}
+    called = set()
+    for seed in range(12):
+        got = answer(server, seed, tools=TOOLS, tool_choice=named)
+        if got.finish_reason == "length":
+            continue
+        assert got.finish_reason in ("tool_calls", "stop") and got.message.tool_calls
+        for call in got.message.tool_calls:
+            called.add(call.function.name)
+            jsonschema.validate(json.loads(call.function.arguments),
+                                parameters[call.function.name])
+    assert called == ({"look", "count"} if choice == "required" else {"count"})
+
+
+def test_a_stream_says_the_same(serve, random_model):
+    server = serve("-m", random_model)
+    whole = answer(server, 3, tools=TOOLS, tool_choice="required").message
+    calls = {}
+    text = ""
+    for chunk in server.chat(messages=QUESTION, seed=3, temperature=1.5, top_p=1, max_tokens=600,
+                             logit_bias=ENDS, extra_body={"top_k": 0, "min_p": 0}, tools=TOOLS,
+                             tool_choice="required", stream=True):
+        for choice in chunk.choices:
+            text += choice.delta.content or ""
+            for part in choice.delta.tool_calls or []:
+                name, arguments = calls.get(part.index, ("", ""))
+                calls[part.index] = (name + (part.function.name or ""),
+                                     arguments + (part.function.arguments or ""))
+    assert [calls[i] for i in sorted(calls)] == [
+        (call.function.name, call.function.arguments) for call in whole.tool_calls]
+    assert text == (whole.content or "")
+
+
+def test_no_choice_makes_no_call(serve, random_model):
+    server = serve("-m", random_model)
+    for seed in SEEDS:
+        got = server.chat(messages=QUESTION, seed=seed, max_tokens=40, tools=TOOLS,
+                          tool_choice="none").choices[0]
+        assert not got.message.tool_calls
