@@ -64,6 +64,11 @@ static hs_status take_delta(hs_answer_reader *reader, const struct hs_rt_delta *
 {
     struct hs_token_output output = {0};
     hs_status status = HS_OK;
+    if (delta->type == HS_EVENT_TOOL_CALL && delta->index > 0 && reader->p.one_call) {
+        /* Formats do not always keep the model from it. */
+        reader->is_stopped = true;
+        return HS_OK;
+    }
     if (delta->type == HS_EVENT_TEXT) {
         status = hs_token_processor_push(reader->text, delta->text, delta->len, &output);
         return status == HS_OK ? take_pieces(reader, &output) : status;

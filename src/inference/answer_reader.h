@@ -27,6 +27,7 @@ struct hs_answer_reader_params {
     int32_t n_stop;
     const char *own_stop; /* the template's; NULL: the format's, if any */
     bool split_reasoning; /* false: reasoning comes as text */
+    bool one_call;        /* a second call stops the answer, and is not given */
     hs_answer_piece_fn take;
     void *user;
 };

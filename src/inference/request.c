@@ -90,6 +90,7 @@ static hs_status make_reader(struct hs_request *request, const struct hs_generat
         .n_stop = params->n_stop,
         .own_stop = is_plain ? HS_RT_PLAIN_STOP : NULL,
         .split_reasoning = params->split_reasoning,
+        .one_call = !params->parallel_tool_calls,
         .take = take_piece,
         .user = request,
     };

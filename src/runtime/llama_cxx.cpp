@@ -475,6 +475,21 @@ static void take_params(hs_cxx_format &format, common_chat_params &rendered)
     }
 }
 
+/* A call that is required may come late: the grammar allows any text before it. The root rule ends
+ * that text with an optional rule "until-<number>". */
+static void drop_free_text(std::string &grammar)
+{
+    size_t root = grammar.compare(0, 8, "root ::=") == 0 ? 0 : grammar.find("\nroot ::=");
+    size_t end = root == std::string::npos ? root : grammar.find('\n', root + 1);
+    for (size_t at = root; (at = grammar.find(" until-", at)) < end; at++) {
+        size_t behind = grammar.find_first_not_of("0123456789", at + strlen(" until-"));
+        if (behind < end && grammar[behind] == '?') {
+            grammar.erase(at, behind + 1 - at);
+            end = grammar.find('\n', root + 1);
+        }
+    }
+}
+
 /* Bytes of input up to the end of what was given: text, reasoning and arguments, not a call that
  * only begins. */
 static size_t covered_bytes(const common_peg_ast_arena &ast, const common_peg_parse_result &result)
@@ -716,6 +731,9 @@ extern "C" hs_status hs_cxx_format_new(const hs_cxx_template *tmpl,
             common_chat_templates_apply(tmpl->templates.get(), make_format_inputs(prompt, params));
         auto format = std::make_unique<hs_cxx_format>();
         take_params(*format, rendered);
+        if (params->tool_choice == HS_TOOL_CHOICE_REQUIRED) {
+            drop_free_text(format->grammar);
+        }
         if (budget.why) {
             return over_budget(budget.why, err);
         }

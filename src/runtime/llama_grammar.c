@@ -139,8 +139,8 @@ static hs_status take_prefill(struct hs_llama_grammar *grammar, struct init_call
     return HS_OK;
 }
 
-/* llama-common's rules for JSON are wider than what every reader of JSON takes: halves of surrogate
- * pairs, and numbers beyond a double. */
+/* llama-common's rules for JSON are wider than JSON, or than what every reader of it takes: control
+ * characters, halves of surrogate pairs, and numbers beyond a double. */
 static hs_status tighten(const char *grammar, struct hs_buf *text, struct hs_error *err)
 {
     static const struct {
@@ -149,6 +149,9 @@ static hs_status tighten(const char *grammar, struct hs_buf *text, struct hs_err
         {"\"u\" [0-9a-fA-F]{4}", "\"u\" ([0-9a-cA-CefEF] [0-9a-fA-F]{3} | [dD] [0-7] "
                                  "[0-9a-fA-F]{2})"},
         {"[eE] [-+]? integral-part", "[eE] [-+]? [0-9]{1,2}"},
+        {"((\"e\" | \"E\") [+-]? [0-9]+)", "((\"e\" | \"E\") [+-]? [0-9]{1,2})"},
+        {"( [^\"\\\\] |", "( [^\"\\\\\\x00-\\x1F] |"},
+        {"[\"\\\\/ bfnrt]", "[\"\\\\/bfnrt]"},
     };
     hs_status status = HS_OK;
     while (*grammar && status == HS_OK) {

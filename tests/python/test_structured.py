@@ -100,19 +100,20 @@ def check(choice, schema):
 def test_every_answer_fits_its_schema(serve, random_model):
     server = serve("-m", random_model)
 
-    def run(case):
+    def ask(case):
         name, seed = case
-        schema = SCHEMAS[name]
-        choice = answer(server, seed, response_format={
-            "type": "json_schema", "json_schema": {"name": "s", "schema": schema}})
+        return answer(server, seed, response_format={
+            "type": "json_schema", "json_schema": {"name": "s", "schema": SCHEMAS[name]}})
+
+    cases = [(name, seed) for name in SCHEMAS for seed in SEEDS]
+    with ThreadPoolExecutor(8) as pool:
+        choices = list(pool.map(ask, cases))
+    whole = set()
+    for (name, seed), choice in zip(cases, choices):
         try:
-            return name, check(choice, schema or {"type": "object"})
+            whole |= {name} if check(choice, SCHEMAS[name] or {"type": "object"}) else set()
         except (ValueError, jsonschema.ValidationError) as error:
             raise AssertionError(f"{name}, seed {seed}: {choice.message.content}") from error
-
-    with ThreadPoolExecutor(8) as pool:
-        ended = list(pool.map(run, [(name, seed) for name in SCHEMAS for seed in SEEDS]))
-    whole = {name for name, is_whole in ended if is_whole}
     assert whole == set(SCHEMAS), set(SCHEMAS) - whole
 
 
@@ -154,6 +155,20 @@ def test_forced_calls_fit_their_parameters(serve, random_model, choice):
             jsonschema.validate(json.loads(call.function.arguments),
                                 parameters[call.function.name])
     assert called == ({"look", "count"} if choice == "required" else {"count"})
+
+
+def test_calls_one_at_a_time(serve, random_model):
+    server = serve("-m", random_model)
+    numbers = set()
+    for parallel in (True, False):
+        for seed in range(12):
+            got = answer(server, seed, tools=TOOLS, tool_choice="required",
+                         parallel_tool_calls=parallel)
+            if parallel:
+                numbers.add(len(got.message.tool_calls))
+            else:
+                assert len(got.message.tool_calls) == 1
+    assert max(numbers) > 1
 
 
 def test_a_stream_says_the_same(serve, random_model):
