@@ -25,6 +25,8 @@ TOOL = Path(os.environ.get("HS_TINY_GGUF_TOOL") or BINARY.parents[1] / "tests" /
 PINS = dict(re.findall(r"^(\w+)=(\S+)$", (ROOT / "pins.env").read_text(), re.M))
 DEPS = Path(os.environ.get("HS_DEPS_DIR") or ROOT / "deps")
 DEMO = Path(os.environ.get("HS_DEMO_MODEL") or DEPS / "models" / PINS["DEMO_FILE"])
+# for models whose own template cannot show tools
+SHOWS_TOOLS = ("--chat-template-file", ROOT / "tests" / "data" / "templates" / "tools.jinja")
 TIMEOUT = 120  # seconds; generous, as the machine may be busy
 
 
@@ -133,6 +135,13 @@ def tiny(tiny_folder):
 def say(tiny):
     """A model that answers everything with one sentence."""
     return tiny("say", "Hello world, my friend")
+
+
+@pytest.fixture
+def caller(tiny):
+    """A model that begins a call as the template of SHOWS_TOOLS writes it; the grammar of a tool
+    that leaves no choice does the rest."""
+    return tiny("say", "<call>")
 
 
 @pytest.fixture

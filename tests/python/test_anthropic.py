@@ -4,7 +4,7 @@ import subprocess
 import anthropic
 import pytest
 
-from conftest import TIMEOUT, need
+from conftest import SHOWS_TOOLS, TIMEOUT, need
 
 ANSWER = "Hello world, my friend"
 HI = [{"role": "user", "content": "Hi"}]
@@ -97,6 +97,39 @@ def test_why_it_stops(serve, cycle, connect):
     assert answer.stop_reason == "model_context_window_exceeded"
 
 
+def test_an_answer_that_began_goes_on(serve, cycle, connect):
+    client = connect(serve("-m", cycle))
+    answer = ask(client, max_tokens=2, messages=HI + [{"role": "assistant", "content": " hs ht"}])
+    assert answer.content[0].text == " ia ib"
+
+
+def test_json_schema(serve, say, connect):
+    schema = {"type": "object", "properties": {"colour": {"enum": ["green"]}},
+              "required": ["colour"], "additionalProperties": False}
+    answer = ask(connect(serve("-m", say)),
+                 output_config={"format": {"type": "json_schema", "schema": schema}})
+    assert answer.content[0].text.replace(" ", "").replace("\n", "") == '{"colour":"green"}'
+
+
+def test_tools_round_trip(serve, say, connect):
+    client = connect(serve("-m", say, "--ctx-size", 8192, *SHOWS_TOOLS))
+    asked = dict(tools=TOOLS, tool_choice=CHOICE, max_tokens=512)
+    answer = ask(client, **asked)
+    assert answer.stop_reason == "tool_use"
+    call = answer.content[-1]
+    assert call.type == "tool_use" and call.name == "weather" and call.input == {"city": "Paris"}
+    with client.messages.stream(model="", messages=HI, **asked) as stream:
+        final = stream.get_final_message()
+    assert final.stop_reason == "tool_use"
+    assert final.content[-1].input == {"city": "Paris"}
+    result = {"type": "tool_result", "tool_use_id": call.id, "content": "It rains."}
+    after = ask(client, tools=TOOLS, tool_choice={"type": "none"}, messages=HI + [
+        answer.to_param(), {"role": "user", "content": [result]}])
+    assert after.content[0].text == ANSWER
+    assert after.usage.input_tokens + after.usage.cache_read_input_tokens > (
+        answer.usage.input_tokens + answer.usage.cache_read_input_tokens)
+
+
 # ---- tools ----
 
 TOOLS = [
@@ -106,11 +139,33 @@ TOOLS = [
     {"name": "time", "description": "The time", "input_schema": {"type": "object",
                                                                 "properties": {}}},
 ]
+CHOICE = {"type": "tool", "name": "weather", "disable_parallel_tool_use": True}
 
 
-def test_like_a_coding_assistant(serve, say, connect):
+def test_tools_round_trip(serve, say, caller, connect):
+    client = connect(serve("-m", say, "-m", caller, "--ctx-size", 8192, *SHOWS_TOOLS))
+    asked = dict(model=caller.stem, tools=TOOLS, tool_choice=CHOICE, max_tokens=512)
+    answer = ask(client, **asked)
+    assert answer.stop_reason == "tool_use"
+    call, = answer.content
+    assert call.type == "tool_use" and call.name == "weather" and call.input == {"city": "Paris"}
+    with client.messages.stream(messages=HI, **asked) as stream:
+        final = stream.get_final_message()
+    assert final.stop_reason == "tool_use"
+    assert final.content[0].input == {"city": "Paris"}
+    result = {"type": "tool_result", "tool_use_id": call.id, "content": "It rains."}
+    turns = HI + [answer.to_param(), {"role": "user", "content": [result]}]
+    after = ask(client, model=say.stem, tools=TOOLS, messages=turns)
+    assert after.content[0].text == ANSWER and after.stop_reason == "end_turn"
+    count = client.messages.count_tokens(model=say.stem, tools=TOOLS, messages=turns)
+    assert count.input_tokens == after.usage.input_tokens
+    assert count.input_tokens > client.messages.count_tokens(
+        model=say.stem, messages=turns).input_tokens
+
+
+def test_like_a_coding_assistant(serve, say, caller, connect):
     """A system prompt of several blocks, many tools, streams, turn after turn."""
-    client = connect(serve("-m", say, "--ctx-size", 65536))
+    client = connect(serve("-m", say, "-m", caller, "--ctx-size", 65536, *SHOWS_TOOLS))
     system = [{"type": "text", "text": "You help with programs. " * 400,
                "cache_control": {"type": "ephemeral"}},
               {"type": "text", "text": "The folder is empty."}]
@@ -121,16 +176,24 @@ def test_like_a_coding_assistant(serve, say, connect):
     messages = [{"role": "user", "content": [
         {"type": "text", "text": "<system-reminder>Today is Monday.</system-reminder>"},
         {"type": "text", "text": "Hi"}]}]
-    fields = dict(model="", max_tokens=64, system=system, tools=tools + TOOLS,
+    fields = dict(max_tokens=256, system=system, tools=tools + TOOLS,
                   metadata={"user_id": "somebody"}, thinking={"type": "disabled"})
-    for turn in range(3):
-        with client.messages.stream(messages=messages, **fields,
-                                    tool_choice={"type": "none"}) as stream:
+    for turn in range(4):
+        calls = turn % 2 == 1
+        with client.messages.stream(messages=messages, model=(caller if calls else say).stem,
+                                    **({"tool_choice": CHOICE} if calls else {}),
+                                    **fields) as stream:
             final = stream.get_final_message()
-        assert final.content[0].text == ANSWER
-        if turn > 0:  # the prompt is not computed again
+        if turn > 1:  # the prompt is not computed again
             assert final.usage.cache_read_input_tokens > 20 * final.usage.input_tokens
-        messages += [final.to_param(), {"role": "user", "content": "Go on"}]
+        if calls:
+            assert final.content[0].input == {"city": "Paris"}
+            more = [{"type": "tool_result", "tool_use_id": final.content[0].id,
+                     "content": [{"type": "text", "text": "It rains."}]}]
+        else:
+            assert final.content[0].text == ANSWER
+            more = "Go on"
+        messages += [final.to_param(), {"role": "user", "content": more}]
 
 
 # ---- errors ----

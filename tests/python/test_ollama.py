@@ -6,7 +6,7 @@ import subprocess
 import ollama
 import pytest
 
-from conftest import TIMEOUT, need
+from conftest import SHOWS_TOOLS, TIMEOUT, need
 
 ANSWER = "Hello world, my friend"
 HI = [{"role": "user", "content": "Hi"}]
@@ -101,6 +101,49 @@ def test_embeddings(serve, tiny, connect):
     assert len(old.embedding) == len(both.embeddings[0])
     scale = sum(value * value for value in old.embedding) ** 0.5
     assert all(abs(x / scale - y) < 1e-5 for x, y in zip(old.embedding, both.embeddings[0]))
+
+
+# ---- what an answer must look like ----
+
+SCHEMA = {"type": "object", "properties": {"city": {"enum": ["Paris"]}}, "required": ["city"],
+          "additionalProperties": False}
+
+
+def test_format(serve, say, connect):
+    client = connect(serve("-m", say))
+    answer = client.chat(model=say.stem, messages=HI, format=SCHEMA)
+    assert json.loads(answer.message.content) == {"city": "Paris"}
+    answer = client.generate(model=say.stem, prompt="Hi", format=SCHEMA)
+    assert json.loads(answer.response) == {"city": "Paris"}
+
+
+def weather(city: str) -> str:
+    """The weather.
+
+    Args:
+        city: The name of a city
+    """
+    return f"It rains in {city}."
+
+
+def test_tools_round_trip(serve, say, caller, connect):
+    client = connect(serve("-m", say, "-m", caller, "--ctx-size", 8192, *SHOWS_TOOLS))
+    tool = ollama.Tool(function={"name": "weather", "description": "The weather",
+                                 "parameters": SCHEMA})
+    # the model would call and call; what its last call is cut off in is not there
+    fields = dict(model=caller.stem, messages=HI, tools=[tool], options={"num_predict": 150})
+    parts = list(client.chat(stream=True, **fields))
+    calls = [call for part in parts for call in part.message.tool_calls or ()]
+    assert calls and all((call.function.name, call.function.arguments) == (
+        "weather", {"city": "Paris"}) for call in calls)
+    answer = client.chat(**fields)
+    assert answer.message.tool_calls[0].function.arguments == {"city": "Paris"}
+    turns = HI + [answer.message, {
+        "role": "tool", "tool_name": "weather",
+        "content": weather(**answer.message.tool_calls[0].function.arguments)}]
+    # a function of Python as a tool, as the client describes it
+    after = client.chat(model=say.stem, messages=turns, tools=[weather])
+    assert after.message.content == ANSWER and not after.message.tool_calls
 
 
 # ---- models ----
