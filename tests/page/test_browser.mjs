@@ -101,6 +101,14 @@ test("stopping frees the slot", () => visit(url, async (page) => {
     await page.click("#stop");
     await page.waitForSelector(".answer:last-child[aria-busy=false]");
     await until(async () => await busy() === 0, "the slot is still busy");
+    await ask(page, "And again"); // and by leaving: what came is kept
+    await page.waitForFunction(() =>
+        document.querySelector(".answer:last-child .prose").textContent.length > 30);
+    await page.reload();
+    await until(async () => await busy() === 0, "the slot is still busy");
+    await page.click("#conversations .title");
+    assert.ok((await answer(page)).length > 30);
+    assert.equal(await page.locator(".finish").last().innerText(), "Stopped.\nGo on");
 }));
 
 test("an answer goes on while another conversation is looked at", () => visit(url, async (page) => {
@@ -369,7 +377,8 @@ test("reasoning, right-to-left text, and what is read out", () => visit(url, asy
     assert.equal(await details.locator(".prose").innerText(), "hm so");
     const said = await page.evaluate(() => window.said);
     assert.equal(said[0], "Answering");
-    assert.equal(said.at(-1), "The answer is complete.");
+    assert.match(said.slice(1).join("\n"),
+        /مرحبا بالعالم[^]*واحد[^]*left to right[^]*The answer is complete\.$/);
 }));
 
 // ---- conversations ----

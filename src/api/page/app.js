@@ -97,6 +97,8 @@ class App {
         on("scroll", "scroll", () => this.onScroll());
         at("problem").querySelector("button").addEventListener("click", () => this.connect());
         document.addEventListener("keydown", (event) => this.onKey(event));
+        addEventListener("pagehide", () => this.conversations
+            .filter((item) => this.running.has(item.id)).forEach((item) => this.save(item)));
         NARROW.addEventListener("change", () => this.showSidebar(!NARROW.matches));
         DARK.addEventListener("change", () => this.showTheme());
         for (const text of SUGGESTIONS) {
@@ -167,8 +169,8 @@ class App {
     }
 
     // The model that answers this conversation: its own as long as the server has it.
-    model() {
-        const chosen = this.models.find(({id}) => id === this.conversation.settings.model);
+    model(conversation = this.conversation) {
+        const chosen = this.models.find(({id}) => id === conversation.settings.model);
         return chosen ?? this.models[0];
     }
 
@@ -256,30 +258,31 @@ class App {
             return false;
         }
         this.isAsking = true;
-        const isReady = await this.prepare(parent, text);
+        const conversation = await this.prepare(this.conversation, parent, text);
         this.isAsking = false;
-        if (isReady) {
-            this.answer(this.conversation.add(parent, "user", text));
+        if (conversation) {
+            this.answer(conversation, conversation.add(parent, "user", text));
         }
-        return isReady;
+        return conversation !== null;
     }
 
-    // Make the session that the first question is to be kept in; take what follows `parent` out of
-    // one that is there.
-    prepare(parent, text) {
-        const {conversation} = this;
+    // The conversation to ask in: a new session when the first question is to be kept in one; a
+    // session without what followed `parent`; otherwise the same. null: the server refused.
+    async prepare(conversation, parent, text) {
         if (conversation instanceof Session) {
-            return this.attempt(() => this.sessions.truncate(conversation, parent));
+            return await this.attempt(() => this.sessions.truncate(conversation, parent))
+                ? conversation : null;
         }
         if (conversation.nodes.length > 0 || this.kept === null || at("keep").value !== "server") {
-            return true;
+            return conversation;
         }
-        return this.attempt(async () => {
-            conversation.title = titleOf(text);
-            const session = await this.sessions.create(conversation, this.model()?.id);
+        let session = null;
+        await this.attempt(async () => {
+            session = await this.sessions.create(conversation, titleOf(text), this.model()?.id);
             this.kept.push(session);
-            this.conversation = session;
+            this.conversation = this.conversation === conversation ? session : this.conversation;
         });
+        return session;
     }
 
     async regenerate(node) {
@@ -289,7 +292,7 @@ class App {
             return;
         }
         if (!(conversation instanceof Session)) {
-            this.answer(question);
+            this.answer(conversation, question);
             return;
         }
         const isLast = node.id === conversation.leaf;
@@ -297,7 +300,7 @@ class App {
             conversation.cut(question.id);
         }
         if (await this.attempt(() => this.sessions.truncate(conversation, question.id))) {
-            this.answer(question, isLast ? {regenerate: true} : {});
+            this.answer(conversation, question, isLast ? {regenerate: true} : {});
         }
     }
 
@@ -308,7 +311,7 @@ class App {
         }
         if (!(conversation instanceof Session)) {
             conversation.remove(node);
-            this.answer(conversation.node(node.parent));
+            this.answer(conversation, conversation.node(node.parent));
             return;
         }
         // the server knows how far it got
@@ -316,7 +319,7 @@ class App {
         if (await this.attempt(() => this.sessions.load(conversation))) {
             const last = conversation.node(conversation.leaf);
             if (last?.role === "user" && last.content === content) {
-                this.answer(last, {});
+                this.answer(conversation, last, {});
             } else if (last && node.isAgain) {
                 this.regenerate(last);
             } else {
@@ -327,38 +330,38 @@ class App {
 
     // More of an answer that was cut.
     goOn(node) {
+        const {conversation} = this;
         if (!this.generation()) {
-            const messages = this.conversation.messages(node.id);
-            node.finish = undefined;
+            const messages = conversation.messages(node.id);
             node.error = undefined;
             this.messages.forget(node);
-            this.run(node, (signal) => this.client.chat(
-                this.body({messages, continue_final_message: true}), signal));
+            this.run(conversation, node, (signal) => this.client.chat(
+                this.body(conversation, {messages, continue_final_message: true}), signal));
         }
     }
 
     // Answer a question. fields: how, in a session.
-    answer(question, fields = {prompt: question.content}) {
-        const {conversation} = this;
+    answer(conversation, question, fields = {prompt: question.content}) {
         const messages = conversation.messages(question.id);
         const node = conversation.add(question.id, "assistant", "");
         node.isAgain = fields.regenerate;
-        this.run(node, conversation instanceof Session
-            ? (signal) => this.sessions.generate(conversation, this.body(fields), signal)
-            : (signal) => this.client.chat(this.body({messages}), signal));
+        this.run(conversation, node, conversation instanceof Session
+            ? (signal) => this.sessions.generate(conversation, this.body(conversation, fields),
+                signal)
+            : (signal) => this.client.chat(this.body(conversation, {messages}), signal));
     }
 
-    body(fields) {
-        return {model: this.model()?.id ?? "", ...requestFields(this.conversation.settings),
-            ...fields};
+    body(conversation, fields) {
+        return {model: this.model(conversation)?.id ?? "",
+            ...requestFields(conversation.settings), ...fields};
     }
 
     // Generate into `node`.
-    run(node, chunks) {
-        const {conversation} = this;
+    run(conversation, node, chunks) {
         if (!this.conversations.includes(conversation) && !(conversation instanceof Session)) {
             this.conversations.push(conversation);
         }
+        node.finish = "stopped"; // as which it is kept, should this window be closed meanwhile
         let savedAt = performance.now();
         this.running.set(conversation.id, new Generation(node, chunks, {
             onChange: () => {
@@ -394,7 +397,7 @@ class App {
 
     updateAnswer(node) {
         const started = performance.now();
-        const complete = this.messages.update(node);
+        const complete = this.messages.update(node, true);
         if (complete !== "") {
             at("announce").textContent = complete;
         }
@@ -414,11 +417,12 @@ class App {
             this.drawSidebar();
             return;
         }
+        const rest = this.messages.update(node, false);
         this.draw();
         if (this.isFollowing) {
             this.follow();
         }
-        at("announce").textContent = node.error ? "" : "The answer is complete.";
+        at("announce").textContent = node.error ? "" : `${rest}\nThe answer is complete.`;
     }
 
     stop() {
@@ -442,8 +446,9 @@ class App {
     }
 
     async open(conversation) {
-        if (!await this.whenLoaded(conversation, () => {})) {
-            return;
+        this.opening = conversation;
+        if (!await this.whenLoaded(conversation, () => {}) || this.opening !== conversation) {
+            return; // or another one was opened since
         }
         this.conversation = conversation;
         this.draw();
@@ -468,7 +473,8 @@ class App {
 
     copyToServer(conversation) {
         this.attempt(async () => {
-            const session = await this.sessions.create(conversation, this.model()?.id);
+            const session = await this.sessions.create(conversation, conversation.title,
+                this.model(conversation)?.id);
             this.kept.push(session);
             await this.open(session);
         });

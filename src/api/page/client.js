@@ -8,10 +8,9 @@ const BROKEN = "The connection to the server broke before the answer was complet
 
 // What the server refused, or why it cannot be reached (status 0).
 export class ApiError extends Error {
-    constructor(status, message, retryAfter = 0) {
+    constructor(status, message) {
         super(message);
         this.status = status;
-        this.retryAfter = retryAfter; // seconds
     }
 }
 
@@ -23,8 +22,7 @@ async function refusal(response) {
     } catch {
         // something between this page and the server answered, in its own words
     }
-    return new ApiError(response.status, message,
-        Number(response.headers.get("Retry-After")) || 0);
+    return new ApiError(response.status, message);
 }
 
 // The events of a stream: [name, data] of each.

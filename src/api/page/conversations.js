@@ -9,6 +9,7 @@
 const PREFIX = "hyprstream.chat.";
 const FORMAT = "hyprstream-conversations";
 const TITLE_MAX = 60;
+const STATS = ["prompt", "cached", "completion", "wait", "speed"];
 const ROLES = ["user", "assistant"];
 
 export function newId() {
@@ -125,8 +126,8 @@ function checkedNode(raw, known) {
             node[key] = raw[key];
         }
     }
-    if (raw.stats && Object.values(raw.stats).every(Number.isFinite)) {
-        node.stats = {...raw.stats};
+    if (STATS.every((key) => Number.isFinite(raw.stats?.[key]))) {
+        node.stats = Object.fromEntries(STATS.map((key) => [key, raw.stats[key]]));
     }
     return node;
 }
@@ -205,18 +206,16 @@ export function writeConversations(conversations) {
 export class BrowserStore {
     // All that are kept, newest first. What cannot be read is left alone.
     list() {
-        const found = [];
-        for (let i = 0; i < localStorage.length; i++) {
-            const conversation = this.read(localStorage.key(i));
-            if (conversation) {
-                found.push(conversation);
-            }
+        try {
+            return Object.keys(localStorage).map((key) => this.read(key)).filter(Boolean)
+                .sort((a, b) => b.changed - a.changed);
+        } catch {
+            return []; // a browser that keeps nothing
         }
-        return found.sort((a, b) => b.changed - a.changed);
     }
 
     read(key) {
-        if (!key?.startsWith(PREFIX)) {
+        if (!key.startsWith(PREFIX)) {
             return null;
         }
         try {

@@ -62,11 +62,13 @@ export function copyButton(label, text) {
     return button;
 }
 
-// Pages that are not from this machine or over HTTPS have no clipboard: they copy a selection.
+// Pages that are neither from this machine nor over HTTPS have no clipboard: they copy a selection.
 export async function copyText(text) {
-    if (navigator.clipboard) {
+    try {
         await navigator.clipboard.writeText(text);
         return;
+    } catch {
+        // not there, or not allowed
     }
     const area = el("textarea", {class: "off-screen", readonly: ""});
     area.value = text;

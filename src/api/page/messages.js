@@ -242,8 +242,8 @@ export class MessageList {
         this.views.delete(node.id);
     }
 
-    // Show more of an answer that comes; gives what is complete now, to be read out.
-    update(node) {
-        return this.views.get(node.id)?.update(true) ?? "";
+    // Show more of an answer that comes, or its end; gives what is complete now, to be read out.
+    update(node, isRunning) {
+        return this.views.get(node.id)?.update(isRunning) ?? "";
     }
 }

@@ -31,6 +31,7 @@ export class Session extends Conversation {
         if (this.isLoaded && texts(this.path()) === texts(shown)) {
             return; // what is here knows more: how long the answers took
         }
+        const {changed} = this;
         this.nodes = [];
         this.leaf = null;
         this.isLoaded = true;
@@ -44,15 +45,12 @@ export class Session extends Conversation {
                 this.leaf = node.id;
             }
         });
+        this.changed = changed;
     }
 
     add(parent, role, content) {
         const index = parent === null ? this.first : this.node(parent).index + 1;
-        const {changed} = this;
-        const node = super.add(parent, role, content);
-        node.index = index;
-        this.changed = this.isLoaded ? this.changed : changed;
-        return node;
+        return Object.assign(super.add(parent, role, content), {index});
     }
 
     // Drop what follows `parent` (null: everything).
@@ -99,9 +97,9 @@ export class Sessions {
     }
 
     // One with the messages of a conversation.
-    async create(conversation, model) {
+    async create(conversation, title, model) {
         const {settings} = conversation;
-        const session = new Session(await this.post(PATH, {name: nameOf(conversation.title),
+        const session = new Session(await this.post(PATH, {name: nameOf(title),
             model, ...settings.system ? {system: settings.system} : {}}), settings);
         const messages = conversation.messages(conversation.leaf)
             .filter(({role}) => role !== "system");
