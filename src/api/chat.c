@@ -80,6 +80,10 @@ static hs_status read_record(struct hs_chat *chat, const char *name, struct hs_e
 static hs_status open_conversation(struct hs_chat *chat, const char *name, struct hs_error *err)
 {
     const struct hs_config *config = chat->args->config;
+    if (chat->remote) {
+        return hs_dialogue_open_remote(chat->remote, name, hs_config_str(config, HS_CFG_SYSTEM),
+                                       &chat->conversation, err);
+    }
     bool is_given = config->values[HS_CFG_OVERFLOW].source != HS_CONFIG_DEFAULT;
     return hs_dialogue_open(
         chat->engine, chat->model_id, name, hs_config_str(config, HS_CFG_SYSTEM),
@@ -97,10 +101,10 @@ static void take_remote_model(struct hs_chat *chat)
 static hs_status open_remote(struct hs_chat *chat, struct hs_error *err)
 {
     hs_status status = hs_remote_open(chat->args, &chat->remote, err);
-    status = status ? status : open_conversation(chat, NULL, err);
     if (!status) {
-        chat->conversation.remote = chat->remote;
         take_remote_model(chat);
+        const char *session = hs_config_str(chat->args->config, HS_CFG_SESSION);
+        status = open_conversation(chat, session && *session ? session : NULL, err);
     }
     return status;
 }
@@ -183,7 +187,7 @@ static hs_status close_conversation(struct hs_chat *chat, struct hs_error *err)
 {
     HS_CLEANUP(hs_freep) char *name = hs_strdup(chat->conversation.name);
     hs_status status = hs_dialogue_close(&chat->conversation, err);
-    if (!status && name) {
+    if (!status && name && !chat->remote) {
         status = index_session(chat, name, err);
     }
     return status;
@@ -373,20 +377,24 @@ hs_status hs_chat_switch_model(struct hs_chat *chat, const char *ref, struct hs_
     return status ? status : replace_in_session(chat, session, &choice, err);
 }
 
-static hs_status refuse_session(const struct hs_chat *chat, struct hs_error *err)
+/* The server has saved the one that is left. */
+static hs_status switch_remote_session(struct hs_chat *chat, const char *name, struct hs_error *err)
 {
-    hs_error_set(err, HS_NOT_SUPPORTED, "%s does not keep named sessions",
-                 hs_remote_url(chat->remote));
-    return hs_error_hint(err, "leave, and chat without --server to use them");
+    struct hs_dialogue before = chat->conversation;
+    hs_status status = open_conversation(chat, name, err);
+    if (!status) {
+        hs_dialogue_free(&before);
+    }
+    return status;
 }
 
 hs_status hs_chat_switch_session(struct hs_chat *chat, const char *name, struct hs_error *err)
 {
-    if (chat->remote) {
-        return refuse_session(chat, err);
-    }
     if (chat->conversation.name && strcmp(chat->conversation.name, name) == 0) {
         return HS_OK;
+    }
+    if (chat->remote) {
+        return switch_remote_session(chat, name, err);
     }
     struct hs_session_record old = chat->record;
     chat->record = (struct hs_session_record){0};
@@ -452,7 +460,10 @@ static hs_status write_session(struct hs_chat *chat, const char *name, struct hs
 hs_status hs_chat_save_as(struct hs_chat *chat, const char *name, struct hs_error *err)
 {
     if (chat->remote) {
-        return refuse_session(chat, err);
+        const struct hs_dialogue *here = &chat->conversation;
+        hs_status made =
+            hs_remote_session_create(chat->remote, name, here->messages, here->n_messages, err);
+        return made ? made : switch_remote_session(chat, name, err);
     }
     struct hs_session_record record HS_CLEANUP(hs_session_record_free) = {0};
     if (!hs_session_name_ok(name)) {

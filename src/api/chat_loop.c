@@ -407,9 +407,16 @@ static hs_status offer_sessions(struct hs_chat *chat, const char *typed, size_t 
 {
     char **names = NULL;
     size_t n = 0;
-    hs_status status =
-        chat->remote ? HS_OK
-                     : hs_session_store_list(chat->args->paths->sessions_dir, &names, &n, NULL);
+    hs_status status = HS_OK;
+    if (chat->remote) {
+        json_t *list HS_CLEANUP(hs_json_freep) = hs_remote_session_names(chat->remote);
+        for (; n < json_array_size(list) && !status; n++) {
+            const char *name = json_string_value(json_array_get(list, n));
+            status = name ? offer(words, typed, len, "", name) : HS_OK;
+        }
+        return status;
+    }
+    status = hs_session_store_list(chat->args->paths->sessions_dir, &names, &n, NULL);
     for (size_t i = 0; i < n && !status; i++) {
         status = offer(words, typed, len, "", names[i]);
     }
@@ -540,7 +547,8 @@ static hs_status tell_session(const struct loop *loop, struct hs_error *err)
     if (status || !conversation->name) {
         return status;
     }
-    if (loop->chat->record.n_messages == 0) {
+    size_t n_before = loop->chat->remote ? n : loop->chat->record.n_messages;
+    if (n_before == 0) {
         hs_err_info(loop->io, "session '%s' is new", conversation->name);
     } else {
         hs_err_info(loop->io, "session '%s', %zu message%s", conversation->name, n,

@@ -87,10 +87,59 @@ hs_status hs_dialogue_open(hs_engine *engine, const char *model_id, const char *
     return HS_OK;
 }
 
+/* The server's messages instead of those here; takes `list` over. */
+static hs_status take_messages(struct hs_dialogue *c, json_t *list, struct hs_error *err)
+{
+    size_t i;
+    const json_t *message;
+    hs_status status = HS_OK;
+    drop_from(c, 0);
+    c->has_question = false;
+    json_array_foreach(list, i, message)
+    {
+        const char *role = json_string_value(json_object_get(message, "role"));
+        const char *content = json_string_value(json_object_get(message, "content"));
+        const char *reasoning = json_string_value(json_object_get(message, "reasoning_content"));
+        status = status ? status
+                        : insert(c, i, role ? role : "", content ? content : "", reasoning, err);
+    }
+    json_decref(list);
+    return status;
+}
+
+hs_status hs_dialogue_open_remote(hs_remote *remote, const char *name, const char *system,
+                                  struct hs_dialogue *ret, struct hs_error *err)
+{
+    json_t *messages = NULL;
+    struct hs_dialogue c = {.remote = remote, .name = hs_strdup(name)};
+    memcpy(c.model_id, hs_remote_model(remote), strlen(hs_remote_model(remote)) + 1);
+    hs_status status = HS_OK;
+    if (!name) {
+        status = system ? insert(&c, 0, "system", system, NULL, err) : HS_OK;
+    } else if (!c.name) {
+        status = hs_error_nomem(err, "session name");
+    } else {
+        status = hs_remote_session_open(remote, name, system, &messages, err);
+        status = status ? status : take_messages(&c, messages, err);
+    }
+    if (status) {
+        hs_dialogue_free(&c);
+        return status;
+    }
+    *ret = c;
+    return HS_OK;
+}
+
+/* A session of the engine holds its messages itself. */
+static bool is_engines(const struct hs_dialogue *c)
+{
+    return c->name && !c->remote;
+}
+
 hs_status hs_dialogue_close(struct hs_dialogue *conversation, struct hs_error *err)
 {
     hs_status status = HS_OK;
-    if (conversation->name) {
+    if (is_engines(conversation)) {
         status = hs_engine_close_session(conversation->engine, conversation->session_id, err);
     }
     if (!status) {
@@ -133,7 +182,7 @@ hs_status hs_dialogue_copy(const struct hs_dialogue *conversation, struct hs_dia
 hs_status hs_dialogue_count(const struct hs_dialogue *conversation, size_t *ret_n,
                             struct hs_error *err)
 {
-    if (conversation->name) {
+    if (is_engines(conversation)) {
         return hs_session_message_count(conversation->engine, conversation->session_id, ret_n, err);
     }
     *ret_n = conversation->n_messages;
@@ -143,7 +192,7 @@ hs_status hs_dialogue_count(const struct hs_dialogue *conversation, size_t *ret_
 hs_status hs_dialogue_message(const struct hs_dialogue *conversation, size_t i,
                               struct hs_message *ret_message, struct hs_error *err)
 {
-    if (conversation->name) {
+    if (is_engines(conversation)) {
         return hs_session_message(conversation->engine, conversation->session_id, i, ret_message,
                                   err);
     }
@@ -165,13 +214,19 @@ hs_status hs_dialogue_message(const struct hs_dialogue *conversation, size_t i,
 hs_status hs_dialogue_truncate(struct hs_dialogue *conversation, size_t n_keep,
                                struct hs_error *err)
 {
-    if (conversation->name) {
+    if (is_engines(conversation)) {
         return hs_session_truncate(conversation->engine, conversation->session_id, n_keep, err);
     }
     struct hs_dialogue *c = conversation;
     struct hs_message last = {0};
     bool is_answer = c->n_messages > 0 && n_keep == c->n_messages - 1 &&
                      strcmp(c->messages[n_keep].role, "assistant") == 0;
+    if (c->name && !is_answer) { /* an answer is dropped there once a new one stands */
+        hs_status status = hs_remote_session_truncate(c->remote, c->name, n_keep, err);
+        if (status) {
+            return status;
+        }
+    }
     if (is_answer) {
         last = c->messages[--c->n_messages];
     }
@@ -184,10 +239,15 @@ hs_status hs_dialogue_set_system(struct hs_dialogue *conversation, const char *s
                                  struct hs_error *err)
 {
     struct hs_dialogue *c = conversation;
-    if (c->name) {
+    if (is_engines(c)) {
         return hs_session_set_system(c->engine, c->session_id, system, err);
     }
-    hs_status status = system ? insert(c, 0, "system", system, NULL, err) : HS_OK;
+    hs_status status =
+        c->name ? hs_remote_session_set_system(c->remote, c->name, system, err) : HS_OK;
+    if (status) {
+        return status;
+    }
+    status = system ? insert(c, 0, "system", system, NULL, err) : HS_OK;
     if (!status) {
         free_message(&c->cut); /* it answered under another one */
     }
@@ -208,19 +268,22 @@ hs_status hs_dialogue_generate(struct hs_dialogue *conversation, const char *pro
     struct hs_dialogue *c = conversation;
     hs_stream *stream = NULL;
     hs_status status = HS_OK;
-    if (c->name) {
+    if (is_engines(c)) {
         status = hs_engine_generate(c->engine, c->session_id, prompt, params, &stream, err);
     } else {
         status = prompt ? insert(c, c->n_messages, "user", prompt, NULL, err) : HS_OK;
         c->has_question = prompt && !status;
     }
-    if (!status && c->remote) {
+    if (!status && c->remote && c->name) {
+        status = hs_remote_session_generate(c->remote, c->name, prompt, c->cut.role != NULL,
+                                            ret_source, err);
+    } else if (!status && c->remote) {
         status = hs_remote_chat(c->remote, c->messages, c->n_messages, ret_source, err);
     } else if (!status && !c->name) {
         status = hs_engine_chat(c->engine, c->model_id, NULL, 0, c->messages, c->n_messages, params,
                                 &stream, err);
     }
-    if (status && !c->name) {
+    if (status && !is_engines(c)) {
         undo_turn(c);
     }
     if (!status && stream) {
@@ -233,8 +296,14 @@ hs_status hs_dialogue_answered(struct hs_dialogue *conversation, enum hs_finish 
                                const char *answer, const char *reasoning, struct hs_error *err)
 {
     struct hs_dialogue *c = conversation;
-    if (c->name) {
+    if (is_engines(c)) {
         return HS_OK;
+    }
+    bool is_cut = finish == HS_FINISH_CANCELLED || finish == HS_FINISH_ERROR;
+    json_t *messages = NULL;
+    if (c->name && is_cut &&
+        hs_remote_session_settle(c->remote, c->name, &messages, NULL) == HS_OK) {
+        return take_messages(c, messages, err);
     }
     bool is_thought = reasoning && *reasoning;
     bool is_empty = !*answer && !is_thought;

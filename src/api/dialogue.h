@@ -2,7 +2,7 @@
  * dialogue.h - the messages of a chat: in a named session that the engine keeps on disk, or in
  * memory here, when it has no name.
  *
- * The messages of one without a name can also be answered by a server (remote.h).
+ * With a server (remote.h) it answers, and keeps sessions; the messages are here as well.
  *
  * A conversation without a name is held by the caller (hs_engine_chat), so that it can be carried
  * to another model or put into a named session.
@@ -28,6 +28,11 @@ struct hs_dialogue {
     bool has_question;     /* without a name: the request that runs brought the last message */
 };
 
+/* With a server: a session that it keeps, of which the messages here are a copy, or without a name.
+ */
+HS_CHECKED hs_status hs_dialogue_open_remote(hs_remote *remote, const char *name,
+                                             const char *system, struct hs_dialogue *ret,
+                                             struct hs_error *err);
 /* name NULL: without a name. system NULL: none, or what the session has. */
 HS_CHECKED hs_status hs_dialogue_open(hs_engine *engine, const char *model_id, const char *name,
                                       const char *system, enum hs_overflow overflow,

@@ -330,6 +330,8 @@ static hs_status status_from_http(long http, const char *code)
     case 404:
     case 405:
         return HS_NOT_FOUND;
+    case 409:
+        return HS_BUSY;
     case 408:
     case 504:
         return HS_TIMEOUT;
@@ -482,13 +484,16 @@ static hs_status end_of_stream(const struct call *call, struct hs_error *err)
     return HS_NOT_FOUND;
 }
 
-hs_status hs_http_events_next(hs_http_events *events, int timeout_ms, const char **ret_data,
-                              struct hs_error *err)
+hs_status hs_http_events_next(hs_http_events *events, int timeout_ms, const char **ret_event,
+                              const char **ret_data, struct hs_error *err)
 {
     struct call *call = &events->call;
     int64_t end_ms = (int64_t)hs_clock_ms() + timeout_ms;
     for (;;) {
         hs_status status = read_event(events, ret_data, err);
+        if (status == HS_OK && ret_event != NULL) {
+            *ret_event = events->reader.event;
+        }
         if (status != HS_TIMEOUT) {
             return status;
         }

@@ -10,7 +10,8 @@
  *          such path or model), HS_PERMISSION_DENIED (the key, the certificate), HS_TIMEOUT, HS_IO
  *          (the connection broke, the answer is not HTTP or no JSON), HS_LIMIT (it is too long),
  *          HS_CANCELLED (Ctrl-C), HS_INVALID_ARGUMENT (the URL; what the server refused),
- *          HS_QUEUE_FULL, HS_CONTEXT_FULL; messages are the server's where it gave one.
+ *          HS_QUEUE_FULL, HS_CONTEXT_FULL, HS_BUSY (a session somebody else has open); messages are
+ * the server's where it gave one.
  */
 #ifndef API_HTTP_CLIENT_H
 #define API_HTTP_CLIENT_H
@@ -36,7 +37,7 @@ void hs_http_client_free(hs_http_client *client);
 const char *hs_http_client_url(const hs_http_client *client);
 
 /*
- * One request and its whole answer, within ten seconds. method "GET", or "DELETE", or "POST" with
+ * One request and its whole answer, within ten seconds. method "GET", or "POST" or "PATCH" with
  * `body`, JSON text (NULL: none). `ret_json`, to be released, may be NULL: the answer is dropped.
  */
 HS_CHECKED hs_status hs_http_client_ask(hs_http_client *client, const char *method,
@@ -49,11 +50,12 @@ HS_CHECKED hs_status hs_http_client_stream(hs_http_client *client, const char *p
                                            struct hs_error *err);
 /*
  * Wait up to timeout_ms for the next event.
- * Out:    ret_data, valid until the next call.
+ * Out:    ret_data and ret_event, its name or "" (NULL: of no interest), valid until the next call.
  * Errors: HS_TIMEOUT: none yet; HS_NOT_FOUND with an empty message: the stream ended well.
  */
 HS_CHECKED hs_status hs_http_events_next(hs_http_events *events, int timeout_ms,
-                                         const char **ret_data, struct hs_error *err);
+                                         const char **ret_event, const char **ret_data,
+                                         struct hs_error *err);
 /* Ends the connection when the stream is not at its end. NULL is allowed. */
 void hs_http_events_free(hs_http_events *events);
 

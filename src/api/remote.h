@@ -38,6 +38,37 @@ HS_CHECKED hs_status hs_remote_chat(hs_remote *remote, const struct hs_message *
                                     size_t n_messages, struct hs_token_source *ret_source,
                                     struct hs_error *err);
 
+/* ---- sessions that the server keeps (/api/v1/sessions); HS_NOT_SUPPORTED: it keeps none ---- */
+
+/*
+ * The messages of a session, which is made when it is not there. system NULL: none, or what the
+ * session has.
+ * Out:    ret_messages: an array of messages as they go over the wire, to be released.
+ * Errors: HS_INVALID_ARGUMENT (the name), HS_BUSY (somebody else has it open).
+ */
+HS_CHECKED hs_status hs_remote_session_open(hs_remote *remote, const char *name, const char *system,
+                                            json_t **ret_messages, struct hs_error *err);
+/* The messages once an answer that was left, or failed, has ended there: what the server kept. */
+HS_CHECKED hs_status hs_remote_session_settle(hs_remote *remote, const char *name,
+                                              json_t **ret_messages, struct hs_error *err);
+/* Make it with these messages. HS_ALREADY_EXISTS. */
+HS_CHECKED hs_status hs_remote_session_create(hs_remote *remote, const char *name,
+                                              const struct hs_message *messages, size_t n_messages,
+                                              struct hs_error *err);
+HS_CHECKED hs_status hs_remote_session_truncate(hs_remote *remote, const char *name, size_t n_keep,
+                                                struct hs_error *err);
+/* NULL removes it. */
+HS_CHECKED hs_status hs_remote_session_set_system(hs_remote *remote, const char *name,
+                                                  const char *system, struct hs_error *err);
+/* Ask in it; prompt NULL: answer the messages as they stand, is_anew: in place of the last answer.
+ */
+HS_CHECKED hs_status hs_remote_session_generate(hs_remote *remote, const char *name,
+                                                const char *prompt, bool is_anew,
+                                                struct hs_token_source *ret_source,
+                                                struct hs_error *err);
+/* Their names, an array of strings to be released; NULL: it does not say. */
+json_t *hs_remote_session_names(hs_remote *remote);
+
 /* What it says of the model in /api/v1/status; NULL: it does not. To be released. */
 json_t *hs_remote_status(hs_remote *remote);
 

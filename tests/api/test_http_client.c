@@ -117,6 +117,7 @@ static void errors_of_the_server(void **state)
         {SCRIPT_JSON("400 No") "{\"error\":{\"message\":\"long\","
                                "\"code\":\"context_length_exceeded\"}}",
          HS_CONTEXT_FULL, "long"},
+        {SCRIPT_JSON("409 No") "{\"error\":{\"message\":\"open\"}}", HS_BUSY, "open"},
         {SCRIPT_JSON("413 No") "{}", HS_LIMIT, "413"},
         {SCRIPT_JSON("429 No") "{\"error\":{\"message\":\"full\"}}", HS_QUEUE_FULL, "full"},
         {SCRIPT_JSON("500 No") "<html>oops</html>", HS_IO, "500: <html>oops"},
@@ -174,7 +175,7 @@ static void expect_events(struct api_test *test, const char *const *want, hs_sta
     const char *data = NULL;
     assert_int_equal(hs_http_client_stream(client, "/s", "{}", &events, &test->err), HS_OK);
     hs_status status;
-    while ((status = hs_http_events_next(events, 10000, &data, &test->err)) == HS_OK) {
+    while ((status = hs_http_events_next(events, 10000, NULL, &data, &test->err)) == HS_OK) {
         assert_non_null(*want);
         assert_string_equal(data, *want++);
     }
@@ -220,9 +221,9 @@ static void a_stream_that_is_left(void **state)
     hs_http_events *events = NULL;
     const char *data = NULL;
     assert_int_equal(hs_http_client_stream(client, "/s", "{}", &events, &test->err), HS_OK);
-    assert_int_equal(hs_http_events_next(events, 10000, &data, &test->err), HS_OK);
+    assert_int_equal(hs_http_events_next(events, 10000, NULL, &data, &test->err), HS_OK);
     assert_string_equal(data, "a");
-    assert_int_equal(hs_http_events_next(events, 10, &data, &test->err), HS_TIMEOUT);
+    assert_int_equal(hs_http_events_next(events, 10, NULL, &data, &test->err), HS_TIMEOUT);
     hs_http_events_free(events);
     stop();
     assert_true(server.has_left[0]);
@@ -243,9 +244,9 @@ static void long_streams(void **state)
     hs_http_events *events = NULL;
     const char *data = NULL;
     assert_int_equal(hs_http_client_stream(client, "/s", "{}", &events, &test->err), HS_OK);
-    assert_int_equal(hs_http_events_next(events, 10000, &data, &test->err), HS_OK);
+    assert_int_equal(hs_http_events_next(events, 10000, NULL, &data, &test->err), HS_OK);
     assert_int_equal(strlen(data), n);
-    assert_int_equal(hs_http_events_next(events, 10000, &data, &test->err), HS_OK);
+    assert_int_equal(hs_http_events_next(events, 10000, NULL, &data, &test->err), HS_OK);
     assert_string_equal(data, "end");
     hs_http_events_free(events);
     stop();
@@ -260,10 +261,10 @@ static void long_streams(void **state)
     for (size_t i = 0; i < n_events; i++) {
         char want[32];
         snprintf(want, sizeof want, "%zu", i);
-        assert_int_equal(hs_http_events_next(events, 10000, &data, &test->err), HS_OK);
+        assert_int_equal(hs_http_events_next(events, 10000, NULL, &data, &test->err), HS_OK);
         assert_string_equal(data, want);
     }
-    assert_int_equal(hs_http_events_next(events, 10000, &data, &test->err), HS_NOT_FOUND);
+    assert_int_equal(hs_http_events_next(events, 10000, NULL, &data, &test->err), HS_NOT_FOUND);
     hs_http_events_free(events);
     free(text);
 }
@@ -279,7 +280,7 @@ static void without_memory(void **state)
         const char *data = NULL;
         hs_mem_fail_after(nth);
         status = hs_http_client_stream(client, "/s", "{}", &events, &test->err);
-        status = status ? status : hs_http_events_next(events, 10000, &data, &test->err);
+        status = status ? status : hs_http_events_next(events, 10000, NULL, &data, &test->err);
         hs_mem_fail_after(0);
         assert_true(status == HS_OK || status == HS_OUT_OF_MEMORY);
         hs_http_events_free(events);

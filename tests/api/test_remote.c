@@ -215,9 +215,6 @@ static void settings_that_are_the_servers(void **state)
 {
     struct api_test *test = *state;
     serve_answer(test, HELLO);
-    api_flag(test, HS_CFG_SESSION, "work");
-    assert_int_equal(api_run(test, hs_cmd_chat, "Hi", NULL), HS_NOT_SUPPORTED);
-    assert_contains(test->err.message, "'work'");
     api_flag(test, HS_CFG_CTX_SIZE, "4096");
     assert_int_equal(api_run(test, hs_cmd_chat, "Hi", NULL), HS_INVALID_ARGUMENT);
     assert_contains(test->err.message, "--ctx-size");
@@ -250,6 +247,9 @@ static void a_conversation(void **state)
              SCRIPT_JSON("200 OK") "{\"models\":[{\"id\":\"large\",\"n_ctx\":4096,\"running\":1,"
                                    "\"queued\":2,\"kv_cells_used\":33,\"memory\":{}}]}"},
         {.text = SCRIPT_JSON("404 No") "{}"}, /* /stats */
+        {.text = SCRIPT_JSON("404 No") "{}"}, /* /save */
+        {.text = SCRIPT_JSON("404 No") "{}"}, /* /session */
+        {.text = SCRIPT_JSON("404 No") "{}"}, /* which would make it */
         {.text = SCRIPT_JSON("500 No") "{\"error\":{\"message\":\"oops\"}}"},
         {.text = MODELS}, /* /model none */
     };
@@ -276,11 +276,151 @@ static void a_conversation(void **state)
     assert_contains(said, "context  33 of 4096 cells used");
     assert_contains(said, "server   1 requests running, 2 waiting");
     assert_contains(said, "tells no more");
-    assert_contains(said, "does not keep named sessions");
+    assert_contains(said, "keeps no sessions");
     assert_contains(said, "oops");
     assert_contains(said, "has no model 'none'");
     assert_contains(said, "'threads' is up to the server");
     assert_false(api_exists(api_path(test, "sessions/mine")));
+}
+
+#define SESSION(messages) SCRIPT_JSON("200 OK") "{\"id\":\"work\",\"messages\":[" messages "]}"
+#define USER_SAYS(text) "{\"role\":\"user\",\"content\":\"" text "\"}"
+#define MODEL_SAYS(text) "{\"role\":\"assistant\",\"content\":\"" text "\"}"
+#define TURN(text)                                                                                 \
+    SCRIPT_EVENTS "event: start\ndata: {\"session\":\"work\",\"model\":\"small\"}\n\n"             \
+                  "event: reasoning\ndata: {\"text\":\"hm\"}\n\n"                                  \
+                  "event: text\ndata: {\"text\":\"" text "\"}\n\nevent: done\ndata: "              \
+                  "{\"finish_reason\":\"stop\",\"usage\":{\"prompt_tokens\":9,"                    \
+                  "\"cached_tokens\":4,\"completion_tokens\":3,\"seed\":17}}\n\n"
+
+static void expect_body(size_t i, const char *line, const char *want)
+{
+    json_t *body = body_of(i), *wanted = json_loads(want, 0, NULL);
+    assert_contains(server.requests[i], line);
+    assert_true(json_equal(body, wanted));
+    json_decref(body);
+    json_decref(wanted);
+}
+
+static void a_question_in_a_session(void **state)
+{
+    struct api_test *test = *state;
+    static const struct script_reply replies[] = {
+        {.text = MODELS},
+        {.text = SCRIPT_JSON("404 No") "{}"}, /* not there: it is made */
+        {.text = SESSION("")},
+        {.text = TURN("Hello")},
+    };
+    serve(test, replies, COUNT_OF(replies));
+    api_flag(test, HS_CFG_SESSION, "work");
+    api_flag(test, HS_CFG_SYSTEM, "Be brief.");
+    api_flag(test, HS_CFG_TEMP, "0.5");
+    api_flag(test, HS_CFG_JSON, "true");
+    assert_int_equal(api_run(test, hs_cmd_chat, "Hi", NULL), HS_OK);
+    json_t *answer = api_json(test);
+    assert_string_equal(json_string_value(json_object_get(answer, "answer")), "Hello");
+    assert_string_equal(json_string_value(json_object_get(answer, "reasoning")), "hm");
+    assert_string_equal(json_string_value(json_object_get(answer, "session")), "work");
+    const json_t *usage = json_object_get(answer, "usage");
+    assert_int_equal(json_integer_value(json_object_get(usage, "prompt_tokens")), 9);
+    assert_int_equal(json_integer_value(json_object_get(usage, "cached_tokens")), 4);
+    assert_int_equal(json_integer_value(json_object_get(usage, "completion_tokens")), 3);
+    assert_int_equal(json_integer_value(json_object_get(usage, "seed")), 17);
+    json_decref(answer);
+    assert_contains(server.requests[1], "GET /api/v1/sessions/work HTTP/1.1\r\n");
+    expect_body(2, "POST /api/v1/sessions HTTP/1.1\r\n",
+                "{\"name\":\"work\",\"model\":\"small\",\"system\":\"Be brief.\"}");
+    expect_body(3, "POST /api/v1/sessions/work/generate HTTP/1.1\r\n",
+                "{\"model\":\"small\",\"stream\":true,\"prompt\":\"Hi\",\"temperature\":0.5}");
+    assert_false(api_exists(api_path(test, "sessions/work"))); /* the server keeps it */
+}
+
+static void a_conversation_in_a_session(void **state)
+{
+    struct api_test *test = *state;
+    static const struct script_reply replies[] = {
+        {.text = MODELS},
+        {.text = SESSION(USER_SAYS("a") "," MODEL_SAYS("b"))},
+        {.text = TURN("c")},               /* 2: more */
+        {.text = TURN("d")},               /* 3: /regen */
+        {.text = SESSION("")},             /* 4: /system */
+        {.text = SESSION("")},             /* 5: /clear */
+        {.text = SESSION(USER_SAYS("x"))}, /* 6: /session other */
+        {.text = SCRIPT_JSON("500 No") "{\"error\":{\"message\":\"oops\"}}"}, /* 7: fail */
+        {.text = SCRIPT_JSON("409 No") "{}"}, /* 8: it still ends there */
+        {.text = SESSION(USER_SAYS("x") "," MODEL_SAYS("y"))},
+    };
+    const char *const lines[] = {"more",           "/regen", "/system Short.", "/clear", "/session",
+                                 "/session other", "fail",   "/session",       NULL};
+    serve(test, replies, COUNT_OF(replies));
+    api_flag(test, HS_CFG_SESSION, "work");
+    test->io.in_is_terminal = test->io.err_is_terminal = true;
+    test->lines = lines;
+    assert_int_equal(api_run(test, hs_cmd_chat, NULL), HS_OK);
+    assert_string_equal(test->out.data, "c\nd\n");
+    const char *said = test->err_out.data;
+    assert_contains(said, "session 'work', 2 messages");
+    assert_contains(said, "session 'work', 1 message\n"); /* the system's */
+    assert_contains(said, "oops");
+    assert_contains(said, "session 'other', 2 messages"); /* as the server kept it */
+    expect_body(3, "/generate", "{\"model\":\"small\",\"stream\":true,\"regenerate\":true}");
+    expect_body(4, "PATCH /api/v1/sessions/work ", "{\"system\":\"Short.\"}");
+    expect_body(5, "POST /api/v1/sessions/work/truncate ", "{\"n_messages\":1}");
+    assert_contains(server.requests[6], "GET /api/v1/sessions/other ");
+    expect_body(8, "PATCH /api/v1/sessions/other ", "{}");
+}
+
+static void saving_as_a_session(void **state)
+{
+    struct api_test *test = *state;
+    static const struct script_reply replies[] = {
+        {.text = MODELS},
+        {.text = HELLO},
+        {.text = SCRIPT_JSON("409 No") "{}"}, /* /save taken */
+        {.text = SESSION("")},                /* /save mine */
+        {.text = SESSION("")},
+        {.text = SESSION(USER_SAYS("Hi") "," MODEL_SAYS("Hello"))},
+    };
+    const char *const lines[] = {"Hi", "/save taken", "/save no/name", "/save mine", NULL};
+    serve(test, replies, COUNT_OF(replies));
+    test->io.in_is_terminal = true;
+    test->lines = lines;
+    assert_int_equal(api_run(test, hs_cmd_chat, NULL), HS_OK);
+    const char *said = test->err_out.data;
+    assert_contains(said, "there is a session 'taken' already");
+    assert_contains(said, "not '.' first");
+    assert_contains(said, "saved as session 'mine'");
+    expect_body(4, "POST /api/v1/sessions/mine/messages ",
+                "{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"},"
+                "{\"role\":\"assistant\",\"content\":\"Hello\"}]}");
+}
+
+static void sessions_that_cannot_be_used(void **state)
+{
+    struct api_test *test = *state;
+    static const struct {
+        const char *first, *second;
+        hs_status status;
+    } rows[] = {
+        {SCRIPT_JSON("404 No") "{}", SCRIPT_JSON("404 No") "{}", HS_NOT_SUPPORTED},
+        {SCRIPT_JSON("403 No") "{}", "", HS_PERMISSION_DENIED},
+        {SCRIPT_JSON("200 OK") "{}", "", HS_IO},
+        {SESSION(""), SCRIPT_JSON("409 No") "{\"error\":{\"message\":\"open\"}}", HS_BUSY},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct script_reply replies[] = {{.text = MODELS},
+                                         {.text = rows[i].first},
+                                         {.text = rows[i].second},
+                                         {.text = SESSION("")}};
+        serve(test, replies, COUNT_OF(replies));
+        api_flag(test, HS_CFG_SESSION, "work");
+        assert_int_equal(api_run(test, hs_cmd_chat, "Hi", NULL), rows[i].status);
+        stop();
+    }
+    api_flag(test, HS_CFG_SESSION, "a/b");
+    serve_answer(test, HELLO);
+    assert_int_equal(api_run(test, hs_cmd_chat, "Hi", NULL), HS_INVALID_ARGUMENT);
+    assert_int_equal(server.n_requests, 1);
 }
 
 static void without_memory(void **state)
@@ -319,6 +459,10 @@ int main(void)
         TEST(settings_that_are_the_servers),
         TEST(ctrl_c_leaves_the_answer),
         TEST(a_conversation),
+        TEST(a_question_in_a_session),
+        TEST(a_conversation_in_a_session),
+        TEST(saving_as_a_session),
+        TEST(sessions_that_cannot_be_used),
         TEST(without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

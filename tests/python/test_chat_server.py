@@ -67,3 +67,43 @@ def test_keys_and_a_server_that_goes(hs, serve, cycle):
     assert b"stopping" in err or b"broke" in err
     assert server.wait() == 0
     assert hs.run("chat", "--server", server.url, "Hi").code == 20
+
+
+def test_sessions_of_the_server(hs, serve, tiny):
+    """Asking there twice is what asking here twice is."""
+    model = tiny("history")
+    args = ("--temp", 0, "--max-tokens", 8, "--json")
+    here = [hs.ok("chat", "-m", model, "--session", "here", *args, text).json["answer"]
+            for text in ("one", "two")]
+    server = serve("-m", model)
+    remote = ("chat", "--server", server.url, "--session", "there", *args)
+    assert [hs.ok(*remote, text).json["answer"] for text in ("one", "two")] == here
+    listed = {row["name"]: row["n_messages"] for row in hs.ok("session", "list", "--json").json}
+    assert listed["there"] == listed["here"] == 4
+    child = hs.terminal("chat", "--server", server.url, "--session", "there")
+    child.expect("session 'there', 4 messages")
+    child.sendline("/clear")
+    child.expect("forgotten")
+    child.sendline("/session")
+    child.expect("session 'there', 0 messages")
+    child.sendline("/exit")
+    child.expect("\r\n")
+
+
+def test_an_answer_in_a_session_that_is_left(hs, serve, cycle):
+    server = serve("-m", cycle, "--ctx-size", 65536)
+    child = hs.terminal("chat", "--server", server.url, "--session", "s")
+    child.expect("session 's' is new")
+    child.expect_exact("> ")
+    child.sendline("Hi")
+    child.expect("hs ht")
+    child.sendintr()
+    child.expect(r"\[stopped\]")
+    server.wait_busy(0)
+    child.sendline("/session")
+    child.expect("session 's', 2 messages")  # what was said until then stays
+    child.sendline("/set max-tokens 2")
+    child.sendline("again")
+    child.expect(r"\[cut off after 2 tokens\]")
+    child.sendline("/exit")
+    child.expect("\r\n")
