@@ -214,6 +214,37 @@ class WordTest(TidyTest):
         self.assertEqual(self.findings("words"), [])
 
 
+class MirrorTest(TidyTest):
+    def test_every_source_has_a_test(self):
+        self.write("src/base/a.c", "")
+        self.assert_finds("mirror", "src/base/a.c:1", "test_a.c")
+        self.write("tests/base/test_a.c", "")
+        self.assertEqual(self.findings("mirror"), [])
+        self.write("src/api/http/a.c", "")
+        self.assert_finds("mirror", "src/api/http/a.c:1", "tests/http/test_a.c")
+        self.write("tests/http/test_a.c", "")
+        self.write("src/runtime/b.cpp", "")
+        self.assert_finds("mirror", "src/runtime/b.cpp:1", "tests/runtime/test_b.c")
+
+    def test_exceptions_name_a_test_and_a_reason(self):
+        self.write("src/base/a.c", "")
+        self.write("tests/base/test_b.c", "")
+        self.write("tests/tidy/mirror.txt", "# why\n\nsrc/base/a.c tests/base/test_b.c one walk\n")
+        self.assertEqual(self.findings("mirror"), [])
+        self.write("tests/tidy/mirror.txt", "src/base/a.c tests/base/test_b.c\n")
+        self.assert_finds("mirror", "mirror.txt:1", "no reason")
+        self.write("tests/tidy/mirror.txt", "src/base/a.c tests/base/test_c.c one walk\n")
+        self.assert_finds("mirror", "mirror.txt:1", "there is no tests/base/test_c.c")
+
+    def test_exceptions_that_are_not_needed(self):
+        self.write("src/base/a.c", "")
+        self.write("tests/base/test_a.c", "")
+        self.write("tests/tidy/mirror.txt", "src/base/a.c tests/base/test_a.c one walk\n")
+        self.assert_finds("mirror", "mirror.txt:1", "has a test of its own")
+        self.write("tests/tidy/mirror.txt", "src/base/b.c tests/base/test_a.c one walk\n")
+        self.assert_finds("mirror", "mirror.txt:1", "there is no src/base/b.c")
+
+
 class FormatTest(TidyTest):
     @unittest.skipUnless(shutil.which("clang-format-14"), "clang-format-14 is not installed")
     def test_format(self):

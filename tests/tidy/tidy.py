@@ -45,6 +45,7 @@ UNSAFE_CALLS = re.compile(
 UNFINISHED = re.compile("|".join(r"\b%s\b" % ("TO" + "DO", "FIX" + "ME", "XX" + "X")[i]
                                  for i in range(3)))
 
+MIRROR_FILE = Path("tests/tidy/mirror.txt")
 SOURCE_FOLDERS = ("src", "include", "tests", "examples", "bench", "cmake", "scripts", ".ci")
 ROOT_FILES = ("CMakeLists.txt", "Makefile", "pins.env", "CMakePresets.json")
 C_SUFFIXES = {".c", ".h", ".cpp"}
@@ -290,6 +291,37 @@ def check_words(root, build):
                 yield f"{path}:{number}: {match.group(0)}: finish it, or write an issue"
 
 
+def mirror_exceptions(root):
+    """{source: (line number, test)} of mirror.txt."""
+    path = root / MIRROR_FILE
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return {Path(words[0]): (number, Path(words[1]), len(words) > 2)
+            for number, line in enumerate(lines, 1)
+            if (words := line.split()) and not line.startswith("#") and len(words) > 1}
+
+
+def check_mirror(root, build):
+    """Every src/**/folder/x.c has a tests/folder/test_x.c, or a line in mirror.txt that names
+    another test."""
+    del build
+    files = set(source_files(root))
+    exceptions = mirror_exceptions(root)
+    sources = {path for path in files if path.parts[0] == "src" and path.suffix in (".c", ".cpp")}
+    for path in sorted(sources):
+        wanted = Path("tests", path.parent.name, f"test_{path.stem}.c")
+        if wanted not in files and path not in exceptions:
+            yield f"{path}:1: no {wanted}, nor a line in {MIRROR_FILE}"
+        if wanted in files and path in exceptions:
+            yield f"{MIRROR_FILE}:{exceptions[path][0]}: {path} has a test of its own now"
+    for path, (number, test, has_reason) in exceptions.items():
+        if path not in sources:
+            yield f"{MIRROR_FILE}:{number}: there is no {path}"
+        if test not in files:
+            yield f"{MIRROR_FILE}:{number}: there is no {test}"
+        if not has_reason:
+            yield f"{MIRROR_FILE}:{number}: {path} has no reason"
+
+
 def check_format(root, build):
     del build
     program = shutil.which("clang-format-14")
@@ -328,6 +360,7 @@ RULES = {
     "headers": check_headers,
     "calls": check_calls,
     "words": check_words,
+    "mirror": check_mirror,
     "format": check_format,
     "scripts": check_scripts,
 }
