@@ -34,8 +34,8 @@ bool hs_cxx_has_templates(void);
 
 /*
  * Parse a Jinja template.
- * Errors: HS_INVALID_ARGUMENT with the parser's complaint, HS_LIMIT (steps, memory, stack, time; the
- * caller has bounded the nesting, hs_template_scan), HS_NOT_SUPPORTED without llama-common.
+ * Errors: HS_INVALID_ARGUMENT with the parser's complaint, HS_LIMIT (steps, memory, stack, time;
+ * the caller has bounded the nesting, hs_template_scan), HS_NOT_SUPPORTED without llama-common.
  */
 HS_CHECKED hs_status hs_cxx_template_new(const char *source, const char *bos, const char *eos,
                                          hs_cxx_template **ret_template, struct hs_error *err);
