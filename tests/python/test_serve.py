@@ -285,6 +285,17 @@ def test_bodies_that_are_no_json(serve, say, body):
     assert json.load(error.value)["error"]["type"] == "invalid_request_error"
 
 
+def test_the_page_can_be_left_out(serve, say):
+    with urllib.request.urlopen(serve("-m", say).url, timeout=TIMEOUT) as reply:
+        assert reply.headers["Content-Type"] == "text/html; charset=utf-8"
+    server = serve("-m", say, "--no-page")
+    for path in ("/", "/page/app.js"):
+        with pytest.raises(urllib.error.HTTPError) as error:
+            server.get(path)
+        assert error.value.code == 404
+    assert "/page/{file}" not in server.get("/openapi.json")["paths"]
+
+
 # ---- starting and stopping ----
 
 def test_it_says_where_it_listens(serve, say):

@@ -71,7 +71,7 @@ function code(block, isLive) {
             el("span", {class: "code-language"}, [language]),
             copyButton("Copy this code", () => text),
         ]),
-        el("pre", {tabindex: "0", dir: "ltr", role: "region",
+        el("pre", {tabindex: "0", dir: "ltr", role: "group",
             "aria-label": language ? `Code, ${language}` : "Code"}, [
             el("code", {}, isHeavy ? [text] : highlight(text, language)),
         ]),
@@ -84,7 +84,7 @@ function row(name, cells, aligns) {
 }
 
 function table(block) {
-    return el("div", {class: "table", tabindex: "0", role: "region", "aria-label": "Table"}, [
+    return el("div", {class: "table", tabindex: "0", role: "group", "aria-label": "Table"}, [
         el("table", {}, [
             el("thead", {}, [row("th", block.head, block.aligns)]),
             el("tbody", {}, block.rows.map((cells) => row("td", cells, block.aligns))),

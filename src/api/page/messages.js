@@ -122,7 +122,7 @@ class QuestionView {
         this.actions = actions;
         const isLong = node.content.length > LONG || node.content.split("\n").length > 20;
         this.bubble = el("div", isLong
-            ? {class: "bubble is-long", dir: "auto", tabindex: "0", role: "region",
+            ? {class: "bubble is-long", dir: "auto", tabindex: "0", role: "group",
                 "aria-label": "Long question"}
             : {class: "bubble", dir: "auto"}, [node.content]);
         this.bar = el("div", {class: "actions"});
