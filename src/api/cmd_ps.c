@@ -203,9 +203,13 @@ hs_status hs_cmd_ps(const struct hs_command_args *args, struct hs_error *err)
     if (!status && args->options[HS_OPT_CHECK]) {
         status = hs_http_client_ask(watch.client, "GET", "/health", NULL, NULL, err);
     } else if (!status) {
-        status = show(&watch, err);
-        while (!status && args->options[HS_OPT_WATCH] && wait_for_next(&watch)) {
+        bool goes_on = true;
+        while (!status && goes_on) {
             status = show(&watch, err);
+            goes_on = !status && args->options[HS_OPT_WATCH] && wait_for_next(&watch);
+        }
+        if (args->options[HS_OPT_WATCH] && status == HS_CANCELLED) {
+            status = HS_OK; /* Ctrl-C is how one leaves */
         }
     }
     json_decref(watch.last);

@@ -79,7 +79,9 @@ static void progress(void *self, const char *text, float fraction, const char *d
 static bool interrupted(void *self)
 {
     struct api_test *test = self;
-    return ++test->n_interrupt_asked == test->interrupt_at;
+    bool is_printed =
+        test->interrupt_when && test->out.len > 0 && strstr(test->out.data, test->interrupt_when);
+    return ++test->n_interrupt_asked == test->interrupt_at || is_printed;
 }
 
 int api_setup(void **state)

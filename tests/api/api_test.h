@@ -33,9 +33,10 @@ struct api_test {
     size_t in_len;              /* 0: strlen(in) */
     const char *const *lines;   /* of read_line; NULL ends; LINE_INTERRUPT is Ctrl-C */
     size_t next_line;
-    bool out_fails;      /* from now on */
-    size_t out_fails_at; /* once that many bytes came; 0: never */
-    int interrupt_at;    /* the n-th question for interrupts says yes; 0: never */
+    bool out_fails;             /* from now on */
+    size_t out_fails_at;        /* once that many bytes came; 0: never */
+    int interrupt_at;           /* the n-th question for interrupts says yes; 0: never */
+    const char *interrupt_when; /* or from when on this was printed to standard output */
     int n_interrupt_asked;
     bool confirms; /* what confirm answers */
     char question[512];

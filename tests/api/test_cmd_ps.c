@@ -65,10 +65,10 @@ static void watching_shows_the_pace(void **state)
 {
     struct api_test *test = *state;
     static const struct script_reply replies[] = {{.text = STATUS("500", "")},
-                                                  {.text = STATUS("700", "")}};
+                                                  {.text = STATUS("700", "{\"id\":3}")}};
     serve(test, replies, 2);
     test->options[HS_OPT_WATCH] = "";
-    test->interrupt_at = 25; /* asked some twenty times a second, and for each answer */
+    test->interrupt_when = "SEQ"; /* the second time there is a request */
     assert_int_equal(api_run(test, hs_cmd_ps, NULL), HS_OK);
     assert_contains(test->out.data, "TOKENS/S");
     assert_contains(test->out.data, "4         -  10.0 MB\n"); /* the first time there is none */

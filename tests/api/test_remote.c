@@ -227,7 +227,7 @@ static void ctrl_c_leaves_the_answer(void **state)
     static const struct script_reply replies[] = {
         {.text = MODELS}, {.text = SCRIPT_EVENTS CHUNK("\"content\":\"He\""), .holds = true}};
     serve(test, replies, 2);
-    test->interrupt_at = 20;
+    test->interrupt_when = "He";
     assert_int_equal(api_run(test, hs_cmd_chat, "Hi", NULL), HS_CANCELLED);
     assert_string_equal(test->out.data, "He\n");
     stop();
