@@ -19,6 +19,7 @@
 #include "base/log.h"
 #include "runtime_test.h"
 #include "storage/gguf.h"
+#include "tiny_bert.h"
 
 #define DEFAULT_ROUNDS 200 /* for each architecture */
 #ifdef __SANITIZE_THREAD__
@@ -64,16 +65,10 @@ static bool reader_accepts(const struct gguf_bytes *bytes)
     return ok;
 }
 
-/* Use the model as the engine does; every refusal is fine. */
-static int use_model(void)
+/* Generate as the engine does; every refusal is fine. */
+static void generate_tokens(hs_rt_model *model, const struct hs_rt_context_params *params)
 {
     struct hs_error err = {0};
-    struct hs_model_params params = model_params();
-    struct hs_rt_context_params context_p = context_params(256, 2);
-    struct hs_rt_memory memory;
-    int32_t n_ctx_train = 0;
-    int32_t n_gpu_layers = 0;
-    hs_rt_model *model = NULL;
     hs_rt_context *context = NULL;
     hs_rt_sampler *sampler = NULL;
     struct hs_sampling sampling = sampling_off();
@@ -83,14 +78,9 @@ static int use_model(void)
     struct hs_rt_reasoning reasoning;
     HS_CLEANUP(hs_buf_free) struct hs_buf text = HS_BUF_INIT(1 << 20);
     HS_CLEANUP(hs_buf_free) struct hs_buf tokens = HS_BUF_INIT(1 << 20);
-    if (rt->estimate(path, &params, &context_p, &memory, &n_ctx_train, &n_gpu_layers, &err) !=
-            HS_OK ||
-        rt->model_load(path, &params, &model, &err) != HS_OK) {
-        return 0;
-    }
     if (rt->render(model, &render, &text, &reasoning, &err) == HS_OK &&
         rt->tokenize(model, text.data, text.len, true, true, &tokens, &err) == HS_OK &&
-        rt->context_new(model, &context_p, &context, &err) == HS_OK &&
+        rt->context_new(model, params, &context, &err) == HS_OK &&
         rt->sampler_new(model, &sampling, NULL, true, 256, &sampler, &err) == HS_OK) {
         struct hs_rt_batch_item items[200];
         int32_t n = n_tokens_of(&tokens) < 200 ? n_tokens_of(&tokens) : 200;
@@ -113,6 +103,54 @@ static int use_model(void)
     }
     rt->sampler_free(sampler);
     rt->context_free(context);
+}
+
+/* The same for embeddings or a score. */
+static void embed_tokens(hs_rt_model *model, const struct hs_rt_context_params *params)
+{
+    struct hs_error err = {0};
+    struct hs_rt_model_info info;
+    struct hs_rt_embedder embedder = {0};
+    HS_CLEANUP(hs_buf_free) struct hs_buf tokens = HS_BUF_INIT(1 << 20);
+    rt->model_info(model, &info);
+    if (rt->rank_tokens(model, "hello <s> world", "again", &tokens, &err) != HS_OK ||
+        rt->embedder_new(model, params, &embedder, &err) != HS_OK) {
+        return;
+    }
+    float *values = calloc((size_t)info.n_embd_out, sizeof(values[0]));
+    int32_t most =
+        embedder.n_input_max < embedder.n_batch ? embedder.n_input_max : embedder.n_batch;
+    int32_t n = n_tokens_of(&tokens) < most ? n_tokens_of(&tokens) : most;
+    struct hs_rt_batch_item items[200];
+    for (int32_t i = 0; i < n && i < 200; i++) {
+        items[i] = (struct hs_rt_batch_item){token_at(&tokens)[i], i, 0, false};
+    }
+    enum hs_rt_decode outcome;
+    hs_status ignored = rt->embed(embedder.context, items, n < 200 ? n : 200, &outcome, &err);
+    (void)ignored;
+    if (values) {
+        rt->embed_take(embedder.context, 0, values);
+    }
+    free(values);
+    rt->context_free(embedder.context);
+}
+
+static int use_model(void)
+{
+    struct hs_error err = {0};
+    struct hs_model_params params = model_params();
+    struct hs_rt_context_params context_p = context_params(256, 2);
+    struct hs_rt_memory memory;
+    int32_t n_ctx_train = 0;
+    int32_t n_gpu_layers = 0;
+    hs_rt_model *model = NULL;
+    if (rt->estimate(path, &params, &context_p, &memory, &n_ctx_train, &n_gpu_layers, &err) !=
+            HS_OK ||
+        rt->model_load(path, &params, &model, &err) != HS_OK) {
+        return 0;
+    }
+    generate_tokens(model, &context_p);
+    embed_tokens(model, &context_p);
     rt->model_free(model);
     return 0;
 }
@@ -170,15 +208,29 @@ static size_t wanted_rounds(size_t all)
     return n == 0 || n > all ? all : n;
 }
 
-static void change_bytes(enum tiny_gguf_arch arch)
+enum { BERT = -1, RANKER = -2 };
+
+/* `kind` is one of enum tiny_gguf_arch, or BERT, or RANKER. */
+static void build(int kind, const char *chat_template, struct gguf_bytes *ret_bytes,
+                  size_t *ret_header_len)
 {
+    if (kind < 0) {
+        enum tiny_bert_pooling pooling = kind == BERT ? TINY_BERT_MEAN : TINY_BERT_RANK;
+        assert_true(tiny_bert_build(pooling, ret_bytes, ret_header_len));
+        return;
+    }
     struct tiny_gguf_spec spec;
     tiny_gguf_defaults(&spec);
-    spec.arch = arch;
-    spec.chat_template = tiny_gguf_chatml;
+    spec.arch = (enum tiny_gguf_arch)kind;
+    spec.chat_template = chat_template;
+    assert_true(tiny_gguf_build(&spec, ret_bytes, ret_header_len));
+}
+
+static void change_bytes(int kind)
+{
     struct gguf_bytes bytes = {0};
     size_t header_len = 0;
-    assert_true(tiny_gguf_build(&spec, &bytes, &header_len));
+    build(kind, tiny_gguf_chatml, &bytes, &header_len);
     size_t all = header_len * 8;
     size_t n_rounds = wanted_rounds(all);
     size_t n_loaded = 0;
@@ -192,8 +244,8 @@ static void change_bytes(enum tiny_gguf_arch arch)
             int crash = run_child(use_model);
             if (crash != 0) {
                 n_crashed++;
-                print_error("architecture %d, byte %zu, bit %zu: the process ended with %d\n",
-                            (int)arch, bit / 8, bit % 8, crash);
+                print_error("architecture %d, byte %zu, bit %zu: the process ended with %d\n", kind,
+                            bit / 8, bit % 8, crash);
             }
         }
         bytes.data[bit / 8] ^= (uint8_t)(1u << (bit % 8));
@@ -241,15 +293,12 @@ static size_t spoil_value(struct gguf_bytes *bytes, const struct hs_gguf_kv *kv,
     return n_crashed;
 }
 
-static void spoil_numbers(enum tiny_gguf_arch arch)
+static void spoil_numbers(int kind)
 {
     struct hs_error err = {0};
-    struct tiny_gguf_spec spec;
-    tiny_gguf_defaults(&spec);
-    spec.arch = arch;
     struct gguf_bytes bytes = {0};
     size_t header_len = 0;
-    assert_true(tiny_gguf_build(&spec, &bytes, &header_len));
+    build(kind, NULL, &bytes, &header_len);
     uint8_t *copy = malloc(bytes.len);
     assert_non_null(copy);
     memcpy(copy, bytes.data, bytes.len);
@@ -272,6 +321,8 @@ static void test_extreme_numbers(void **state)
     spoil_numbers(TINY_GGUF_LLAMA);
     spoil_numbers(TINY_GGUF_GEMMA3);
     spoil_numbers(TINY_GGUF_MAMBA);
+    spoil_numbers(BERT);
+    spoil_numbers(RANKER);
     print_message("%zu odd numbers let through\n", n_let_through);
     assert_true(n_let_through > 50);
 }
@@ -404,6 +455,13 @@ static void test_recurrent(void **state)
     change_bytes(TINY_GGUF_MAMBA);
 }
 
+static void test_encoder(void **state)
+{
+    (void)state;
+    change_bytes(BERT);
+    change_bytes(RANKER);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -414,6 +472,7 @@ int main(void)
         cmocka_unit_test(test_plain_attention),
         cmocka_unit_test(test_sliding_window),
         cmocka_unit_test(test_recurrent),
+        cmocka_unit_test(test_encoder),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

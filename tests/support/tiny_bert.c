@@ -117,7 +117,8 @@ static void put_hparams(struct gguf_writer *out, enum tiny_bert_pooling pooling)
     }
 }
 
-bool tiny_bert_write(enum tiny_bert_pooling pooling, const char *path)
+bool tiny_bert_build(enum tiny_bert_pooling pooling, struct gguf_bytes *ret_bytes,
+                     size_t *ret_header_len)
 {
     uint64_t seed = 7;
     struct gguf_writer out;
@@ -135,11 +136,19 @@ bool tiny_bert_write(enum tiny_bert_pooling pooling, const char *path)
         put_linear(&out, &seed, "cls", N_EMBD, N_EMBD);
         put_linear(&out, &seed, "cls.output", N_EMBD, 1);
     }
-    struct gguf_bytes bytes;
-    bool is_ok = gguf_writer_finish(&out, &bytes, NULL);
+    bool is_ok = gguf_writer_finish(&out, ret_bytes, ret_header_len);
     gguf_writer_free(&out);
-    FILE *file = is_ok ? fopen(path, "wb") : NULL;
-    is_ok = file && fwrite(bytes.data, 1, bytes.len, file) == bytes.len;
+    return is_ok;
+}
+
+bool tiny_bert_write(enum tiny_bert_pooling pooling, const char *path)
+{
+    struct gguf_bytes bytes;
+    if (!tiny_bert_build(pooling, &bytes, NULL)) {
+        return false;
+    }
+    FILE *file = fopen(path, "wb");
+    bool is_ok = file && fwrite(bytes.data, 1, bytes.len, file) == bytes.len;
     if (file && fclose(file) != 0) {
         is_ok = false;
     }

@@ -28,6 +28,9 @@ enum tiny_bert_pooling {
     TINY_BERT_RANK = 4
 };
 
+/* Out: the file's bytes (gguf_bytes_free), the length of its header (may be NULL). */
+bool tiny_bert_build(enum tiny_bert_pooling pooling, struct gguf_bytes *ret_bytes,
+                     size_t *ret_header_len);
 bool tiny_bert_write(enum tiny_bert_pooling pooling, const char *path);
 
 #endif
