@@ -4,7 +4,7 @@ import subprocess
 import anthropic
 import pytest
 
-from conftest import SHOWS_TOOLS, TIMEOUT, need
+from conftest import ROOT, SHOWS_TOOLS, TIMEOUT, need
 
 ANSWER = "Hello world, my friend"
 HI = [{"role": "user", "content": "Hi"}]
@@ -128,6 +128,22 @@ def test_tools_round_trip(serve, say, connect):
     assert after.content[0].text == ANSWER
     assert after.usage.input_tokens + after.usage.cache_read_input_tokens > (
         answer.usage.input_tokens + answer.usage.cache_read_input_tokens)
+
+
+def test_thinking_is_a_block_of_its_own(serve, tiny, connect):
+    client = connect(serve("-m", tiny("say", "<think>hm so</think>It is 4"),
+                           "--chat-template-file",
+                           ROOT / "tests" / "data" / "templates" / "think.jinja"))
+    answer = ask(client, thinking={"type": "adaptive"})
+    assert [block.type for block in answer.content] == ["thinking", "text"]
+    assert answer.content[0].thinking == "hm so" and answer.content[0].signature
+    assert answer.content[1].text == "It is 4"
+    with client.messages.stream(model="", max_tokens=64, messages=HI) as stream:
+        final = stream.get_final_message()
+    assert final.content[0].thinking == "hm so" and final.content[0].signature
+    assert final.content[1].text == "It is 4"
+    turns = HI + [answer.to_param()] + HI
+    assert ask(client, messages=turns).content[-1].text == "It is 4"
 
 
 # ---- tools ----

@@ -6,10 +6,11 @@ import subprocess
 import ollama
 import pytest
 
-from conftest import SHOWS_TOOLS, TIMEOUT, need
+from conftest import ROOT, SHOWS_TOOLS, TIMEOUT, need
 
 ANSWER = "Hello world, my friend"
 HI = [{"role": "user", "content": "Hi"}]
+THINKS = ROOT / "tests" / "data" / "templates" / "think.jinja"
 
 
 @pytest.fixture
@@ -158,10 +159,29 @@ def test_models(serve, say, connect):
     assert running[0].context_length == 4096
     assert running[0].expires_at > datetime.datetime.now(datetime.timezone.utc)
     shown = client.show(listed[0].model)
-    assert "completion" in shown.capabilities
+    assert shown.capabilities == ["completion"]
     family = shown.details.family
     assert shown.modelinfo["general.architecture"] == family
     assert shown.modelinfo[f"{family}.context_length"] > 0
+
+
+def test_what_a_model_can_do(serve, say, tiny, connect):
+    embed = tiny("bert", "mean")
+    client = connect(serve("-m", say, "-m", embed, *SHOWS_TOOLS))
+    assert client.show(say.stem).capabilities == ["completion", "tools"]
+    assert client.show(embed.stem).capabilities == ["embedding"]
+    client = connect(serve("-m", say, "--chat-template-file", THINKS))
+    assert client.show(say.stem).capabilities == ["completion", "thinking"]
+
+
+def test_thinking_is_apart(serve, tiny, connect):
+    model = tiny("say", "<think>hm so</think>It is 4")
+    client = connect(serve("-m", model, "--chat-template-file", THINKS))
+    answer = client.chat(model=model.stem, messages=HI, think=True)
+    assert (answer.message.thinking, answer.message.content) == ("hm so", "It is 4")
+    parts = list(client.generate(model=model.stem, prompt="Hi", stream=True))
+    assert "".join(part.thinking or "" for part in parts) == "hm so"
+    assert "".join(part.response for part in parts) == "It is 4"
 
 
 # ---- errors ----

@@ -357,6 +357,27 @@ static void generate_takes_system_raw_and_context(void **state)
                      2 + strlen("rendered") + strlen("Hello world"));
 }
 
+static void a_suffix_makes_a_gap(void **state)
+{
+    struct rest_test *test = *state;
+    test->rest.models[0].can_infill = true;
+    generate(test, "\"suffix\":\"yz\"", 200);
+    static const char want[] = "<Hi>yz_"; /* the fake's form of it */
+    assert_int_equal(rest_asked()->n_tokens, strlen(want));
+    for (size_t i = 0; i < strlen(want); i++) {
+        assert_int_equal(rest_asked()->tokens[i], want[i]);
+    }
+    rest_expect_string(test, "response", "Hello world");
+    assert_null(json_object_get(test->json, "context"));
+    rest_reset();
+    rest_ask(test, GENERATE, "{\"suffix\":\"yz\",\"stream\":false}", 200);
+    assert_int_equal(rest_asked()->n_tokens, strlen("<>yz_"));
+    generate(test, "\"suffix\":\"end\",\"raw\":true", 400);
+    expect_refused(test, "suffix");
+    generate(test, "\"suffix\":\"end\",\"context\":[1]", 400);
+    expect_refused(test, "context");
+}
+
 static void requests_that_ask_nothing_load(void **state)
 {
     static const struct {
@@ -411,15 +432,11 @@ static void bad_fields_are_named(void **state)
         {"\"top_logprobs\":21", "top_logprobs"},
     };
     static const char *const generate_rows[][2] = {
-        {"\"system\":1", "system"},
-        {"\"raw\":\"yes\"", "raw"},
-        {"\"context\":\"x\"", "context"},
-        {"\"context\":[257]", "context"},
-        {"\"context\":[-1]", "context"},
-        {"\"context\":[1],\"raw\":true", "context"},
-        {"\"suffix\":\"end\"", "suffix"},
-        {"\"images\":[\"aGk=\"]", "images"},
-        {"\"template\":\"{{ .Prompt }}\"", "template"},
+        {"\"system\":1", "system"},          {"\"raw\":\"yes\"", "raw"},
+        {"\"context\":\"x\"", "context"},    {"\"context\":[257]", "context"},
+        {"\"context\":[-1]", "context"},     {"\"context\":[1],\"raw\":true", "context"},
+        {"\"suffix\":1", "suffix"},          {"\"suffix\":\"end\"", "suffix"},
+        {"\"images\":[\"aGk=\"]", "images"}, {"\"template\":\"{{ .Prompt }}\"", "template"},
     };
     struct rest_test *test = *state;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -572,6 +589,7 @@ int main(void)
         TEST(formats_and_thinking),
         TEST(messages_and_calls_without_ids),
         TEST(generate_takes_system_raw_and_context),
+        TEST(a_suffix_makes_a_gap),
         TEST(requests_that_ask_nothing_load),
         TEST(bad_fields_are_named),
         TEST(bad_messages_are_named),

@@ -58,7 +58,8 @@ static void what_show_tells(void **state)
     model->n_ctx_train = 4096;
     model->n_layer = 30;
     model->n_embd = 576;
-    model->has_chat_template = true;
+    model->can_generate = true;
+    model->can_infill = false;
     rest_ask(test, "POST /api/show", "{\"model\":\"fake\"}", 200);
     rest_expect_string(test, "model_info/general.architecture", "qwen3");
     rest_expect_int(test, "model_info/qwen3.context_length", 4096);
@@ -67,9 +68,18 @@ static void what_show_tells(void **state)
     rest_expect_string(test, "capabilities/0", "completion");
     rest_expect_string(test, "capabilities/1", "tools");
     rest_expect_string(test, "template", "");
-    model->has_chat_template = false;
+    assert_int_equal(json_array_size(rest_at(test, "capabilities")), 2);
+    assert_int_equal(fake_engine.n_rendered, 3); /* what the template can do is tried */
+    fake_engine.render_status = HS_NOT_SUPPORTED;
+    model->can_infill = true;
+    rest_ask(test, "POST /api/show", "{}", 200);
+    assert_int_equal(json_array_size(rest_at(test, "capabilities")), 2);
+    rest_expect_string(test, "capabilities/1", "insert");
+    model->can_generate = false;
     rest_ask(test, "POST /api/show", "{}", 200);
     assert_int_equal(json_array_size(rest_at(test, "capabilities")), 1);
+    rest_expect_string(test, "capabilities/0", "embedding");
+    fake_engine.render_status = HS_OK;
     rest_ask(test, "POST /api/show", "{\"model\":\"no\"}", 404);
     assert_non_null(strstr(json_string_value(rest_at(test, "error")), "'no'"));
 }

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "infill.h"
 #include "ollama_answer.h"
 #include "shape.h"
 
@@ -49,7 +50,7 @@ void hs_rest_ollama_chat(hs_http_request *request, void *user)
 /* What the request says, and its prompt as tokens: the context's, then the prompt's. */
 struct generate {
     struct hs_ollama_request asked;
-    const char *prompt;
+    const char *prompt, *suffix; /* behind the gap that is to be filled; NULL: there is none */
     bool is_raw;
     struct hs_ollama_context context;
     bool has_context; /* the client gave one */
@@ -72,8 +73,8 @@ static bool read_context(const struct hs_fields *fields, const struct hs_model_i
     if (n == 0) {
         return true;
     }
-    if (ret->is_raw) {
-        return hs_field_refuse(fields, "context", "and raw exclude each other");
+    if (ret->is_raw || ret->suffix != NULL) {
+        return hs_field_refuse(fields, "context", "excludes raw and suffix");
     }
     ret->context.tokens = hs_calloc(n, sizeof ret->context.tokens[0]);
     if (ret->context.tokens == NULL) {
@@ -94,6 +95,20 @@ static bool read_context(const struct hs_fields *fields, const struct hs_model_i
     ret->context.n = n;
     ret->has_context = true;
     return true;
+}
+
+static bool read_suffix(const struct hs_fields *fields, const struct hs_model_info *model,
+                        struct generate *ret)
+{
+    const char *suffix = "";
+    if (!hs_field_string(fields, "suffix", &suffix)) {
+        return false;
+    }
+    ret->suffix = *suffix == '\0' ? NULL : suffix;
+    if (ret->suffix != NULL && ret->is_raw) {
+        return hs_field_refuse(fields, "suffix", "and raw exclude each other");
+    }
+    return ret->suffix == NULL || hs_rest_infill_check(model, fields, "suffix");
 }
 
 static bool read_prompt(const struct hs_fields *fields, struct generate *ret)
@@ -121,43 +136,54 @@ static bool read_prompt(const struct hs_fields *fields, struct generate *ret)
 static bool read_generate(const struct hs_rest *rest, const struct hs_model_info *model,
                           const struct hs_fields *fields, struct generate *ret)
 {
-    static const struct hs_unsupported_field unsupported[] = {{"suffix", NULL},
-                                                              {"images", NULL},
-                                                              {"template", NULL},
-                                                              {"tools", NULL},
-                                                              {"messages", NULL}};
+    static const struct hs_unsupported_field unsupported[] = {
+        {"images", NULL}, {"template", NULL}, {"tools", NULL}, {"messages", NULL}};
     ret->prompt = "";
     return hs_fields_refuse_unsupported(fields, unsupported,
                                         sizeof unsupported / sizeof unsupported[0]) &&
            hs_ollama_request_read(rest, model, fields, &ret->asked) &&
-           hs_field_bool(fields, "raw", &ret->is_raw) && read_context(fields, model, ret) &&
-           read_prompt(fields, ret);
+           hs_field_bool(fields, "raw", &ret->is_raw) && read_suffix(fields, model, ret) &&
+           read_context(fields, model, ret) && read_prompt(fields, ret);
 }
 
-/* The tokens that the model sees: of the prompt alone when it is raw, else behind the context
- * through the template. */
+/* The tokens of the prompt alone when it is raw or has a gap, else through the template. */
+static hs_status tokenize_prompt(const struct hs_rest *rest, const struct hs_model_info *model,
+                                 const struct generate *generate, int32_t **ret_tokens,
+                                 size_t *ret_n, struct hs_error *err)
+{
+    const struct hs_rest_conversation *conversation = &generate->asked.conversation;
+    if (generate->suffix != NULL) {
+        const struct hs_infill gap = {.prefix = generate->prompt, .suffix = generate->suffix};
+        return hs_engine_infill_tokens(rest->engine, model->id, &gap, ret_tokens, ret_n, err);
+    }
+    if (generate->is_raw) {
+        return hs_engine_tokenize(rest->engine, model->id, generate->prompt,
+                                  strlen(generate->prompt), true, true, ret_tokens, ret_n, err);
+    }
+    char *text = NULL;
+    size_t len = 0;
+    hs_status status =
+        hs_engine_render(rest->engine, model->id, conversation->messages, conversation->n_messages,
+                         &generate->asked.settings.params, &text, &len, err);
+    if (status == HS_OK) {
+        status = hs_engine_tokenize(rest->engine, model->id, text, len, false, true, ret_tokens,
+                                    ret_n, err);
+        hs_text_free(text);
+    }
+    return status;
+}
+
+/* Behind the context stands the prompt. */
 static hs_status add_prompt(const struct hs_rest *rest, const struct hs_model_info *model,
                             struct generate *generate, struct hs_error *err)
 {
-    const struct hs_rest_conversation *conversation = &generate->asked.conversation;
-    char *text = NULL;
-    size_t len = strlen(generate->prompt), n = 0;
+    struct hs_ollama_context *context = &generate->context;
     int32_t *tokens = NULL;
-    hs_status status = HS_OK;
-    if (!generate->is_raw) {
-        status = hs_engine_render(rest->engine, model->id, conversation->messages,
-                                  conversation->n_messages, &generate->asked.settings.params, &text,
-                                  &len, err);
-    }
-    if (status == HS_OK) {
-        status = hs_engine_tokenize(rest->engine, model->id, text == NULL ? generate->prompt : text,
-                                    len, generate->is_raw, true, &tokens, &n, err);
-    }
-    hs_text_free(text);
+    size_t n = 0;
+    hs_status status = tokenize_prompt(rest, model, generate, &tokens, &n, err);
     if (status != HS_OK) {
         return status;
     }
-    struct hs_ollama_context *context = &generate->context;
     int32_t *all = hs_realloc_array(context->tokens, context->n + n + 1, sizeof *all);
     if (all != NULL) {
         memcpy(all + context->n, tokens, n * sizeof *all);
@@ -168,6 +194,12 @@ static hs_status add_prompt(const struct hs_rest *rest, const struct hs_model_in
     return all == NULL ? hs_error_nomem(err, "prompt") : HS_OK;
 }
 
+/* Whether the answer goes on from tokens, which are no conversation that could be gone on with. */
+static bool is_plain(const struct generate *generate)
+{
+    return generate->is_raw || generate->suffix != NULL;
+}
+
 /* Without a context the engine renders the prompt itself, and so knows where thinking begins. */
 static hs_status submit(const struct hs_rest *rest, const struct hs_model_info *model,
                         const struct generate *generate, hs_stream **ret_stream,
@@ -175,7 +207,7 @@ static hs_status submit(const struct hs_rest *rest, const struct hs_model_info *
 {
     const struct hs_rest_conversation *conversation = &generate->asked.conversation;
     const struct hs_generate_params *params = &generate->asked.settings.params;
-    if (generate->is_raw || generate->has_context) {
+    if (is_plain(generate) || generate->has_context) {
         return hs_engine_complete(rest->engine, model->id, NULL, 0, generate->context.tokens,
                                   generate->context.n, params, ret_stream, err);
     }
@@ -192,7 +224,7 @@ static void start_generate(const struct hs_fields *fields, const struct hs_rest 
     hs_status status = add_prompt(rest, model, generate, &err);
     status = status == HS_OK ? submit(rest, model, generate, &stream, &err) : status;
     if (status == HS_OK) {
-        if (generate->is_raw) {
+        if (is_plain(generate)) {
             hs_free(generate->context.tokens);
             generate->context = (struct hs_ollama_context){0};
         }
@@ -221,7 +253,7 @@ void hs_rest_ollama_generate(hs_http_request *request, void *user)
     if (model == NULL || !read_generate(rest, model, &fields, &generate)) {
         return;
     }
-    if (*generate.prompt == '\0') {
+    if (*generate.prompt == '\0' && generate.suffix == NULL) {
         hs_ollama_respond_loaded(request, &generate.asked, false);
         return;
     }

@@ -128,6 +128,43 @@ static json_t *model_info(const struct hs_model_info *model)
     return json;
 }
 
+/* A question as the template shows it; NULL: it cannot. */
+static char *render(const struct hs_rest *rest, const struct hs_model_info *model, bool has_tool,
+                    bool enable_thinking)
+{
+    static const struct hs_message question = {.role = "user", .content = "?"};
+    static const struct hs_tool tool = {.name = "tool"};
+    struct hs_generate_params params = rest->defaults;
+    char *text = NULL;
+    size_t len = 0;
+    params.enable_thinking = enable_thinking;
+    params.tools = &tool;
+    params.n_tools = has_tool;
+    struct hs_error ignored; /* what it cannot do is the answer */
+    return hs_engine_render(rest->engine, model->id, &question, 1, &params, &text, &len,
+                            &ignored) == HS_OK
+               ? text
+               : NULL;
+}
+
+/* Nobody says what a template can do, so it is tried. */
+static json_t *capabilities(const struct hs_rest *rest, const struct hs_model_info *model)
+{
+    if (!model->can_generate) {
+        return json_pack("[s]", "embedding");
+    }
+    char *with_tool = render(rest, model, true, true);
+    char *thinking = render(rest, model, false, true);
+    char *brief = render(rest, model, false, false);
+    bool thinks = thinking != NULL && brief != NULL && strcmp(thinking, brief) != 0;
+    json_t *json = json_pack("[s, s*, s*, s*]", "completion", model->can_infill ? "insert" : NULL,
+                             with_tool != NULL ? "tools" : NULL, thinks ? "thinking" : NULL);
+    hs_text_free(with_tool);
+    hs_text_free(thinking);
+    hs_text_free(brief);
+    return json;
+}
+
 void hs_rest_ollama_show(hs_http_request *request, void *user)
 {
     const struct hs_rest *rest = user;
@@ -138,13 +175,11 @@ void hs_rest_ollama_show(hs_http_request *request, void *user)
     }
     char time[HS_OLLAMA_TIME_BYTES];
     hs_ollama_time(rest->created_unix_s * 1000000000, time);
-    json_t *capabilities = model->has_chat_template ? json_pack("[s, s]", "completion", "tools")
-                                                    : json_pack("[s]", "completion");
     hs_http_respond_json(request, 200,
                          json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:o}", "modelfile", "",
                                    "parameters", "", "template", "", "modified_at", time, "details",
                                    details(model), "model_info", model_info(model), "capabilities",
-                                   capabilities));
+                                   capabilities(rest, model)));
 }
 
 void hs_rest_ollama_unavailable(hs_http_request *request, void *user)
