@@ -526,9 +526,10 @@ test("conversations that the server keeps", () => visit(url, async (page) => {
 }));
 
 test("sessions that are stopped, busy, copied, or gone", () => visit(url, async (page) => {
+    await page.waitForFunction(() => !document.querySelector("#keeping").hidden);
     await api("POST", "", {name: "busy", model: "cycle"});
-    await page.reload();
-    await page.click("#conversations .title");
+    await page.evaluate(() => document.dispatchEvent(new Event("visibilitychange")));
+    await page.click("#conversations .title"); // seen on coming back to the window
     await page.waitForFunction(() => document.querySelector("#title").textContent === "busy");
     await ask(page, "Hi");
     await page.waitForFunction(() =>

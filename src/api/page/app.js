@@ -17,6 +17,7 @@ import {Sidebar} from "./sidebar.js";
 const SAVE_MS = 2000; // how often an answer that comes is kept
 const NEAR_END = 48; // pixels; who is nearer follows the answer
 const NARROW = matchMedia("(max-width: 760px)");
+const TOUCH = matchMedia("(pointer: coarse)");
 const DARK = matchMedia("(prefers-color-scheme: dark)");
 const SUGGESTIONS = [
     "Explain how a tide works, in three sentences.",
@@ -99,6 +100,7 @@ class App {
         document.addEventListener("keydown", (event) => this.onKey(event));
         addEventListener("pagehide", () => this.conversations
             .filter((item) => this.running.has(item.id)).forEach((item) => this.save(item)));
+        document.addEventListener("visibilitychange", () => this.refreshSessions());
         NARROW.addEventListener("change", () => this.showSidebar(!NARROW.matches));
         DARK.addEventListener("change", () => this.showTheme());
         for (const text of SUGGESTIONS) {
@@ -166,6 +168,23 @@ class App {
         this.showModel();
         this.loadDefaults();
         this.draw();
+    }
+
+    // What other programs did with the server's sessions meanwhile.
+    async refreshSessions() {
+        if (document.hidden || this.kept === null) {
+            return;
+        }
+        try {
+            const found = await this.sessions.list(latestSettings());
+            this.kept = found?.map((session) => {
+                const known = this.kept.find(({id}) => id === session.id);
+                return known ? Object.assign(known, {changed: session.changed}) : session;
+            }) ?? null;
+            this.drawSidebar();
+        } catch {
+            // whoever asks something next is told
+        }
     }
 
     // The model that answers this conversation: its own as long as the server has it.
@@ -376,7 +395,7 @@ class App {
         this.save(conversation);
         this.draw();
         this.follow();
-        at("question").focus();
+        this.focusQuestion();
         at("announce").textContent = "Answering";
     }
 
@@ -458,7 +477,7 @@ class App {
         if (NARROW.matches) {
             this.showSidebar(false);
         }
-        at("question").focus();
+        this.focusQuestion();
     }
 
     // Do something with a conversation once its messages are here; whether they are.
@@ -598,6 +617,13 @@ class App {
         area.style.height = "auto";
         area.style.height = `${area.scrollHeight}px`;
         at("send").disabled = area.value.trim() === "";
+    }
+
+    // A phone's keyboard would hide what is to be read.
+    focusQuestion() {
+        if (!TOUCH.matches) {
+            at("question").focus();
+        }
     }
 
     notify(text) {
