@@ -152,3 +152,29 @@ def test_models_say_what_they_cannot_do(serve, say, tiny):
             with pytest.raises(urllib.error.HTTPError) as error:
                 server.post(path, {**body, "model": model})
             assert error.value.code == 400
+
+
+def test_infill(serve, tiny):
+    """The middle token leads into the text; whatever stands before it, the gap is filled."""
+    server = serve("-m", tiny("infill", "return 42;"))
+    body = {"input_prefix": "int f() { ", "input_suffix": " }", "n_predict": 64, "temperature": 0,
+            "input_extra": [{"filename": "a.h", "text": "int f();"}]}
+    answer = server.post("/infill", body)
+    assert answer["content"] == "return 42;"
+    assert answer["stop"] is True and answer["stop_type"] == "eos"
+    assert server.post("/infill", {**body, "n_predict": 2})["stop_type"] == "limit"
+    assert server.post("/infill", {**body, "stop": ["42"]})["content"] == "return "
+    create = server.client.completions.create
+    answer = create(model="", prompt="int f() { ", suffix=" }", max_tokens=64, temperature=0)
+    assert answer.choices[0].text == "return 42;"
+    chunks = create(model="", prompt="a", suffix="b", max_tokens=64, temperature=0, stream=True)
+    assert "".join(chunk.choices[0].text for chunk in chunks) == "return 42;"
+    # files give way, the gap does not: with the smallest context it still fits
+    small = serve("-m", tiny("infill", "return 42;"), "--ctx-size", 256)
+    files = [{"filename": f"{i}.c", "text": "x" * 100} for i in range(20)]
+    answer = small.post("/infill", {**body, "input_extra": files})
+    assert answer["content"] == "return 42;"
+    assert answer["tokens_evaluated"] == 256 - 64
+    with pytest.raises(urllib.error.HTTPError) as error:
+        small.post("/infill", {**body, "input_prefix": "x" * 300})
+    assert error.value.code == 400

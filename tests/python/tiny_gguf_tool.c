@@ -8,6 +8,7 @@
  *   tiny_gguf_tool random PATH TEMPLATE  any token may follow any other: the logits hardly differ;
  *                                   the chat template is in the file TEMPLATE
  *   tiny_gguf_tool bert PATH POOLING  an encoder; mean, cls, last, rank or none (not said)
+ *   tiny_gguf_tool infill PATH TEXT  fills every gap with TEXT
  *   ... NAME                        as the last argument: general.name
  */
 #include <stdio.h>
@@ -52,11 +53,35 @@ static int write_random(const char *path, const char *template_path)
     return tiny_gguf_write(&spec, path) ? 0 : 1;
 }
 
+static void put_infill(struct gguf_writer *out, void *user)
+{
+    (void)user;
+    gguf_writer_u32(out, "tokenizer.ggml.fim_pre_token_id", TINY_GGUF_THINK);
+    gguf_writer_u32(out, "tokenizer.ggml.fim_suf_token_id", TINY_GGUF_THINK_END);
+    gguf_writer_u32(out, "tokenizer.ggml.fim_mid_token_id", TINY_GGUF_IM_START);
+}
+
+static int write_infill(const char *path, const char *text)
+{
+    int32_t next[TINY_GGUF_N_VOCAB];
+    struct tiny_gguf_spec spec;
+    tiny_gguf_defaults(&spec);
+    tiny_gguf_next_unset(next);
+    spec.next = next;
+    spec.extra = put_infill;
+    bool is_ok = tiny_gguf_spell(next, TINY_GGUF_IM_START, text, TINY_GGUF_IM_END);
+    return is_ok && tiny_gguf_write(&spec, path) ? 0 : 1;
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 3) {
-        fprintf(stderr, "usage: tiny_gguf_tool say|plain|cycle|history|random|bert PATH [TEXT] [NAME]\n");
+        fprintf(stderr, "usage: tiny_gguf_tool say|plain|cycle|history|random|bert|infill PATH "
+                        "[TEXT] [NAME]\n");
         return 2;
+    }
+    if (strcmp(argv[1], "infill") == 0 && argc > 3) {
+        return write_infill(argv[2], argv[3]);
     }
     if (strcmp(argv[1], "bert") == 0) {
         return write_bert(argv[2], argc > 3 ? argv[3] : "none");
