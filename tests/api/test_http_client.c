@@ -266,6 +266,7 @@ static void long_streams(void **state)
     }
     assert_int_equal(hs_http_events_next(events, 10000, NULL, &data, &test->err), HS_NOT_FOUND);
     hs_http_events_free(events);
+    stop(); /* it sends from there */
     free(text);
 }
 

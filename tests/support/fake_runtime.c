@@ -73,7 +73,7 @@ static struct {
     atomic_int credits;
 } gate;
 
-static int16_t decode_log[FAKE_LOG_CALLS][FAKE_LOG_SEQS];
+static _Atomic int16_t decode_log[FAKE_LOG_CALLS][FAKE_LOG_SEQS]; /* contexts share it */
 
 static void nap(int32_t us)
 {
@@ -126,7 +126,9 @@ void fake_runtime_reset(const struct fake_config *new_config)
 #undef ZERO
     atomic_store(&counters.n_decode_calls, 0);
     atomic_store(&counters.n_sample_calls, 0);
-    memset(decode_log, 0, sizeof(decode_log));
+    for (size_t i = 0; i < FAKE_LOG_CALLS * FAKE_LOG_SEQS; i++) {
+        atomic_store(&decode_log[i / FAKE_LOG_SEQS][i % FAKE_LOG_SEQS], 0);
+    }
     fake_runtime_resume();
 }
 
