@@ -3,7 +3,7 @@
  *
  *   bench-load -p PORT [-c CLIENTS] [-r REQUESTS] [-n TOKENS] [-w WORDS] [-s SEED] [-l WORDS]
  *
- * Each client sends its requests one after another over one connection. Prompts are WORDS random
+ * Each client sends its requests one after another. Prompts are WORDS random
  * words, different for each request. With -l one more client sends a prompt of that many words once
  * every other one has received a quarter of its first answer; what the others wait for a token from
  * then on until its first token is the figure `gap_ms_long`.
@@ -134,18 +134,22 @@ static void send_request(struct client *client, int words)
     free(body);
 }
 
-static void connect_client(struct client *client, uint64_t number)
+/* A connection for each request: llama-server closes it behind a stream. */
+static void begin_request(int number, int words)
 {
     struct sockaddr_in address = {.sin_family = AF_INET,
                                   .sin_port = htons((uint16_t)port),
                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    *client = (struct client){.n_left = n_requests, .state = seed * 1000003 + number};
+    struct client *client = &clients[number];
+    client->n_in = 0;
     client->fd = socket(AF_INET, SOCK_STREAM, 0);
     int on = 1;
     if (client->fd < 0 || connect(client->fd, (struct sockaddr *)&address, sizeof address) != 0 ||
         setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) != 0) {
         die("cannot connect");
     }
+    fds[number] = (struct pollfd){.fd = client->fd, .events = POLLIN};
+    send_request(client, words);
 }
 
 /* ---- answers ---- */
@@ -216,17 +220,15 @@ static bool take_input(struct client *client, double now)
         }
         client->is_body = true;
         take_line(client, line, now);
-        is_over = client->is_ok && strncmp(line, "0\r", 2) == 0;
-    }
-    if (is_over) {
-        at = client->n_in; /* the empty line behind the last chunk */
+        is_over = client->is_ok;
     }
     memmove(client->in, client->in + at, client->n_in - at);
     client->n_in -= at;
     return is_over;
 }
 
-static void read_client(struct client *client)
+/* true: the answer is over. */
+static bool read_client(struct client *client)
 {
     if (client->cap_in - client->n_in < 65536) {
         client->cap_in = client->n_in + 131072;
@@ -237,13 +239,7 @@ static void read_client(struct client *client)
         die("the server closed a connection");
     }
     client->n_in += (size_t)got;
-    if (take_input(client, now_ms()) && --client->n_left > 0) {
-        /* The end of the chunked body may still be under way. */
-        char rest[8];
-        while (recv(client->fd, rest, sizeof rest, MSG_DONTWAIT) > 0) {
-        }
-        send_request(client, n_words);
-    }
+    return take_input(client, now_ms());
 }
 
 static bool is_time_for_long(void)
@@ -260,31 +256,32 @@ static void run(void)
 {
     int n_all = n_clients + (n_long > 0);
     for (int i = 0; i < n_all; i++) {
-        connect_client(&clients[i], (uint64_t)i);
-        fds[i] = (struct pollfd){.fd = clients[i].fd, .events = POLLIN};
+        clients[i].state = seed * 1000003 + (uint64_t)i;
+        clients[i].n_left = i < n_clients ? n_requests : 1;
+        fds[i].fd = -1;
     }
     for (int i = 0; i < n_clients; i++) {
-        send_request(&clients[i], n_words);
+        begin_request(i, n_words);
     }
-    clients[n_clients].n_left = 1;
     for (int n_open = n_all; n_open > 0;) {
         if (poll(fds, (nfds_t)n_all, SILENCE_MS) <= 0) {
             die("the server is silent");
         }
         for (int i = 0; i < n_all; i++) {
-            if (fds[i].revents == 0) {
+            if (fds[i].revents == 0 || !read_client(&clients[i])) {
                 continue;
             }
-            read_client(&clients[i]);
-            if (clients[i].n_left == 0) {
-                close(fds[i].fd);
-                fds[i].fd = -1;
+            close(fds[i].fd);
+            fds[i] = (struct pollfd){.fd = -1};
+            if (--clients[i].n_left > 0) {
+                begin_request(i, n_words);
+            } else {
                 n_open--;
             }
         }
         if (is_time_for_long()) {
             long_sent_at = now_ms();
-            send_request(&clients[n_clients], n_long);
+            begin_request(n_clients, n_long);
         }
     }
 }

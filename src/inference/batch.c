@@ -3,6 +3,7 @@
 #include "base/mem.h"
 
 #define CHUNK_UNMEASURED 64
+#define LONG_SHARE 16 /* one part of so many is not for prompts that end in the step */
 
 static int32_t min_i32(int32_t a, int32_t b)
 {
@@ -30,6 +31,27 @@ static int32_t plan_decode(const struct hs_batch_limits *limits, const int32_t *
     return used;
 }
 
+/* The shortest prompts that end in this step, as a first token soon is worth more to them than an
+ * even share; some of the room stays for longer ones. Returns what they use. */
+static int32_t plan_endings(const int32_t *wants, int32_t n, int32_t room, int32_t *quotas)
+{
+    int32_t left = room - room / LONG_SHARE;
+    for (;;) {
+        int32_t shortest = -1;
+        for (int32_t i = 0; i < n; i++) {
+            bool is_open = wants[i] > 1 && quotas[i] == 0 && wants[i] <= left;
+            if (is_open && (shortest < 0 || wants[i] < wants[shortest])) {
+                shortest = i;
+            }
+        }
+        if (shortest < 0) {
+            return room - room / LONG_SHARE - left;
+        }
+        quotas[shortest] = wants[shortest];
+        left -= wants[shortest];
+    }
+}
+
 int32_t hs_batch_plan(const struct hs_batch_limits *limits, const int32_t *wants, int32_t n,
                       uint64_t turn, int32_t *quotas)
 {
@@ -47,6 +69,16 @@ int32_t hs_batch_plan(const struct hs_batch_limits *limits, const int32_t *wants
         room = min_i32(room, limits->prefill_chunk);
     }
     if (n_prompts == 0 || room <= 0) {
+        return used;
+    }
+    int32_t n_ending = plan_endings(wants, n, room, quotas);
+    used += n_ending;
+    room -= n_ending;
+    n_prompts = 0;
+    for (int32_t i = 0; i < n; i++) {
+        n_prompts += wants[i] > 1 && quotas[i] == 0;
+    }
+    if (n_prompts == 0) {
         return used;
     }
     int32_t share = (room + n_prompts - 1) / n_prompts;

@@ -22,8 +22,9 @@ struct hs_batch_limits {
  *         turn: number of the step; whoever comes first rotates with it.
  * Out:    quotas[n], 0 <= quotas[i] <= wants[i].
  * Rules:  every decode step gets its token (in rotation when n_batch is too small for all; the
- *         oldest when cells are). Prompts share evenly what is left of n_batch, or of
- *         prefill_chunk while somebody decodes; what one does not need goes to the next.
+ *         oldest when cells are). Prompts share what is left of n_batch, or of prefill_chunk while
+ *         somebody decodes: first the shortest that can end in the step, from fifteen sixteenths
+ *         of it, then the others evenly; what one does not need goes to the next.
  * Returns the sum of the quotas.
  */
 int32_t hs_batch_plan(const struct hs_batch_limits *limits, const int32_t *wants, int32_t n,

@@ -52,6 +52,32 @@ static void prompts_share_evenly_and_pass_on_what_is_left(void **state)
     assert_int_equal(quotas[0] + quotas[2] + quotas[3], 59);
 }
 
+/* 64 prompts of 60 tokens in a batch of 2048: even shares would end none of them, in order of
+ * arrival 34 could end; a sixteenth of the room is for those that cannot, so 32 do. */
+static void prompts_that_can_end_do(void **state)
+{
+    (void)state;
+    struct hs_batch_limits limits = {.n_batch = 2048, .prefill_chunk = 64, .n_free = 10000};
+    int32_t wants[64];
+    int32_t quotas[64];
+    for (int i = 0; i < 64; i++) {
+        wants[i] = 60;
+    }
+    assert_int_equal(hs_batch_plan(&limits, wants, 64, 5, quotas), 2048);
+    for (int i = 0; i < 64; i++) {
+        assert_true(i < 32 ? quotas[i] == 60 : quotas[i] == 4);
+    }
+    /* A long prompt beside short ones that keep coming gets its part of every step. */
+    int32_t mixed[] = {4000, 1, 20, 70, 30};
+    assert_int_equal(hs_batch_plan(&limits, mixed, 5, 0, quotas), 65);
+    assert_int_equal(quotas[1], 1);
+    assert_int_equal(quotas[2], 20);
+    assert_int_equal(quotas[4], 30);
+    assert_in_range(quotas[0], 4, 14);
+    assert_in_range(quotas[3], 4, 14);
+    assert_int_equal(quotas[0] + quotas[3], 14);
+}
+
 static void who_gets_the_rest_rotates(void **state)
 {
     (void)state;
@@ -205,6 +231,7 @@ int main(void)
         cmocka_unit_test(a_short_prompt_gets_all_it_wants),
         cmocka_unit_test(prompts_get_the_small_chunk_while_others_decode),
         cmocka_unit_test(prompts_share_evenly_and_pass_on_what_is_left),
+        cmocka_unit_test(prompts_that_can_end_do),
         cmocka_unit_test(who_gets_the_rest_rotates),
         cmocka_unit_test(decoders_rotate_when_the_batch_is_too_small),
         cmocka_unit_test(the_oldest_come_first_when_cells_are_short),
