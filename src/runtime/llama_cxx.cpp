@@ -82,6 +82,18 @@ int64_t clock_ms(clockid_t clock)
     return int64_t(now.tv_sec) * 1000 + now.tv_nsec / 1000000;
 }
 
+/* What the thread computed counts, so that a busy machine changes nothing. Asking for that is a
+ * system call: a look at the coarse clock says when it is time to. */
+bool is_late(int64_t *looked_at_ms, int64_t cpu_until_ms)
+{
+    int64_t now_ms = clock_ms(CLOCK_MONOTONIC_COARSE);
+    if (now_ms - *looked_at_ms < CPU_LOOK_EVERY_MS) {
+        return false;
+    }
+    *looked_at_ms = now_ms;
+    return clock_ms(CLOCK_THREAD_CPUTIME_ID) > cpu_until_ms;
+}
+
 class render_budget;
 thread_local render_budget *armed_budget = nullptr;
 
@@ -121,7 +133,7 @@ class render_budget
             why = "takes too many steps";
         } else if (!why && (bytes_left < int64_t(size) || size > piece_max)) {
             why = "takes too much memory";
-        } else if (!why && is_late()) {
+        } else if (!why && is_late(&looked_at_ms, cpu_until_ms)) {
             why = "takes too long";
         }
         if (why) {
@@ -140,18 +152,6 @@ class render_budget
     const char *why = nullptr;
 
   private:
-    /* What the thread computed counts, so that a busy machine changes nothing. Asking for that is
-     * a system call: a look at the coarse clock says when it is time to. */
-    bool is_late()
-    {
-        int64_t now_ms = clock_ms(CLOCK_MONOTONIC_COARSE);
-        if (now_ms - looked_at_ms < CPU_LOOK_EVERY_MS) {
-            return false;
-        }
-        looked_at_ms = now_ms;
-        return clock_ms(CLOCK_THREAD_CPUTIME_ID) > cpu_until_ms;
-    }
-
     uint64_t steps_left;
     int64_t bytes_left;
     size_t piece_max;
