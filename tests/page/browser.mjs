@@ -106,8 +106,13 @@ export async function visit(url, body, {expected = [], ...options} = {}) {
             window.violations.push(`${event.violatedDirective} ${event.blockedURI}`);
         });
     });
-    await page.goto(url);
-    await body(page, context);
+    try {
+        await page.goto(url);
+        await body(page, context);
+    } catch (error) {
+        await page.screenshot(picture("failed")).catch(() => {});
+        throw new Error(`${error.message}\n${faults.join("\n")}`, {cause: error});
+    }
     assert.deepEqual(await page.evaluate(() => window.violations), []);
     assert.deepEqual(faults, []);
     await context.close();
