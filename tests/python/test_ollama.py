@@ -215,7 +215,7 @@ def test_models_are_not_changed(serve, say, connect):
                    lambda: client.copy("x", "y"), lambda: client.create("x", from_="y")):
         with pytest.raises(ollama.ResponseError, match="hyprstream model add") as error:
             change()
-        assert error.value.status_code == 501
+        assert error.value.status_code == 403
 
 
 def test_keys(hs, serve, say, connect):

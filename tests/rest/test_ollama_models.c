@@ -99,7 +99,7 @@ static void models_are_not_changed(void **state)
     static const char *const lines[] = {"POST /api/pull", "POST /api/push", "POST /api/create",
                                         "POST /api/copy", "DELETE /api/delete"};
     for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
-        rest_ask(*state, lines[i], "{\"model\":\"fake\"}", 501);
+        rest_ask(*state, lines[i], "{\"model\":\"fake\"}", 403);
         assert_non_null(
             strstr(json_string_value(rest_at(*state, "error")), "hyprstream model add"));
     }

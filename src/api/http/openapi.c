@@ -35,9 +35,12 @@ static json_t *success(const struct hs_http_route *route)
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         bool is_json = types[i].bit == HS_HTTP_GIVES_JSON;
         if ((gives & types[i].bit) != 0) {
-            json_t *schema = is_json && route->response_schema != NULL
-                                 ? schema_ref(route->response_schema)
-                                 : json_pack("{s:s}", "type", is_json ? "object" : "string");
+            json_t *schema = json_object();
+            if (is_json) {
+                json_decref(schema);
+                schema = route->response_schema != NULL ? schema_ref(route->response_schema)
+                                                        : json_pack("{s:s}", "type", "object");
+            }
             json_object_set_new(content, types[i].type, json_pack("{s:o}", "schema", schema));
         }
     }
@@ -54,9 +57,10 @@ static json_t *responses(const struct hs_http_route *route)
 {
     static const char *const schemas[] = {"HttpError", "HttpErrorAnthropic", "HttpErrorOllama"};
     const char *schema = schemas[route->errors];
-    json_t *all = json_pack("{s:o, s:o, s:o}", "200", success(route), "4XX",
-                            error_answer("the request was refused; `message` says why", schema),
-                            "5XX", error_answer("the server could not answer", schema));
+    json_t *all = json_pack(
+        "{s:o, s:o, s:o}", (route->gives & HS_HTTP_CREATES) != 0 ? "201" : "200", success(route),
+        "4XX", error_answer("the request was refused; `message` says why", schema), "5XX",
+        error_answer("the server could not answer", schema));
     return all;
 }
 
@@ -164,6 +168,48 @@ static json_t *error_schemas(void)
                      "HttpErrorOllama", ollama);
 }
 
+static bool holds(const json_t *list, const char *text)
+{
+    bool found = false;
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *value = json_string_value(json_array_get(list, i));
+        found = found || (value != NULL && strcmp(value, text) == 0);
+    }
+    return found;
+}
+
+static void allow_null(json_t *schema)
+{
+    json_t *type = json_object_get(schema, "type"), *values = json_object_get(schema, "enum");
+    if (json_is_string(type)) {
+        json_object_set_new(schema, "type", json_pack("[s, s]", json_string_value(type), "null"));
+    } else if (json_is_array(type) && !holds(type, "null")) {
+        json_array_append_new(type, json_string("null"));
+    }
+    if (values != NULL) {
+        json_array_append_new(values, json_null());
+    }
+}
+
+/* A field that is null counts as left out: what a request need not have may be null. */
+static void allow_null_fields(json_t *schema)
+{
+    const json_t *required = json_object_get(schema, "required");
+    const char *name;
+    json_t *field;
+    json_object_foreach(json_object_get(schema, "properties"), name, field)
+    {
+        if (!holds(required, name)) {
+            allow_null(field);
+        }
+        allow_null_fields(field);
+    }
+    json_t *items = json_object_get(schema, "items");
+    if (items != NULL) {
+        allow_null_fields(items);
+    }
+}
+
 static hs_status components(const struct hs_http_config *config, json_t **ret, struct hs_error *err)
 {
     json_t *schemas = error_schemas();
@@ -176,6 +222,15 @@ static hs_status components(const struct hs_http_config *config, json_t **ret, s
             return hs_error_set(err, HS_INVALID_ARGUMENT,
                                 "the API's schemas are no JSON object: line %d, column %d",
                                 why.line, why.column);
+        }
+        for (size_t i = 0; i < config->n_routes; i++) {
+            const char *name = config->routes[i].request_schema;
+            json_t *request = name == NULL ? NULL : json_object_get(own, name);
+            /* routes share schemas: once is enough */
+            if (request != NULL && json_object_get(schemas, name) == NULL) {
+                allow_null_fields(request);
+                json_object_set(schemas, name, request);
+            }
         }
         json_object_update(schemas, own);
         json_decref(own);

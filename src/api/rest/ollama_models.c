@@ -188,7 +188,7 @@ void hs_rest_ollama_unavailable(hs_http_request *request, void *user)
     hs_http_respond_error(
         request,
         &(struct hs_http_error){
-            .status = 501,
+            .status = 403,
             .message = "models are not changed over HTTP; use 'hyprstream model add' on the "
                        "server's machine and start it with --model"});
 }

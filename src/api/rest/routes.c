@@ -15,6 +15,7 @@
 #define SSE HS_HTTP_GIVES_SSE
 #define TEXT HS_HTTP_GIVES_TEXT
 #define HTML HS_HTTP_GIVES_HTML
+#define CREATES HS_HTTP_CREATES
 
 static const struct hs_http_route routes[] = {
     {POST, "/v1/chat/completions", hs_rest_chat_completions, INFERENCE, OPENAI, JSON | SSE,
@@ -62,23 +63,23 @@ static const struct hs_http_route routes[] = {
     {GET, "/api/version", hs_rest_ollama_version, INFERENCE, OLLAMA, JSON, "Ollama", NULL, NULL,
      "The version of the API"},
     {POST, "/api/pull", hs_rest_ollama_unavailable, INFERENCE, OLLAMA, JSON, "Ollama",
-     "OllamaModel", NULL, "Not there: 501"},
+     "OllamaModel", NULL, "Refused: models are not changed over HTTP"},
     {POST, "/api/push", hs_rest_ollama_unavailable, INFERENCE, OLLAMA, JSON, "Ollama",
-     "OllamaModel", NULL, "Not there: 501"},
+     "OllamaModel", NULL, "Refused: models are not changed over HTTP"},
     {POST, "/api/create", hs_rest_ollama_unavailable, INFERENCE, OLLAMA, JSON, "Ollama",
-     "OllamaModel", NULL, "Not there: 501"},
+     "OllamaModel", NULL, "Refused: models are not changed over HTTP"},
     {POST, "/api/copy", hs_rest_ollama_unavailable, INFERENCE, OLLAMA, JSON, "Ollama",
-     "OllamaModel", NULL, "Not there: 501"},
+     "OllamaModel", NULL, "Refused: models are not changed over HTTP"},
     {DELETE, "/api/delete", hs_rest_ollama_unavailable, INFERENCE, OLLAMA, JSON, "Ollama", NULL,
-     NULL, "Not there: 501"},
+     NULL, "Refused: models are not changed over HTTP"},
     {GET, "/api/v1/sessions", hs_rest_session_list, INFERENCE, OPENAI, JSON, "Sessions", NULL,
      "SessionList", "List the sessions"},
-    {POST, "/api/v1/sessions", hs_rest_session_create, INFERENCE, OPENAI, JSON, "Sessions",
-     "SessionRequest", "Session", "Make a session"},
+    {POST, "/api/v1/sessions", hs_rest_session_create, INFERENCE, OPENAI, JSON | CREATES,
+     "Sessions", "SessionRequest", "Session", "Make a session"},
     {GET, "/api/v1/sessions/{id}", hs_rest_session_get, INFERENCE, OPENAI, JSON, "Sessions", NULL,
      "Session", "A session with its messages"},
     {PATCH, "/api/v1/sessions/{id}", hs_rest_session_patch, INFERENCE, OPENAI, JSON, "Sessions",
-     "SessionRequest", "Session", "Change a session's model, system message or overflow"},
+     "SessionChange", "Session", "Change a session's model, system message or overflow"},
     {DELETE, "/api/v1/sessions/{id}", hs_rest_session_delete, INFERENCE, OPENAI, JSON, "Sessions",
      NULL, NULL, "Remove a session"},
     {POST, "/api/v1/sessions/{id}/messages", hs_rest_session_append, INFERENCE, OPENAI, JSON,
@@ -91,7 +92,7 @@ static const struct hs_http_route routes[] = {
      "Whether the server is up"},
     {GET, "/props", hs_rest_props, INFERENCE, OPENAI, JSON, "Server", NULL, NULL,
      "The model and the defaults of requests"},
-    {GET, "/slots", hs_rest_slots, INFERENCE, OPENAI, JSON, "Server", NULL, NULL,
+    {GET, "/slots", hs_rest_slots, INFERENCE, OPENAI, JSON, "Server", NULL, "Slots",
      "The sequences, and which request each of them has"},
     {GET, "/metrics", hs_rest_metrics, INFERENCE, OPENAI, TEXT, "Server", NULL, NULL,
      "Figures in Prometheus' text format"},

@@ -56,6 +56,7 @@ enum hs_http_error_style {
 #define HS_HTTP_GIVES_NDJSON 4u
 #define HS_HTTP_GIVES_TEXT 8u
 #define HS_HTTP_GIVES_HTML 16u
+#define HS_HTTP_CREATES 32u /* with 201 instead of 200 */
 
 /* Answers with hs_http_respond_* or hs_http_stream_start, or calls hs_http_wait; a handler that
  * returns with none of them done gives the client 500. `user` is that of the configuration. */
