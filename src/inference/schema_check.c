@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "schema_internal.h"
+#include "storage/json_memory.h"
 
 #define PATH_MAX_BYTES ((size_t)64 << 10)
 #define OUT_MAX_BYTES ((size_t)4 << 20)
@@ -659,12 +660,14 @@ static hs_status load(const char *schema, json_t **ret_root, struct hs_error *er
                             strlen(schema), HS_SCHEMA_MAX_BYTES);
     }
     json_error_t error;
+    hs_json_memory_watch();
     *ret_root = json_loads(schema, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
-    if (*ret_root != NULL) {
-        return HS_OK;
+    if (hs_json_memory_failed()) {
+        json_decref(*ret_root);
+        return hs_error_nomem(err, "JSON schema");
     }
-    return json_error_code(&error) == json_error_out_of_memory
-               ? hs_error_nomem(err, "JSON schema")
+    return *ret_root != NULL
+               ? HS_OK
                : hs_error_set(err, HS_INVALID_ARGUMENT,
                               "the JSON schema is not valid JSON at line %d, column %d", error.line,
                               error.column);
@@ -686,6 +689,9 @@ hs_status hs_schema_check(const char *schema, const struct hs_schema_use *use, c
     HS_CLEANUP(hs_buf_free) struct hs_buf text = HS_BUF_INIT(OUT_MAX_BYTES);
     if (to != NULL &&
         json_dump_callback(to, write_out, &text, JSON_COMPACT | JSON_ENCODE_ANY) != 0) {
+        hs_schema_nomem(&walk);
+    }
+    if (to != NULL && hs_json_memory_failed()) {
         hs_schema_nomem(&walk);
     }
     json_decref(to);

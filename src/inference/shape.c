@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "schema_check.h"
+#include "storage/json_memory.h"
 
 /* ---- a copy ---- */
 
@@ -93,10 +94,10 @@ static bool is_deeper(const json_t *value, int depth)
 static hs_status load_object(const char *text, const char *what, json_t **ret_object,
                              struct hs_error *err)
 {
-    json_error_t error;
-    json_t *object = json_loads(text, JSON_REJECT_DUPLICATES, &error);
+    hs_json_memory_watch();
+    json_t *object = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
     hs_status status = HS_OK;
-    if (object == NULL && json_error_code(&error) == json_error_out_of_memory) {
+    if (hs_json_memory_failed()) {
         status = hs_error_nomem(err, what);
     } else if (!json_is_object(object)) {
         status = hs_error_set(err, HS_INVALID_ARGUMENT, "%s is not a JSON object", what);

@@ -3,44 +3,18 @@
 
 #include <jansson.h>
 #include <math.h>
-#include <pthread.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "storage/json_memory.h"
 
 static const char FORMAT_NAME[] = "hyprstream-session";
 static const char *const OVERFLOW_NAMES[] = {
     [HS_OVERFLOW_STOP] = "stop",
     [HS_OVERFLOW_SHIFT] = "shift",
 };
-
-/* ---- memory ---- */
-
-/* jansson 2.14 overlooks allocations that fail while it reads strings or adds to a buffer, and then
- * returns a text with holes. So every failure is noted, for the thread in which it happens. */
-static _Thread_local bool has_failed_allocation;
-static pthread_once_t allocator_once = PTHREAD_ONCE_INIT;
-
-static void *json_allocate(size_t size)
-{
-    void *p = hs_alloc(size);
-    if (p == NULL)
-        has_failed_allocation = true;
-    return p;
-}
-
-static void set_allocator(void)
-{
-    json_set_alloc_funcs(json_allocate, hs_free);
-}
-
-static void watch_allocations(void)
-{
-    pthread_once(&allocator_once, set_allocator);
-    has_failed_allocation = false;
-}
 
 /* ---- reading ---- */
 
@@ -268,9 +242,9 @@ hs_status hs_session_record_parse(const char *text, size_t len,
         return hs_error_set(err, HS_LIMIT, "session.json has %zu bytes, more than %u", len,
                             HS_SESSION_MAX_JSON);
     json_error_t error;
-    watch_allocations();
+    hs_json_memory_watch();
     HS_CLEANUP(json_freep) json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
-    if (has_failed_allocation)
+    if (hs_json_memory_failed())
         return hs_error_nomem(err, "session.json");
     if (root == NULL) {
         /* jansson's own text may quote what it stumbled over: the conversation. */
@@ -449,7 +423,7 @@ static int dump_append(const char *data, size_t len, void *user)
 hs_status hs_session_record_format(const struct hs_session_record *record, struct hs_buf *text,
                                    struct hs_error *err)
 {
-    watch_allocations();
+    hs_json_memory_watch();
     HS_CLEANUP(json_freep) json_t *root = json_object();
     if (root == NULL)
         return hs_error_nomem(err, "text of a session");
@@ -460,7 +434,7 @@ hs_status hs_session_record_format(const struct hs_session_record *record, struc
     /* Every real number here is a float; nine digits bring it back exactly. */
     int rc = json_dump_callback(root, dump_append, &dump, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
     /* It overlooks some failures of the callback as well, so both answers count. */
-    if (rc == 0 && dump.status == HS_OK && !has_failed_allocation)
+    if (rc == 0 && dump.status == HS_OK && !hs_json_memory_failed())
         return HS_OK;
     if (dump.status == HS_LIMIT) {
         hs_error_set(err, HS_LIMIT, "the session's text is longer than %zu bytes", text->max);

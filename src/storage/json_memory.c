@@ -1,0 +1,33 @@
+#include "storage/json_memory.h"
+
+#include <jansson.h>
+#include <pthread.h>
+
+#include "base/mem.h"
+
+static _Thread_local bool has_failed;
+static pthread_once_t allocator_once = PTHREAD_ONCE_INIT;
+
+static void *json_allocate(size_t size)
+{
+    void *p = hs_alloc(size);
+    if (p == NULL)
+        has_failed = true;
+    return p;
+}
+
+static void set_allocator(void)
+{
+    json_set_alloc_funcs(json_allocate, hs_free);
+}
+
+void hs_json_memory_watch(void)
+{
+    pthread_once(&allocator_once, set_allocator);
+    has_failed = false;
+}
+
+bool hs_json_memory_failed(void)
+{
+    return has_failed;
+}
