@@ -265,7 +265,11 @@ static hs_status open_responses(struct server *server, struct hs_error *err)
     }
     char *file HS_CLEANUP(hs_freep) = hs_fs_join(folder, "responses.db");
     hs_status status = file ? hs_fs_mkdir_p(folder, err) : hs_error_nomem(err, "path");
-    return status ? status : hs_response_store_open(file, &limits, &server->rest.responses, err);
+    status = status ? status : hs_response_store_open(file, &limits, &server->rest.responses, err);
+    if (status) {
+        hs_error_hint(err, "set this right, or keep no responses with --max-responses 0");
+    }
+    return status;
 }
 
 static hs_status serve(struct server *server, struct hs_error *err)

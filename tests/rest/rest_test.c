@@ -135,14 +135,14 @@ void rest_without_memory(struct rest_test *test, const char *line, const char *b
         hs_mem_fail_after(0);
         /* jansson takes some failed allocations for bad JSON */
         bool is_jansson = status == 400 && strstr(last_answer, "no valid JSON") != NULL;
-        if (status != 0 && status != 200 && status != 500 && status != 503 && !is_jansson) {
+        if (status != 0 && status / 100 != 2 && status != 500 && status != 503 && !is_jansson) {
             fail_msg("allocation %d of %s: status %d: %s", (int)n, line, status, last_answer);
         }
         if (n_allocations < n) {
-            assert_int_equal(status, 200);
+            assert_int_equal(status / 100, 2);
             break;
         }
-        n_failed += status != 200;
+        n_failed += status / 100 != 2;
     }
     assert_true(n_failed > 3);
     rest_reset();

@@ -661,6 +661,15 @@ static void without_memory(void **state)
                  streams[i]);
         rest_without_memory(*state, "POST /v1/responses", body, &all_kinds, 1);
     }
+    struct rest_test *test = *state;
+    create(test, "\"input\":\"Hi\"", 200);
+    char line[256];
+    snprintf(line, sizeof line, "GET /v1/responses/%s", its_id(test));
+    rest_without_memory(test, line, "", &all_kinds, 1);
+    snprintf(line, sizeof line, "GET /v1/responses/%s/input_items", its_id(test));
+    rest_without_memory(test, line, "", &all_kinds, 1);
+    snprintf(body, sizeof body, "{\"input\":\"a\",\"previous_response_id\":\"%s\"}", its_id(test));
+    rest_without_memory(test, "POST /v1/responses", body, &all_kinds, 1);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)

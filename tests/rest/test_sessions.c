@@ -353,8 +353,14 @@ static void without_memory(void **state)
     make(test, "\"name\":\"a\",\"system\":\"x\"", 201);
     static const struct fake_piece pieces[] = {{HS_EVENT_TEXT, "b"}, {HS_EVENT_TEXT, NULL}};
     static const struct fake_answer answer = {.pieces = pieces};
+    generate(test, "{\"prompt\":\"Hi\"}", 200);
     rest_without_memory(test, "PATCH /api/v1/sessions/a", "{\"system\":\"y\"}", &answer, 1);
-    rest_without_memory(test, "POST /api/v1/sessions/a/truncate", "{\"n_messages\":1}", &answer, 1);
+    rest_without_memory(test, "POST /api/v1/sessions/a/truncate", "{\"n_messages\":2}", &answer, 1);
+    rest_without_memory(test, "GET /api/v1/sessions", "", &answer, 1);
+    rest_without_memory(test, "GET /api/v1/sessions/a", "", &answer, 1);
+    rest_without_memory(test, "POST /api/v1/sessions/a/generate",
+                        "{\"regenerate\":true,\"stream\":true}", &answer, 1);
+    rest_without_memory(test, "POST /api/v1/sessions", "{\"system\":\"y\"}", &answer, 1);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, rest_setup, rest_teardown)

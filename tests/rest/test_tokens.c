@@ -39,6 +39,22 @@ static void messages_to_a_prompt(void **state)
 {
     rest_ask(*state, "POST /apply-template", "{" USER "}", 200);
     rest_expect_string(*state, "prompt", "rendered");
+    struct rest_test *test = *state;
+    test->rest.models[0].has_chat_template = true;
+    rest_ask(test, "POST /apply-template",
+             "{\"messages\":[{\"role\":\"assistant\",\"content\":\"a\"}],\"tools\":[{\"type\":"
+             "\"function\",\"function\":{\"name\":\"f\"}}],\"reasoning_effort\":\"low\","
+             "\"chat_template_kwargs\":{\"enable_thinking\":true},\"continue_final_message\":true}",
+             200);
+    const struct hs_generate_params *params = &fake_engine.rendered.params;
+    assert_int_equal(params->n_tools, 1);
+    assert_string_equal(params->tools[0].name, "f");
+    assert_true(params->continue_final);
+    assert_true(params->enable_thinking);
+    assert_string_equal(params->template_kwargs, "{\"reasoning_effort\":\"low\"}");
+    fake_engine.render_status = HS_INVALID_ARGUMENT;
+    rest_ask(test, "POST /apply-template", "{" USER "}", 400);
+    fake_engine.render_status = HS_OK;
 }
 
 static void bad_fields_are_named(void **state)
@@ -58,6 +74,9 @@ static void bad_fields_are_named(void **state)
         {"POST /detokenize", "{\"tokens\":[\"a\"]}", "tokens"},
         {"POST /apply-template", "{}", "messages"},
         {"POST /apply-template", "{" USER ",\"enable_thinking\":1}", "enable_thinking"},
+        {"POST /apply-template", "{" USER ",\"tools\":1}", "tools"},
+        {"POST /apply-template", "{" USER ",\"continue_final_message\":true}",
+         "continue_final_message"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         rest_ask(*state, rows[i].line, rows[i].body, 400);

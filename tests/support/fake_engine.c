@@ -430,6 +430,8 @@ hs_status hs_engine_create_session(hs_engine *engine, const struct hs_session_pa
     engine->file = file;
     status = status ? status : hs_session_file_load(engine->file, &engine->record, err);
     if (status && status != HS_NOT_FOUND) {
+        hs_session_file_close(engine->file);
+        engine->file = NULL;
         return status;
     }
     hs_free(engine->record.model_name);
@@ -479,7 +481,12 @@ hs_status hs_session_message(hs_engine *engine, const char *session_id, size_t i
     if (i >= engine->record.n_messages) {
         return hs_error_set(err, HS_NOT_FOUND, "no message %zu", i);
     }
-    *ret_message = copy_message(&engine->record.messages[i]);
+    struct hs_message message = copy_message(&engine->record.messages[i]);
+    if (!message.role || !message.content) {
+        hs_message_free(&message);
+        return hs_error_nomem(err, "fake message");
+    }
+    *ret_message = message;
     return HS_OK;
 }
 

@@ -195,32 +195,6 @@ static bool is_text_only(const struct hs_fields *fields)
     return true;
 }
 
-/* Under vLLM's names: to go on with the last message, which is the assistant's. */
-static bool read_continue(const struct hs_fields *fields,
-                          const struct hs_rest_conversation *conversation,
-                          struct hs_generate_params *params)
-{
-    bool adds_prompt = true;
-    if (!hs_field_bool(fields, "continue_final_message", &params->continue_final) ||
-        !hs_field_bool(fields, "add_generation_prompt", &adds_prompt)) {
-        return false;
-    }
-    if (!params->continue_final) {
-        return adds_prompt || hs_field_refuse(fields, "add_generation_prompt",
-                                              "needs \"continue_final_message\": true");
-    }
-    if (adds_prompt && hs_field_get(fields, "add_generation_prompt") != NULL) {
-        return hs_field_refuse(fields, "continue_final_message",
-                               "goes on with a message, and add_generation_prompt begins one");
-    }
-    const struct hs_message *last = &conversation->messages[conversation->n_messages - 1];
-    if (strcmp(last->role, "assistant") != 0 || last->n_tool_calls > 0) {
-        return hs_field_refuse(fields, "continue_final_message",
-                               "needs a text of the assistant as the last message");
-    }
-    return true;
-}
-
 static bool read(const struct hs_rest *rest, const struct hs_model_info *model,
                  const struct hs_fields *fields, struct hs_rest_settings *settings,
                  struct hs_rest_conversation *conversation)
@@ -234,7 +208,8 @@ static bool read(const struct hs_rest *rest, const struct hs_model_info *model,
                                         sizeof unsupported / sizeof unsupported[0]) &&
            is_text_only(fields) && hs_rest_messages_read(fields, conversation) &&
            hs_rest_settings_read(rest, model, fields, settings) &&
-           read_logprobs(fields, settings) && read_continue(fields, conversation, params) &&
+           read_logprobs(fields, settings) &&
+           hs_rest_messages_read_continue(fields, conversation, params) &&
            hs_rest_tools_read(fields, HS_REST_CHAT, conversation, params) &&
            hs_rest_format_read(fields, "response_format", HS_REST_CHAT, conversation, params) &&
            hs_rest_schema_read(fields, "json_schema", conversation, params);

@@ -179,3 +179,28 @@ bool hs_rest_messages_read(const struct hs_fields *fields, struct hs_rest_conver
     }
     return true;
 }
+
+bool hs_rest_messages_read_continue(const struct hs_fields *fields,
+                                    const struct hs_rest_conversation *conversation,
+                                    struct hs_generate_params *params)
+{
+    bool adds_prompt = true;
+    if (!hs_field_bool(fields, "continue_final_message", &params->continue_final) ||
+        !hs_field_bool(fields, "add_generation_prompt", &adds_prompt)) {
+        return false;
+    }
+    if (!params->continue_final) {
+        return adds_prompt || hs_field_refuse(fields, "add_generation_prompt",
+                                              "needs \"continue_final_message\": true");
+    }
+    if (adds_prompt && hs_field_get(fields, "add_generation_prompt") != NULL) {
+        return hs_field_refuse(fields, "continue_final_message",
+                               "goes on with a message, and add_generation_prompt begins one");
+    }
+    const struct hs_message *last = &conversation->messages[conversation->n_messages - 1];
+    if (strcmp(last->role, "assistant") != 0 || last->n_tool_calls > 0) {
+        return hs_field_refuse(fields, "continue_final_message",
+                               "needs a text of the assistant as the last message");
+    }
+    return true;
+}

@@ -6,6 +6,8 @@
 #include "base/utf8.h"
 #include "json_quote.h"
 #include "messages.h"
+#include "settings.h"
+#include "shape.h"
 
 #define BODY_MAX_BYTES (256u << 20)
 
@@ -161,6 +163,22 @@ void hs_rest_detokenize(hs_http_request *request, void *user)
 
 /* ---- /apply-template ---- */
 
+static void render(const struct hs_model_info *model, const struct hs_fields *fields,
+                   const struct hs_rest_conversation *conversation,
+                   const struct hs_generate_params *params)
+{
+    char *text = NULL;
+    size_t len = 0;
+    struct hs_error err;
+    if (hs_engine_render(conversation->rest->engine, model->id, conversation->messages,
+                         conversation->n_messages, params, &text, &len, &err) != HS_OK) {
+        hs_rest_shape_respond_failure(fields, HS_REST_CHAT, conversation, &err, "messages");
+        return;
+    }
+    respond_text(fields->request, "prompt", text, len);
+    hs_text_free(text);
+}
+
 void hs_rest_apply_template(hs_http_request *request, void *user)
 {
     const struct hs_rest *rest = user;
@@ -169,24 +187,17 @@ void hs_rest_apply_template(hs_http_request *request, void *user)
     if (model == NULL) {
         return;
     }
-    struct hs_generate_params params = rest->defaults;
+    struct hs_rest_settings settings;
     struct hs_rest_conversation conversation;
+    hs_rest_settings_init(rest, &settings);
     hs_rest_conversation_init(&conversation, rest, request);
-    char *text = NULL;
-    size_t len = 0;
-    struct hs_error err;
-    if (!hs_field_bool(&fields, "enable_thinking", &params.enable_thinking) ||
-        !hs_rest_messages_read(&fields, &conversation)) {
-        hs_rest_conversation_free(&conversation);
-        return;
-    }
-    hs_status status = hs_engine_render(rest->engine, model->id, conversation.messages,
-                                        conversation.n_messages, &params, &text, &len, &err);
-    if (status == HS_OK) {
-        respond_text(request, "prompt", text, len);
-        hs_text_free(text);
-    } else {
-        hs_rest_respond_failure(request, &err, "messages");
+    struct hs_generate_params *params = &settings.params;
+    if (hs_rest_messages_read(&fields, &conversation) &&
+        hs_rest_messages_read_continue(&fields, &conversation, params) &&
+        hs_rest_tools_read(&fields, HS_REST_CHAT, &conversation, params) &&
+        hs_rest_settings_read_reasoning(model, &fields, &fields, "reasoning_effort", &settings)) {
+        render(model, &fields, &conversation, params);
     }
     hs_rest_conversation_free(&conversation);
+    hs_rest_settings_free(&settings);
 }
