@@ -102,6 +102,19 @@ hs_status hs_cmd_session_list(const struct hs_command_args *args, struct hs_erro
 
 /* ---- show ---- */
 
+static json_t *calls_json(const struct hs_message *message)
+{
+    json_t *calls = json_array();
+    for (int32_t i = 0; i < message->n_tool_calls; i++) {
+        json_t *call = json_object();
+        hs_json_set(&call, "id", hs_json_text(message->tool_calls[i].id));
+        hs_json_set(&call, "name", hs_json_text(message->tool_calls[i].name));
+        hs_json_set(&call, "arguments", hs_json_text(message->tool_calls[i].arguments));
+        hs_json_append(&calls, call);
+    }
+    return calls;
+}
+
 static hs_status print_json(const struct hs_command_args *args,
                             const struct hs_session_record *record, struct hs_error *err)
 {
@@ -121,10 +134,35 @@ static hs_status print_json(const struct hs_command_args *args,
         if (message->reasoning) {
             hs_json_set(&entry, "reasoning", hs_json_text(message->reasoning));
         }
+        if (message->tool_call_id) {
+            hs_json_set(&entry, "tool_call_id", hs_json_text(message->tool_call_id));
+        }
+        if (message->name) {
+            hs_json_set(&entry, "name", hs_json_text(message->name));
+        }
+        if (message->n_tool_calls > 0) {
+            hs_json_set(&entry, "tool_calls", calls_json(message));
+        }
         hs_json_append(&messages, entry);
     }
     hs_json_set(&object, "messages", messages);
     return hs_json_print(args->io, object, false, err);
+}
+
+/* A line for each call: "-> look({"a": 1})". */
+static hs_status print_calls(const struct hs_command_io *io, const struct hs_message *message,
+                             struct hs_error *err)
+{
+    hs_status status = HS_OK;
+    for (int32_t i = 0; i < message->n_tool_calls && !status; i++) {
+        const struct hs_tool_call *call = &message->tool_calls[i];
+        const char *const parts[] = {i == 0 && message->content[0] == '\0' ? "-> " : "\n-> ",
+                                     call->name, "(", call->arguments, ")"};
+        for (size_t k = 0; k < sizeof parts / sizeof *parts && !status; k++) {
+            status = hs_out_text(io, parts[k], strlen(parts[k]), err);
+        }
+    }
+    return status;
 }
 
 static hs_status print_message(const struct hs_command_io *io, const struct hs_message *message,
@@ -139,6 +177,9 @@ static hs_status print_message(const struct hs_command_io *io, const struct hs_m
                       role.len ? role.data : "", io->color_out ? "\033[0m" : "");
     if (!status) {
         status = hs_out_text(io, message->content, strlen(message->content), err);
+    }
+    if (!status) {
+        status = print_calls(io, message, err);
     }
     return status ? status : io->out(io->self, "\n", 1, err);
 }

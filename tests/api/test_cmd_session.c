@@ -79,6 +79,38 @@ static void a_damaged_session_does_not_hide_the_others(void **state)
     assert_false(api_exists(api_path(test, "sessions/bad")));
 }
 
+static void show_tool_calls(void **state)
+{
+    struct api_test *test = *state;
+    hs_session_file *file = NULL;
+    assert_int_equal(hs_session_file_open(test->paths.sessions_dir, "t", true, &file, &test->err),
+                     HS_OK);
+    const struct hs_tool_call calls[] = {{"c1", "look", "{\"a\": 1}"}, {"c2", "go", "{}"}};
+    struct hs_message messages[] = {
+        {.role = "assistant", .content = "Well.", .tool_calls = calls, .n_tool_calls = 2},
+        {.role = "tool", .content = "seen", .tool_call_id = "c1", .name = "look"}};
+    struct hs_session_record record = {
+        .model_name = "tiny", .fingerprint = "f", .messages = messages, .n_messages = 2};
+    assert_int_equal(hs_session_file_save(file, &record, &test->err), HS_OK);
+    hs_session_file_close(file);
+    assert_int_equal(api_run(test, hs_cmd_session_show, "t", NULL), HS_OK);
+    assert_string_equal(test->out.data, "assistant:\nWell.\n-> look({\"a\": 1})\n-> go({})\n\n"
+                                        "tool:\nseen\n");
+    api_clear_output(test);
+    api_flag(test, HS_CFG_JSON, "true");
+    assert_int_equal(api_run(test, hs_cmd_session_show, "t", NULL), HS_OK);
+    json_t *object = api_json(test);
+    json_t *expected =
+        json_loads("[{\"role\":\"assistant\",\"content\":\"Well.\",\"tool_calls\":[{\"id\":\"c1\","
+                   "\"name\":\"look\",\"arguments\":\"{\\\"a\\\": 1}\"},{\"id\":\"c2\",\"name\":"
+                   "\"go\",\"arguments\":\"{}\"}]},{\"role\":\"tool\",\"content\":\"seen\","
+                   "\"tool_call_id\":\"c1\",\"name\":\"look\"}]",
+                   0, NULL);
+    assert_true(json_equal(json_object_get(object, "messages"), expected));
+    json_decref(expected);
+    json_decref(object);
+}
+
 static void show(void **state)
 {
     struct api_test *test = *state;
@@ -139,6 +171,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_damaged_session_does_not_hide_the_others, api_setup,
                                         api_teardown),
         cmocka_unit_test_setup_teardown(show, api_setup, api_teardown),
+        cmocka_unit_test_setup_teardown(show_tool_calls, api_setup, api_teardown),
         cmocka_unit_test_setup_teardown(rm_asks, api_setup, api_teardown),
         cmocka_unit_test_setup_teardown(rm_refuses_a_session_in_use, api_setup, api_teardown),
     };

@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/fs.h"
 #include "base/utf8.h"
 
 static struct answer answer;
@@ -65,6 +66,85 @@ static void open_session(hs_engine *engine, const char *name, enum hs_overflow o
     if (hs_engine_create_session(engine, &params, id, &err) != HS_OK) {
         fail_msg("%s", err.message);
     }
+}
+
+/* The template with "<cal>" for "<tool_call>", whose letters the table below has no tokens for. */
+static void read_template(struct hs_buf *text)
+{
+    HS_CLEANUP(hs_buf_free) struct hs_buf file = HS_BUF_INIT(1 << 16);
+    assert_int_equal(hs_fs_read(HS_TEST_DATA "/templates/hermes.jinja", &file, &err), HS_OK);
+    static const char tag[] = "tool_call>";
+    for (const char *p = file.data; *p;) {
+        size_t n = strncmp(p, tag, strlen(tag)) == 0 ? strlen(tag) : 1;
+        assert_int_equal(hs_buf_append(text, n == 1 ? p : "cal>", n == 1 ? 1 : 4), HS_OK);
+        p += n;
+    }
+}
+
+/*
+ * The model says "Hm. <cal>\n" over and over. From "<cal>\n" on the grammar binds: what it says
+ * then is a whole call of a tool there is, in the format of its template.
+ */
+static void a_call_that_begins_is_finished(void **state)
+{
+    (void)state;
+    static const struct hs_tool tools[] = {
+        {"get_time", NULL,
+         "{\"type\":\"object\",\"properties\":{\"utc\":{\"type\":\"boolean\"}},"
+         "\"required\":[\"utc\"]}"}};
+    struct hs_buf template_text = HS_BUF_INIT(1 << 16);
+    read_template(&template_text);
+    int32_t next[TINY_GGUF_N_VOCAB];
+    struct tiny_gguf_spec spec;
+    tiny_gguf_defaults(&spec);
+    tiny_gguf_next_unset(next);
+    assert_true(tiny_gguf_spell(next, TINY_GGUF_BYTE0 + '\n', "Hm. <cal>", TINY_GGUF_BYTE0 + '\n'));
+    spec.next = next;
+    spec.chat_template = template_text.data;
+    struct llama_fixture f;
+    llama_start(&f, &spec, NULL, NULL, 1024, 4);
+    struct hs_message question = {.role = "user", .content = "Hi"};
+    struct hs_generate_params params = test_params(300);
+    params.tools = tools;
+    params.n_tools = 1;
+    hs_stream *stream = NULL;
+    assert_int_equal(hs_engine_chat(f.engine, "m", NULL, 0, &question, 1, &params, &stream, &err),
+                     HS_OK);
+    char text[64] = "", name[64] = "", arguments[256] = "";
+    struct hs_event event;
+    do {
+        assert_int_equal(hs_stream_next(stream, 60000, &event, &err), HS_OK);
+        if (event.type == HS_EVENT_TEXT) {
+            strncat(text, event.text, sizeof(text) - strlen(text) - 1);
+        } else if (event.type == HS_EVENT_TOOL_CALL) {
+            assert_int_equal(event.index, 0);
+            strncat(name, event.tool_name == NULL ? "" : event.tool_name, 32);
+            strncat(arguments, event.text, sizeof(arguments) - strlen(arguments) - 1);
+        }
+    } while (event.type != HS_EVENT_DONE);
+    assert_int_equal(event.finish, HS_FINISH_TOOL_CALLS);
+    hs_stream_free(stream);
+    assert_string_equal(text, "Hm. ");
+    assert_string_equal(name, "get_time");
+    char packed[256];
+    size_t n = 0;
+    for (const char *p = arguments; *p; p++) {
+        if (!strchr(" \n\t", *p)) {
+            packed[n++] = *p;
+        }
+    }
+    packed[n] = '\0';
+    assert_true(strcmp(packed, "{\"utc\":true}") == 0 || strcmp(packed, "{\"utc\":false}") == 0);
+    /* Where none may be made, the same text is text. */
+    params.tool_choice = HS_TOOL_CHOICE_NONE;
+    params.max_tokens = (int32_t)strlen("Hm. <cal>\nHm. ");
+    assert_int_equal(hs_engine_chat(f.engine, "m", NULL, 0, &question, 1, &params, &stream, &err),
+                     HS_OK);
+    test_collect(stream, &answer);
+    assert_string_equal(answer.text, "Hm. <cal>\nHm. ");
+    assert_int_equal(answer.finish, HS_FINISH_LENGTH);
+    llama_stop(&f);
+    hs_buf_free(&template_text);
 }
 
 static void a_known_text_is_streamed_to_its_end(void **state)
@@ -788,6 +868,7 @@ int main(int argc, char **argv)
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_known_text_is_streamed_to_its_end),
+        cmocka_unit_test(a_call_that_begins_is_finished),
         cmocka_unit_test(stop_strings_cut_across_tokens),
         cmocka_unit_test(without_a_template_answers_end_before_the_next_user),
         cmocka_unit_test(history_is_exact_and_reused_exactly),
