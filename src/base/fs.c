@@ -116,18 +116,27 @@ static hs_status read_rest(int fd, const char *path, struct hs_buf *buf, struct 
     }
 }
 
-hs_status hs_fs_read(const char *path, struct hs_buf *buf, struct hs_error *err)
+hs_status hs_fs_open(const char *path, int *ret_fd, struct stat *ret_info, struct hs_error *err)
 {
     HS_CLEANUP(hs_closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
+    if (fd < 0 || fstat(fd, ret_info) != 0) {
         return hs_error_errno(err, errno, "read", path);
     }
-    struct stat info;
-    if (fstat(fd, &info) != 0) {
-        return hs_error_errno(err, errno, "read", path);
-    }
-    if (S_ISDIR(info.st_mode)) {
+    if (S_ISDIR(ret_info->st_mode)) {
         return hs_error_errno(err, EISDIR, "read", path);
+    }
+    *ret_fd = fd;
+    fd = -1;
+    return HS_OK;
+}
+
+hs_status hs_fs_read(const char *path, struct hs_buf *buf, struct hs_error *err)
+{
+    HS_CLEANUP(hs_closep) int fd = -1;
+    struct stat info;
+    hs_status opened = hs_fs_open(path, &fd, &info, err);
+    if (opened != HS_OK) {
+        return opened;
     }
     /* one allocation for the whole file, and no reading of one that cannot fit */
     size_t expected = S_ISREG(info.st_mode) ? (size_t)info.st_size : 0;

@@ -2,12 +2,11 @@
 #include "base/sha256.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <openssl/evp.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/fs.h"
 #include "base/mem.h"
 
 #define DIGEST_SIZE 32u
@@ -119,19 +118,13 @@ static hs_status hash_fd(hs_sha256 *hash, int fd, uint64_t size, const char *pat
 hs_status hs_sha256_file(const char *path, hs_progress_fn progress, void *user, char ret_hex[65],
                          struct hs_error *err)
 {
-    HS_CLEANUP(hs_closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-        return hs_error_errno(err, errno, "open", path);
-    }
+    HS_CLEANUP(hs_closep) int fd = -1;
     struct stat info;
-    if (fstat(fd, &info) != 0) {
-        return hs_error_errno(err, errno, "read", path);
-    }
-    if (S_ISDIR(info.st_mode)) {
-        return hs_error_errno(err, EISDIR, "read", path);
-    }
     HS_CLEANUP(hash_freep) hs_sha256 *hash = NULL;
-    hs_status status = hs_sha256_new(&hash, err);
+    hs_status status = hs_fs_open(path, &fd, &info, err);
+    if (status == HS_OK) {
+        status = hs_sha256_new(&hash, err);
+    }
     if (status == HS_OK) {
         status = hash_fd(hash, fd, (uint64_t)info.st_size, path, progress, user, err);
     }

@@ -441,8 +441,3 @@ hs_status hs_token_processor_finish(hs_token_processor *processor,
     processor->is_finished |= status == HS_OK;
     return status;
 }
-
-bool hs_token_processor_in_reasoning(const hs_token_processor *processor)
-{
-    return processor->mode == SCAN_REASONING_FIRST || processor->mode == SCAN_REASONING;
-}

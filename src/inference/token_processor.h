@@ -66,7 +66,5 @@ HS_CHECKED hs_status hs_token_processor_flush(hs_token_processor *processor,
 /* The end: what was held back leaves (a cut-off code point as U+FFFD). */
 HS_CHECKED hs_status hs_token_processor_finish(hs_token_processor *processor,
                                                struct hs_token_output *ret_output);
-/* Whether the text so far is inside a reasoning block. */
-bool hs_token_processor_in_reasoning(const hs_token_processor *processor);
 
 #endif

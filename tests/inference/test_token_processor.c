@@ -512,12 +512,9 @@ static void reasoning_that_the_prompt_began(void **state)
     static struct oracle_text got;
     got.len = 0;
     got.stopped = false;
-    assert_true(hs_token_processor_in_reasoning(processor));
     push(processor, "x</thin", 7, &got);
-    assert_true(hs_token_processor_in_reasoning(processor));
     assert_int_equal(got.len, 1);
     push(processor, "k>", 2, &got);
-    assert_false(hs_token_processor_in_reasoning(processor));
     hs_token_processor_free(processor);
 }
 

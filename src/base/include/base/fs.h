@@ -8,12 +8,17 @@
 #ifndef BASE_FS_H
 #define BASE_FS_H
 
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "base/buf.h"
 
 /* Make a folder and its parents, mode 0700 for the ones that are new. */
 HS_CHECKED hs_status hs_fs_mkdir_p(const char *path, struct hs_error *err);
+
+/* Open a file for reading and say what it is; folders are refused (HS_IS_DIRECTORY). */
+HS_CHECKED hs_status hs_fs_open(const char *path, int *ret_fd, struct stat *ret_info,
+                                struct hs_error *err);
 
 /* Append the whole file to `buf`; HS_LIMIT when it does not fit buf->max. */
 HS_CHECKED hs_status hs_fs_read(const char *path, struct hs_buf *buf, struct hs_error *err);
