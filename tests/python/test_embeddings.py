@@ -1,6 +1,7 @@
 """Embeddings over HTTP, by OpenAI's own client, compared with BERT in numpy."""
 import threading
 import urllib.error
+import urllib.request
 
 import numpy as np
 import openai
@@ -178,3 +179,18 @@ def test_infill(serve, tiny):
     with pytest.raises(urllib.error.HTTPError) as error:
         small.post("/infill", {**body, "input_prefix": "x" * 300})
     assert error.value.code == 400
+
+
+def test_memory_and_figures(serve, say):
+    """The context for embeddings comes with the first request, and counts."""
+    server = serve("-m", say)
+    before = server.get("/api/v1/status")["models"][0]["memory"]
+    server.client.embeddings.create(model="", input=["Hello", "Hello"])
+    after = server.get("/api/v1/status")["models"][0]["memory"]
+    assert after["weights_bytes"] == before["weights_bytes"]
+    assert after["kv_bytes"] > before["kv_bytes"]
+    assert after["compute_bytes"] > before["compute_bytes"]
+    with urllib.request.urlopen(server.url + "/metrics") as reply:
+        text = reply.read().decode()
+    assert f'hyprstream_embedded_inputs_total{{model="{say.stem}"}} 2\n' in text
+    assert f'hyprstream_embedding_requests{{model="{say.stem}"}} 0\n' in text

@@ -107,8 +107,10 @@ static json_t *describe_model(const struct hs_rest *rest, hs_http_request *reque
                               const struct hs_model_info *model)
 {
     struct hs_model_stats stats;
+    struct hs_model_info now; /* its memory grows with the first request for embeddings */
     struct hs_error err;
-    if (hs_engine_model_stats(rest->engine, model->id, &stats, &err) != HS_OK) {
+    if (hs_engine_model_stats(rest->engine, model->id, &stats, &err) != HS_OK ||
+        hs_engine_model_info(rest->engine, model->id, &now, &err) != HS_OK) {
         hs_rest_respond_failure(request, &err, NULL);
         return NULL;
     }
@@ -125,8 +127,8 @@ static json_t *describe_model(const struct hs_rest *rest, hs_http_request *reque
         (json_int_t)stats.n_decode_calls, "prompt_tokens", (json_int_t)stats.n_prompt_tokens,
         "cached_tokens", (json_int_t)stats.n_cached_tokens, "generated_tokens",
         (json_int_t)stats.n_generated_tokens, "memory", "weights_bytes",
-        (json_int_t)model->memory.weights_bytes, "kv_bytes", (json_int_t)model->memory.kv_bytes,
-        "compute_bytes", (json_int_t)model->memory.compute_bytes, "busy", slots);
+        (json_int_t)now.memory.weights_bytes, "kv_bytes", (json_int_t)now.memory.kv_bytes,
+        "compute_bytes", (json_int_t)now.memory.compute_bytes, "busy", slots);
     if (json == NULL) {
         hs_error_nomem(&err, "status");
         hs_rest_respond_failure(request, &err, NULL);
