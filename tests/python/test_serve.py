@@ -127,8 +127,9 @@ def test_models(serve, say):
     ({"n": 1000}, "n"),
     ({"stop": [""]}, "stop"),
     ({"messages": []}, "messages"),
-    ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
-    ({"response_format": {"type": "json_object"}}, "response_format"),
+    ({"tools": [{"type": "function", "function": {"name": "two words"}}]},
+     "tools[0].function.name"),
+    ({"response_format": {"type": "xml"}}, "response_format.type"),
     ({"messages": [{"role": "user", "content": [
         {"type": "image_url", "image_url": {"url": "data:"}}]}]}, "messages[0].content[0].type"),
 ])
