@@ -80,6 +80,17 @@ def test_events_in_order(serve, say, connect):
                      + ["content_block_stop", "message_delta", "message_stop"])
 
 
+def test_what_else_the_client_asks(serve, say, connect):
+    client = connect(serve("-m", say))
+    assert [model.id for model in client.models.list()] == [say.stem]
+    assert client.models.retrieve(say.stem).id == say.stem
+    answer = client.beta.messages.create(model="", max_tokens=64, messages=HI,
+                                         betas=["a-feature-2026-01-01"])
+    assert answer.content[0].text == ANSWER
+    raw = client.messages.with_raw_response.create(model="", max_tokens=64, messages=HI)
+    assert raw.request_id == raw.headers["request-id"] == raw.headers["x-request-id"]
+
+
 def test_why_it_stops(serve, cycle, connect):
     client = connect(serve("-m", cycle, "--ctx-size", 128))
     answer = ask(client, max_tokens=3)
