@@ -40,7 +40,8 @@ says 'has no usable llama-common' || fail 'no word of the missing headers'
 
 configure "$tmp/build" -DHS_DEPS_DIR="$deps" || fail "$(cat "$tmp/log")"
 says "llama.cpp of $prefix, with llama-common" || fail 'llama-common is not used'
-cmake --build "$tmp/build" --target hyprstream -j 2 >"$tmp/log" 2>&1 || fail "$(tail -n 40 "$tmp/log")"
+cmake --build "$tmp/build" --target hyprstream -j 2 >"$tmp/log" 2>&1 ||
+    fail "$(tail -n 40 "$tmp/log")"
 program=$tmp/build/bin/hyprstream
 "$program" version | grep -q 'device CPU' || fail 'no CPU backend is found beside the library'
 "$tiny" say "$tmp/say.gguf" 'Hello world, my friend'
