@@ -15,14 +15,13 @@ struct keeper {
     size_t n;
 };
 
-static bool has_larger(const float *values, float floor, int *is_broken)
+/* Also when a value is not a number: written so that NaN is not at most the floor. */
+static bool has_larger(const float *values, float floor)
 {
-    int larger = 0, broken = 0;
+    int larger = 0;
     for (int j = 0; j < BLOCK; j++) {
-        larger |= values[j] > floor;
-        broken |= !(values[j] < INFINITY);
+        larger |= -!(values[j] <= floor);
     }
-    *is_broken |= broken;
     return larger != 0;
 }
 
@@ -82,13 +81,12 @@ bool hs_candidates_keep(const struct hs_logits *logits, const struct hs_keep *ke
     keeper.log_min_p = keep->kind == HS_KEEP_MIN_P ? logf(keep->min_p) : 0;
     const llama_token_data *changed = logits->changed;
     const llama_token_data *changed_end = changed + logits->n_changed;
-    int is_broken = 0;
+    bool is_broken = false;
     for (int32_t first = 0; first < logits->n_vocab; first += BLOCK) {
         int32_t end = logits->n_vocab - first < BLOCK ? logits->n_vocab : first + BLOCK;
         bool is_whole = end - first == BLOCK;
         bool has_changed = changed < changed_end && changed->id < end;
-        if (is_whole && !has_larger(logits->values + first, keeper.floor, &is_broken) &&
-            !has_changed) {
+        if (is_whole && !has_larger(logits->values + first, keeper.floor) && !has_changed) {
             continue;
         }
         for (int32_t id = first; id < end; id++) {
@@ -108,10 +106,10 @@ int32_t hs_candidates_largest(const float *values, int32_t n_vocab)
 {
     int32_t best = -1;
     float best_value = -INFINITY;
-    int is_broken = 0;
+    bool is_broken = false;
     for (int32_t first = 0; first < n_vocab; first += BLOCK) {
         int32_t end = n_vocab - first < BLOCK ? n_vocab : first + BLOCK;
-        if (end - first == BLOCK && !has_larger(values + first, best_value, &is_broken)) {
+        if (end - first == BLOCK && !has_larger(values + first, best_value)) {
             continue;
         }
         for (int32_t id = first; id < end; id++) {
