@@ -1,5 +1,6 @@
 /* Tests of page/page.c: how the page's files are served. What they do is tested in tests/page. */
 #include <stdio.h>
+#include <unistd.h>
 
 #include "page/page.h"
 #include "rest_test.h"
@@ -82,6 +83,7 @@ static void known_files_are_not_sent_again(void **state)
     assert_null(strstr(out.data, "<!doctype"));
     assert_non_null(strstr(out.data, "{\"status\":\"ok\"}"));
     hs_buf_free(&out);
+    close(fd);
 }
 
 static void changed_files_are(void **state)
@@ -97,6 +99,7 @@ static void changed_files_are(void **state)
     assert_true(client_read_all(fd, &out, 5000));
     assert_non_null(strstr(out.data, "HTTP/1.1 304 "));
     hs_buf_free(&out);
+    close(fd);
 }
 
 static void it_can_be_left_out(void **state)
