@@ -408,8 +408,8 @@ static bool merge_object(struct hs_schema_walk *walk, json_t *part, json_t *to, 
     bool is_object =
         type == NULL || (json_is_string(type) && strcmp(json_string_value(type), "object") == 0);
     const json_t *others = json_object_get(part, "additionalProperties");
-    if (depth == 0 || !json_is_object(part) || !is_object ||
-        (others != NULL && !json_is_true(others))) {
+    if (depth == 0 || walk->n_nodes++ >= HS_SCHEMA_NODES_MAX || !json_is_object(part) ||
+        !is_object || (others != NULL && !json_is_true(others))) {
         return false;
     }
     const char *key;
@@ -581,7 +581,7 @@ json_t *hs_schema_convert(struct hs_schema_walk *walk, json_t *node, const char 
         return hs_schema_fail(walk, HS_INVALID_ARGUMENT, json_is_false(node) ? "false" : "schema",
                               json_is_false(node) ? "allows nothing" : "is not an object");
     }
-    if (walk->depth == HS_SCHEMA_DEPTH_MAX || walk->n_nodes == HS_SCHEMA_NODES_MAX) {
+    if (walk->depth == HS_SCHEMA_DEPTH_MAX || walk->n_nodes >= HS_SCHEMA_NODES_MAX) {
         return hs_schema_fail(walk, HS_LIMIT, "schema",
                               walk->depth == HS_SCHEMA_DEPTH_MAX ? "nests too deeply"
                                                                  : "is one of too many");

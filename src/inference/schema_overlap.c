@@ -7,6 +7,8 @@
 
 #include "schema_internal.h"
 
+#define COMPARED_MAX 2000000 /* values and names, in one schema */
+
 enum kind {
     KIND_NULL = 1,
     KIND_BOOLEAN = 2,
@@ -101,12 +103,22 @@ static size_t listed(const json_t *node, const json_t **ret_constant, const json
     return *ret_constant != NULL ? 1 : json_array_size(*ret_list);
 }
 
-static bool lists_differ(const json_t *a, const json_t *b)
+/* Count work that a hostile schema could multiply. */
+static bool may_compare(struct hs_schema_walk *walk, size_t n, size_t m)
+{
+    walk->n_compared += (uint64_t)(n + 1) * (m + 1);
+    return walk->n_compared <= COMPARED_MAX;
+}
+
+static bool lists_differ(struct hs_schema_walk *walk, const json_t *a, const json_t *b)
 {
     const json_t *constants[2];
     const json_t *lists[2];
     size_t n_a = listed(a, &constants[0], &lists[0]);
     size_t n_b = listed(b, &constants[1], &lists[1]);
+    if (!may_compare(walk, n_a, n_b)) {
+        return false;
+    }
     for (size_t i = 0; i < n_a; i++) {
         for (size_t k = 0; k < n_b; k++) {
             const json_t *x = constants[0] ? constants[0] : json_array_get(lists[0], i);
@@ -148,8 +160,14 @@ static bool requires_more(const json_t *a, const json_t *b)
     return false;
 }
 
-static bool objects_differ(const struct hs_schema_walk *walk, json_t *a, json_t *b, int depth)
+static bool objects_differ(struct hs_schema_walk *walk, json_t *a, json_t *b, int depth)
 {
+    size_t n_required = json_array_size(json_object_get(a, "required")) +
+                        json_array_size(json_object_get(b, "required"));
+    size_t n_properties = json_object_size(json_object_get(a, "properties"));
+    if (!may_compare(walk, n_properties + n_required, n_required)) {
+        return false;
+    }
     const char *name;
     json_t *property;
     json_object_foreach(json_object_get(a, "properties"), name, property)
@@ -163,15 +181,15 @@ static bool objects_differ(const struct hs_schema_walk *walk, json_t *a, json_t 
     return requires_more(a, b) && requires_more(b, a);
 }
 
-bool hs_schema_disjoint(const struct hs_schema_walk *walk, json_t *a, json_t *b, int depth)
+bool hs_schema_disjoint(struct hs_schema_walk *walk, json_t *a, json_t *b, int depth)
 {
     a = hs_schema_resolve(walk, a);
     b = hs_schema_resolve(walk, b);
-    if (depth == 0 || !json_is_object(a) || !json_is_object(b)) {
+    if (depth == 0 || !may_compare(walk, 0, 0) || !json_is_object(a) || !json_is_object(b)) {
         return false;
     }
     unsigned common = kinds(a) & kinds(b);
-    if (common == 0 || lists_differ(a, b)) {
+    if (common == 0 || lists_differ(walk, a, b)) {
         return true;
     }
     bool has_parts = json_object_get(a, "anyOf") || json_object_get(b, "anyOf") ||
