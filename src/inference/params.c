@@ -63,6 +63,7 @@ void hs_generate_params_defaults(struct hs_generate_params *params)
         .enable_thinking = true,
         .split_reasoning = true,
         .cache_prompt = true,
+        .parallel_tool_calls = true,
         .overflow = HS_OVERFLOW_STOP,
     };
     sampling_defaults(&params->sampling);

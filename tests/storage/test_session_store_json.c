@@ -82,6 +82,34 @@ static void test_json_refuses(void **state)
         {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[],\"messages\":[{\"role\":\"user\","
                     "\"content\":\"\xff\"}]}",
          HS_CORRUPT},
+        {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[],\"messages\":[{\"role\":\"assistant\","
+                    "\"content\":\"\","
+                    "\"tool_calls\":{}}]}",
+         HS_CORRUPT},
+        {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[],\"messages\":[{\"role\":\"assistant\","
+                    "\"content\":\"\","
+                    "\"tool_calls\":[3]}]}",
+         HS_CORRUPT},
+        {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[],\"messages\":[{\"role\":\"assistant\","
+                    "\"content\":\"\","
+                    "\"tool_calls\":[{\"id\":\"c\",\"name\":\"n\"}]}]}",
+         HS_CORRUPT},
+        {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[],\"messages\":[{\"role\":\"assistant\","
+                    "\"content\":\"\","
+                    "\"tool_calls\":[{\"id\":\"c\",\"name\":\"n\",\"arguments\":{}}]}]}",
+         HS_CORRUPT},
+        {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[],\"messages\":[{\"role\":\"assistant\","
+                    "\"content\":\"\","
+                    "\"tool_calls\":[{\"id\":\"c\",\"name\":\"n\",\"arguments\":\"{}\"}]}]}",
+         HS_OK},
+        {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[],\"messages\":[{\"role\":\"assistant\","
+                    "\"content\":\"\","
+                    "\"tool_call_id\":3}]}",
+         HS_CORRUPT},
+        {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[],\"messages\":[{\"role\":\"assistant\","
+                    "\"content\":\"\","
+                    "\"name\":null}]}",
+         HS_CORRUPT},
         {HEAD TIMES "\"params\":[]," TAIL, HS_CORRUPT},
         {HEAD TIMES "\"params\":{}," TAIL, HS_CORRUPT},
     };
@@ -95,6 +123,41 @@ static void test_json_refuses(void **state)
         if (status != HS_OK)
             assert_true(err.message[0] != 0 && err.hint[0] != 0);
         hs_session_record_free(&record);
+    }
+}
+
+/* Calls and what answers them come back; a text without them is of the first version. */
+static void test_json_keeps_tool_calls(void **state)
+{
+    (void)state;
+    const struct hs_tool_call calls[] = {{"c1", "look", "{\"a\": \"\xc3\xa9\"}"},
+                                         {"c2", "go", "{}"}};
+    struct hs_message messages[] = {
+        {.role = "user", .content = "Hi"},
+        {.role = "assistant", .content = "", .tool_calls = calls, .n_tool_calls = 2},
+        {.role = "tool", .content = "seen", .tool_call_id = "c1", .name = "look"}};
+    struct hs_session_record record = {
+        .model_name = "m", .fingerprint = "f", .messages = messages, .n_messages = 1};
+    struct hs_error err;
+    for (int version = 1; version <= 2; version++) {
+        HS_CLEANUP(hs_buf_free) struct hs_buf text = HS_BUF_INIT(1 << 16);
+        char expected[32];
+        snprintf(expected, sizeof expected, "\"version\": %d", version);
+        assert_int_equal(hs_session_record_format(&record, &text, &err), HS_OK);
+        assert_non_null(strstr(text.data, expected));
+        struct hs_session_record read = {0};
+        assert_int_equal(parse(text.data, &read, &err), HS_OK);
+        assert_int_equal(read.n_messages, record.n_messages);
+        if (version == 2) {
+            assert_int_equal(read.messages[1].n_tool_calls, 2);
+            assert_string_equal(read.messages[1].tool_calls[0].arguments, calls[0].arguments);
+            assert_string_equal(read.messages[1].tool_calls[1].name, "go");
+            assert_string_equal(read.messages[1].tool_calls[1].id, "c2");
+            assert_string_equal(read.messages[2].tool_call_id, "c1");
+            assert_string_equal(read.messages[2].name, "look");
+        }
+        hs_session_record_free(&read);
+        record.n_messages = 3;
     }
 }
 
@@ -281,6 +344,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_json_reads_the_documented_text),
         cmocka_unit_test(test_json_refuses),
+        cmocka_unit_test(test_json_keeps_tool_calls),
         cmocka_unit_test(test_json_errors_do_not_quote),
         cmocka_unit_test(test_json_nested_deep),
         cmocka_unit_test(test_json_comes_back),
