@@ -14,6 +14,8 @@
 #include "base/error.h"
 #include "base/mem.h"
 
+#define MAKE_ATTEMPTS 100
+
 #define REMOVE_DEPTH_MAX 256 /* one open folder each */
 
 static bool is_folder(const char *path)
@@ -39,13 +41,20 @@ static void sync_parent(const char *folder)
 
 static hs_status make_folder(const char *folder, const char *path, struct hs_error *err)
 {
-    if (mkdir(folder, 0700) == 0) {
-        sync_parent(folder);
-        return HS_OK;
-    }
-    int cause = errno;
-    if (is_folder(folder)) {
-        return HS_OK;
+    int cause = EEXIST;
+    for (int i = 0; i < MAKE_ATTEMPTS && cause == EEXIST; i++) {
+        if (mkdir(folder, 0700) == 0) {
+            sync_parent(folder);
+            return HS_OK;
+        }
+        cause = errno;
+        if (is_folder(folder)) {
+            return HS_OK;
+        }
+        struct stat info;
+        if (lstat(folder, &info) == 0) {
+            break; /* something else; otherwise somebody has removed a folder since */
+        }
     }
     if (cause != EEXIST) {
         return hs_error_errno(err, cause, "make the folder", folder);

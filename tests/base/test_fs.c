@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -101,6 +102,31 @@ static void test_mkdir_p_errors(void **state)
     assert_int_equal(hs_fs_mkdir_p(at(state, name), &err), HS_IO);
     assert_int_equal(mkdir(at(state, "closed"), 0500), 0);
     assert_int_equal(unprivileged(make_below, at(state, "closed")), HS_PERMISSION_DENIED);
+}
+
+/* Somebody makes and removes the folder all the time: making it never fails for that. */
+static void test_mkdir_p_while_it_is_removed(void **state)
+{
+    char *path = at(state, "coming/going");
+    assert_int_equal(hs_fs_mkdir_p(at(state, "coming"), NULL), HS_OK);
+    pid_t pid = fork();
+    if (pid == 0) {
+        for (;;) {
+            if (mkdir(path, 0700) != 0 || rmdir(path) != 0) {
+                continue; /* the other one was quicker */
+            }
+        }
+    }
+    assert_true(pid > 0);
+    for (int i = 0; i < 2000; i++) {
+        struct hs_error err = {.message = ""};
+        if (hs_fs_mkdir_p(path, &err) != HS_OK) {
+            kill(pid, SIGKILL);
+            fail_msg("%s", err.message);
+        }
+    }
+    kill(pid, SIGKILL);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
 }
 
 static void test_read(void **state)
@@ -359,6 +385,7 @@ int main(void)
         FS_TEST(test_mkdir_p),
         FS_TEST(test_mkdir_p_relative),
         FS_TEST(test_mkdir_p_errors),
+        FS_TEST(test_mkdir_p_while_it_is_removed),
         FS_TEST(test_read),
         FS_TEST(test_read_streams),
         FS_TEST(test_read_errors),
