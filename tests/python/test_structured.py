@@ -4,13 +4,14 @@ The answers are checked by another implementation, jsonschema. The model's token
 likely, so every seed goes another way through the grammar.
 """
 import json
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import jsonschema
 import openai
 import pytest
 
-from conftest import ROOT
+from conftest import ROOT, TOOL
 
 SEEDS = range(6)
 QUESTION = [{"role": "user", "content": "Hi"}]
@@ -74,19 +75,21 @@ SCHEMAS = {
 }
 
 
-@pytest.fixture(scope="module")
-def random_model(tiny_folder):
-    import subprocess
-    from conftest import TOOL
-    path = tiny_folder / "random.gguf"
-    template = ROOT / "tests" / "data" / "templates" / "hermes.jinja"
-    subprocess.run([TOOL, "random", path, template], check=True)
+def make_model(folder, template):
+    path = folder / f"random-{template}.gguf"
+    source = ROOT / "tests" / "data" / "templates" / f"{template}.jinja"
+    subprocess.run([TOOL, "random", path, source], check=True)
     return path
 
 
-def answer(server, seed, **kwargs):
+@pytest.fixture(scope="module")
+def random_model(tiny_folder):
+    return make_model(tiny_folder, "hermes")
+
+
+def answer(server, seed, bias=ENDS, **kwargs):
     return server.chat(messages=QUESTION, seed=seed, temperature=1.5, top_p=1, max_tokens=600,
-                       logit_bias=ENDS, extra_body={"top_k": 0, "min_p": 0}, **kwargs).choices[0]
+                       logit_bias=bias, extra_body={"top_k": 0, "min_p": 0}, **kwargs).choices[0]
 
 
 def check(choice, schema):
@@ -116,6 +119,20 @@ def test_every_answer_fits_its_schema(serve, random_model):
         except (ValueError, jsonschema.ValidationError) as error:
             raise AssertionError(f"{name}, seed {seed}: {choice.message.content}") from error
     assert whole == set(SCHEMAS), set(SCHEMAS) - whole
+
+
+@pytest.mark.parametrize("template", ["think", "think-open"])
+def test_reasoning_comes_before_the_json(serve, tiny_folder, template):
+    server = serve("-m", make_model(tiny_folder, template))
+    schema = prop(a={"type": "boolean"})
+    bias = {**ENDS, "261": 3, "262": 8}  # <think>, </think>
+    thoughts = 0
+    for seed in range(12):
+        choice = answer(server, seed, bias, response_format={
+            "type": "json_schema", "json_schema": {"name": "s", "schema": schema}})
+        check(choice, schema)
+        thoughts += bool(getattr(choice.message, "reasoning_content", None))
+    assert thoughts > 0
 
 
 def test_json_mode(serve, random_model):
