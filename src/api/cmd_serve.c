@@ -168,7 +168,7 @@ static hs_status start_http(struct server *server, struct hs_error *err)
     http.openapi.title = "hyprstream";
     http.openapi.version = hs_version();
     http.openapi.description = "Local language models.";
-    http.openapi.schemas = hs_rest_schemas();
+    http.openapi.schemas = hs_rest_schemas;
     hs_status status = hs_http_server_start(&http, &server->http, err);
     atomic_store(&server->rest.server, server->http);
     return status;

@@ -42,7 +42,7 @@ int rest_setup(void **state)
     config.user = &test->rest;
     config.openapi.title = "test";
     config.openapi.version = "1";
-    config.openapi.schemas = hs_rest_schemas();
+    config.openapi.schemas = hs_rest_schemas;
     struct hs_error err = {.message = ""};
     if (hs_rest_add_model(&test->rest, id, &err) != HS_OK ||
         hs_http_server_start(&config, &test->server, &err) != HS_OK) {

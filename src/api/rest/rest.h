@@ -45,7 +45,7 @@ HS_CHECKED hs_status hs_rest_add_model(struct hs_rest *rest, const char *model_i
  * struct hs_rest. */
 const struct hs_http_route *hs_rest_routes(bool with_page, size_t *ret_n);
 /* The routes' schemas: JSON text, an object by name. */
-const char *hs_rest_schemas(void);
+extern const char hs_rest_schemas[]; /* rest/schemas.json */
 
 /* NULL: there is none of that name, and the client was told which there are. `name` NULL or "": the
  * default model. */
