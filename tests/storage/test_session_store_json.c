@@ -39,86 +39,87 @@ static void test_json_reads_the_documented_text(void **state)
     hs_session_record_free(&record);
 }
 
+static const struct {
+    const char *text;
+    hs_status status;
+} REFUSED[] = {
+    {"", HS_CORRUPT},
+    {"null", HS_CORRUPT},
+    {"[]", HS_CORRUPT},
+    {"{}", HS_CORRUPT},
+    {HEAD TIMES TAIL, HS_OK},
+    {HEAD TIMES TAIL " x", HS_CORRUPT},
+    {HEAD TIMES TAIL "{}", HS_CORRUPT},
+    {HEAD TAIL, HS_CORRUPT},
+    {HEAD TIMES "\"version\":1," TAIL, HS_CORRUPT}, /* a key twice */
+    {"{\"format\":\"other\",\"version\":1}", HS_CORRUPT},
+    {"{\"format\":\"hyprstream-session\",\"version\":0}", HS_CORRUPT},
+    {"{\"format\":\"hyprstream-session\",\"version\":\"1\"}", HS_CORRUPT},
+    {"{\"format\":\"hyprstream-session\",\"version\":3}", HS_UNSUPPORTED_VERSION},
+    {HEAD "\"created_unix_ms\":1.5,\"updated_unix_ms\":2," TAIL, HS_CORRUPT},
+    {HEAD "\"created_unix_ms\":99999999999999999999,\"updated_unix_ms\":2," TAIL, HS_CORRUPT},
+    {HEAD TIMES "\"overflow\":\"explode\",\"adapters\":[],\"messages\":[]}", HS_CORRUPT},
+    {HEAD TIMES "\"overflow\":7,\"adapters\":[],\"messages\":[]}", HS_CORRUPT},
+    {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":{},\"messages\":[]}", HS_CORRUPT},
+    {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[3],\"messages\":[]}", HS_CORRUPT},
+    {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[{\"name\":\"a\"}],\"messages\":[]}",
+     HS_CORRUPT},
+    {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[{\"name\":\"a\",\"scale\":1e308}],"
+                "\"messages\":[]}",
+     HS_CORRUPT},
+    {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[],\"messages\":[{}]}", HS_CORRUPT},
+    {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[],\"messages\":[{\"role\":\"user\"}]}",
+     HS_CORRUPT},
+    {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[],\"messages\":[{\"role\":\"user\","
+                "\"content\":5}]}",
+     HS_CORRUPT},
+    {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[],\"messages\":[{\"role\":\"user\","
+                "\"content\":\"a\\u0000b\"}]}",
+     HS_CORRUPT},
+    {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[],\"messages\":[{\"role\":\"user\","
+                "\"content\":\"\xff\"}]}",
+     HS_CORRUPT},
+    {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[],\"messages\":[{\"role\":\"assistant\","
+                "\"content\":\"\","
+                "\"tool_calls\":{}}]}",
+     HS_CORRUPT},
+    {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[],\"messages\":[{\"role\":\"assistant\","
+                "\"content\":\"\","
+                "\"tool_calls\":[3]}]}",
+     HS_CORRUPT},
+    {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[],\"messages\":[{\"role\":\"assistant\","
+                "\"content\":\"\","
+                "\"tool_calls\":[{\"id\":\"c\",\"name\":\"n\"}]}]}",
+     HS_CORRUPT},
+    {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[],\"messages\":[{\"role\":\"assistant\","
+                "\"content\":\"\","
+                "\"tool_calls\":[{\"id\":\"c\",\"name\":\"n\",\"arguments\":{}}]}]}",
+     HS_CORRUPT},
+    {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[],\"messages\":[{\"role\":\"assistant\","
+                "\"content\":\"\","
+                "\"tool_calls\":[{\"id\":\"c\",\"name\":\"n\",\"arguments\":\"{}\"}]}]}",
+     HS_OK},
+    {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[],\"messages\":[{\"role\":\"assistant\","
+                "\"content\":\"\","
+                "\"tool_call_id\":3}]}",
+     HS_CORRUPT},
+    {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[],\"messages\":[{\"role\":\"assistant\","
+                "\"content\":\"\","
+                "\"name\":null}]}",
+     HS_CORRUPT},
+    {HEAD TIMES "\"params\":[]," TAIL, HS_CORRUPT},
+    {HEAD TIMES "\"params\":{}," TAIL, HS_CORRUPT},
+};
+
 static void test_json_refuses(void **state)
 {
     (void)state;
-    static const struct {
-        const char *text;
-        hs_status status;
-    } CASES[] = {
-        {"", HS_CORRUPT},
-        {"null", HS_CORRUPT},
-        {"[]", HS_CORRUPT},
-        {"{}", HS_CORRUPT},
-        {HEAD TIMES TAIL, HS_OK},
-        {HEAD TIMES TAIL " x", HS_CORRUPT},
-        {HEAD TIMES TAIL "{}", HS_CORRUPT},
-        {HEAD TAIL, HS_CORRUPT},
-        {HEAD TIMES "\"version\":1," TAIL, HS_CORRUPT}, /* a key twice */
-        {"{\"format\":\"other\",\"version\":1}", HS_CORRUPT},
-        {"{\"format\":\"hyprstream-session\",\"version\":0}", HS_CORRUPT},
-        {"{\"format\":\"hyprstream-session\",\"version\":\"1\"}", HS_CORRUPT},
-        {"{\"format\":\"hyprstream-session\",\"version\":3}", HS_UNSUPPORTED_VERSION},
-        {HEAD "\"created_unix_ms\":1.5,\"updated_unix_ms\":2," TAIL, HS_CORRUPT},
-        {HEAD "\"created_unix_ms\":99999999999999999999,\"updated_unix_ms\":2," TAIL, HS_CORRUPT},
-        {HEAD TIMES "\"overflow\":\"explode\",\"adapters\":[],\"messages\":[]}", HS_CORRUPT},
-        {HEAD TIMES "\"overflow\":7,\"adapters\":[],\"messages\":[]}", HS_CORRUPT},
-        {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":{},\"messages\":[]}", HS_CORRUPT},
-        {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[3],\"messages\":[]}", HS_CORRUPT},
-        {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[{\"name\":\"a\"}],\"messages\":[]}",
-         HS_CORRUPT},
-        {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[{\"name\":\"a\",\"scale\":1e308}],"
-                    "\"messages\":[]}",
-         HS_CORRUPT},
-        {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[],\"messages\":[{}]}", HS_CORRUPT},
-        {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[],\"messages\":[{\"role\":\"user\"}]}",
-         HS_CORRUPT},
-        {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[],\"messages\":[{\"role\":\"user\","
-                    "\"content\":5}]}",
-         HS_CORRUPT},
-        {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[],\"messages\":[{\"role\":\"user\","
-                    "\"content\":\"a\\u0000b\"}]}",
-         HS_CORRUPT},
-        {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[],\"messages\":[{\"role\":\"user\","
-                    "\"content\":\"\xff\"}]}",
-         HS_CORRUPT},
-        {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[],\"messages\":[{\"role\":\"assistant\","
-                    "\"content\":\"\","
-                    "\"tool_calls\":{}}]}",
-         HS_CORRUPT},
-        {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[],\"messages\":[{\"role\":\"assistant\","
-                    "\"content\":\"\","
-                    "\"tool_calls\":[3]}]}",
-         HS_CORRUPT},
-        {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[],\"messages\":[{\"role\":\"assistant\","
-                    "\"content\":\"\","
-                    "\"tool_calls\":[{\"id\":\"c\",\"name\":\"n\"}]}]}",
-         HS_CORRUPT},
-        {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[],\"messages\":[{\"role\":\"assistant\","
-                    "\"content\":\"\","
-                    "\"tool_calls\":[{\"id\":\"c\",\"name\":\"n\",\"arguments\":{}}]}]}",
-         HS_CORRUPT},
-        {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[],\"messages\":[{\"role\":\"assistant\","
-                    "\"content\":\"\","
-                    "\"tool_calls\":[{\"id\":\"c\",\"name\":\"n\",\"arguments\":\"{}\"}]}]}",
-         HS_OK},
-        {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[],\"messages\":[{\"role\":\"assistant\","
-                    "\"content\":\"\","
-                    "\"tool_call_id\":3}]}",
-         HS_CORRUPT},
-        {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[],\"messages\":[{\"role\":\"assistant\","
-                    "\"content\":\"\","
-                    "\"name\":null}]}",
-         HS_CORRUPT},
-        {HEAD TIMES "\"params\":[]," TAIL, HS_CORRUPT},
-        {HEAD TIMES "\"params\":{}," TAIL, HS_CORRUPT},
-    };
-    for (size_t i = 0; i < COUNT_OF(CASES); i++) {
+    for (size_t i = 0; i < COUNT_OF(REFUSED); i++) {
         struct hs_session_record record = {0};
         struct hs_error err = {0};
-        hs_status status = parse(CASES[i].text, &record, &err);
-        if (status != CASES[i].status)
-            fail_msg("case %zu gives %d (%s): %s", i, (int)status, err.message, CASES[i].text);
+        hs_status status = parse(REFUSED[i].text, &record, &err);
+        if (status != REFUSED[i].status)
+            fail_msg("case %zu gives %d (%s): %s", i, (int)status, err.message, REFUSED[i].text);
         assert_int_equal(err.status, status == HS_OK ? 0 : status);
         if (status != HS_OK)
             assert_true(err.message[0] != 0 && err.hint[0] != 0);
