@@ -17,8 +17,7 @@ const axe = readFileSync(`${process.env.HS_NODE_MODULES}/axe-core/axe.min.js`, "
 let url;
 
 before(async () => {
-    url = await serve("open", "-m", model("say", ANSWER), "-m", model("cycle"),
-        "--ctx-size", "4096");
+    url = await serve("open", "-m", model("say", ANSWER), "-m", model("endless"));
     await start();
 });
 after(finish);
@@ -79,9 +78,9 @@ test("a question is answered, and kept", () => visit(url, async (page) => {
 }));
 
 test("stopping frees the slot", () => visit(url, async (page) => {
-    const busy = async () => (await (await fetch(`${url}/slots?model=cycle`)).json())
+    const busy = async () => (await (await fetch(`${url}/slots?model=endless`)).json())
         .filter((slot) => slot.is_processing).length;
-    await page.selectOption("#model", "cycle");
+    await page.selectOption("#model", "endless");
     await ask(page, "Hi");
     await page.waitForFunction(() =>
         document.querySelector(".answer .prose").textContent.length > 30);
@@ -92,7 +91,7 @@ test("stopping frees the slot", () => visit(url, async (page) => {
     assert.equal(await page.locator(".finish").innerText(), "Stopped.\nGo on");
     const shown = await page.locator(".answer .prose").textContent();
     const whole = await (await fetch(`${url}/v1/chat/completions`, {method: "POST",
-        body: JSON.stringify({model: "cycle", max_tokens: shown.length,
+        body: JSON.stringify({model: "endless", max_tokens: shown.length,
             messages: [{role: "user", content: "Hi"}]})})).json();
     assert.ok(whole.choices[0].message.content.trim().startsWith(shown), shown);
     await ask(page, "Again"); // and by the button
@@ -112,7 +111,7 @@ test("stopping frees the slot", () => visit(url, async (page) => {
 }));
 
 test("an answer goes on while another conversation is looked at", () => visit(url, async (page) => {
-    await page.selectOption("#model", "cycle");
+    await page.selectOption("#model", "endless");
     await page.click("#open-settings");
     await page.fill("#setting-max_tokens", "60");
     await page.press("#setting-max_tokens", "Enter");
@@ -130,7 +129,7 @@ test("an answer goes on while another conversation is looked at", () => visit(ur
         document.querySelector(".answer .prose").textContent.split(" ").length === 120);
     const more = await answer(page);
     const {choices} = await (await fetch(`${url}/v1/chat/completions`, {method: "POST",
-        body: JSON.stringify({model: "cycle", max_tokens: 120,
+        body: JSON.stringify({model: "endless", max_tokens: 120,
             messages: [{role: "user", content: "First"}]})})).json();
     assert.equal(more, choices[0].message.content.trim());
 }));
@@ -527,7 +526,7 @@ test("conversations that the server keeps", () => visit(url, async (page) => {
 
 test("sessions that are stopped, busy, copied, or gone", () => visit(url, async (page) => {
     await page.waitForFunction(() => !document.querySelector("#keeping").hidden);
-    await api("POST", "", {name: "busy", model: "cycle"});
+    await api("POST", "", {name: "busy", model: "endless"});
     await page.evaluate(() => document.dispatchEvent(new Event("visibilitychange")));
     await page.click("#conversations .title"); // seen on coming back to the window
     await page.waitForFunction(() => document.querySelector("#title").textContent === "busy");

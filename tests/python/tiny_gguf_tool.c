@@ -3,6 +3,7 @@
  *
  *   tiny_gguf_tool say PATH TEXT    answers every message with TEXT (through a ChatML template)
  *   tiny_gguf_tool cycle PATH       answers " aa ab ac ..." without an end
+ *   tiny_gguf_tool endless PATH     the same, and the context is not full for a while either
  *   tiny_gguf_tool plain PATH TEXT  says TEXT after a newline; has no chat template
  *   tiny_gguf_tool history PATH     every token depends on all that came before
  *   tiny_gguf_tool random PATH TEMPLATE  any token may follow any other: the logits hardly differ;
@@ -76,8 +77,9 @@ static int write_infill(const char *path, const char *text)
 int main(int argc, char **argv)
 {
     if (argc < 3) {
-        fprintf(stderr, "usage: tiny_gguf_tool say|plain|cycle|history|random|bert|infill PATH "
-                        "[TEXT] [NAME]\n");
+        fprintf(stderr,
+                "usage: tiny_gguf_tool say|plain|cycle|endless|history|random|bert|infill PATH "
+                "[TEXT] [NAME]\n");
         return 2;
     }
     if (strcmp(argv[1], "infill") == 0 && argc > 3) {
@@ -102,6 +104,8 @@ int main(int argc, char **argv)
             return 1;
         }
         spec.next = next;
+    } else if (strcmp(argv[1], "endless") == 0) {
+        spec.n_ctx_train = 1u << 18;
     } else if (strcmp(argv[1], "history") == 0) {
         spec.kind = TINY_GGUF_HISTORY;
     }
