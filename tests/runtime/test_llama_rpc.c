@@ -132,7 +132,7 @@ static void the_server_can_be_left_out(void **state)
 
 /* llama.cpp keeps what it knows of an RPC server until the process ends; LeakSanitizer asks this.
  */
-int __lsan_is_turned_off(void);
+__attribute__((visibility("default"))) int __lsan_is_turned_off(void);
 int __lsan_is_turned_off(void)
 {
     return 1;
