@@ -175,12 +175,28 @@ static hs_status remove_files(const char *path, struct hs_error *err)
     return HS_OK;
 }
 
+/* Whether the file goes with the row: it is ours, and no other name stands for it. */
+static hs_status goes_with_file(const struct hs_command_args *args, hs_registry *registry,
+                                const struct hs_registry_model *row, bool *ret_yes,
+                                struct hs_error *err)
+{
+    struct hs_registry_model *rows = NULL;
+    size_t n = 0, n_names = 0;
+    hs_status status = hs_registry_model_list(registry, &rows, &n, err);
+    for (size_t i = 0; i < n && status == HS_OK; i++) {
+        n_names += strcmp(rows[i].path, row->path) == 0;
+    }
+    hs_registry_models_free(rows, n);
+    *ret_yes = is_ours(args->paths, row->path) && n_names == 1;
+    return status;
+}
+
 static hs_status remove_row(const struct hs_command_args *args, hs_registry *registry,
                             const struct hs_registry_model *row, struct hs_error *err)
 {
-    bool with_file = is_ours(args->paths, row->path);
-    bool yes = true;
-    hs_status status = with_file ? may_remove(args, row->path, &yes, err) : HS_OK;
+    bool with_file = false, yes = true;
+    hs_status status = goes_with_file(args, registry, row, &with_file, err);
+    status = status == HS_OK && with_file ? may_remove(args, row->path, &yes, err) : status;
     if (status) {
         return status;
     }

@@ -114,6 +114,29 @@ static void rm_sees_through_links(void **state)
     hs_free(real);
 }
 
+static void rm_keeps_a_file_with_another_name(void **state)
+{
+    struct api_test *test = *state;
+    char *path = hs_strdup(add_model(test, "models/twice.gguf", "first"));
+    test->options[HS_OPT_NAME] = "second";
+    assert_int_equal(api_run(test, hs_cmd_model_add, path, NULL), HS_OK);
+    test->options[HS_OPT_NAME] = NULL;
+    test->options[HS_OPT_FORCE] = "";
+    api_clear_output(test);
+    assert_int_equal(api_run(test, hs_cmd_model_rm, "first", NULL), HS_OK);
+    assert_contains(test->out.data, "its file stays");
+    assert_true(api_exists(path));
+    api_clear_output(test);
+    assert_int_equal(api_run(test, hs_cmd_model_rm, "second", NULL), HS_OK);
+    assert_contains(test->out.data, "its file stays"); /* it is in the folder under its own name */
+    assert_true(api_exists(path));
+    api_clear_output(test);
+    assert_int_equal(api_run(test, hs_cmd_model_rm, "twice", NULL), HS_OK);
+    assert_contains(test->out.data, "and its file");
+    assert_false(api_exists(path));
+    hs_free(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -122,6 +145,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(ctrl_c_stops_verify, api_setup, api_teardown),
         cmocka_unit_test_setup_teardown(rm_leaves_files_of_others, api_setup, api_teardown),
         cmocka_unit_test_setup_teardown(rm_asks_about_our_files, api_setup, api_teardown),
+        cmocka_unit_test_setup_teardown(rm_keeps_a_file_with_another_name, api_setup, api_teardown),
         cmocka_unit_test_setup_teardown(rm_sees_through_links, api_setup, api_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -66,7 +66,7 @@ static hs_status check_config(const struct hs_http_config *config, struct hs_err
     } else if (config->n_workers < 0 || config->n_workers > 1024) {
         wrong = "n_workers (0 to 1024)";
     } else if ((config->tls_cert_file == NULL) != (config->tls_key_file == NULL)) {
-        wrong = "the TLS files: a certificate needs its key, and a key its certificate";
+        wrong = "TLS files (--tls-cert needs --tls-key, and --tls-key needs --tls-cert)";
     }
     return wrong == NULL ? HS_OK
                          : hs_error_set(err, HS_INVALID_ARGUMENT, "HTTP server: bad %s", wrong);

@@ -73,8 +73,8 @@ bool hs_rest_infill_check(const struct hs_model_info *model, const struct hs_fie
 {
     return model->can_infill ||
            hs_field_refuse(fields, name,
-                           "cannot be used with model '%s', which has no tokens for filling in the "
-                           "middle in its vocabulary",
+                           "needs a model that can fill gaps; the vocabulary of '%s' has no tokens "
+                           "for that",
                            model->id);
 }
 
