@@ -153,10 +153,13 @@ static bool add_target(struct hs_schema_walk *walk, json_t *target)
 /* Definitions get names of their own: the converter's rules would confuse "a_b" and "a-b". */
 static json_t *convert_ref(struct hs_schema_walk *walk, json_t *node)
 {
+    const char *ref = json_string_value(json_object_get(node, "$ref"));
+    if (ref == NULL) { /* it would lead to itself */
+        return hs_schema_fail(walk, HS_INVALID_ARGUMENT, "$ref", "must be a string");
+    }
     json_t *target = hs_schema_resolve(walk, node);
     if (target == NULL) {
-        const char *ref = json_string_value(json_object_get(node, "$ref"));
-        bool is_remote = ref != NULL && ref[0] != '#';
+        bool is_remote = ref[0] != '#';
         return hs_schema_fail(walk, HS_INVALID_ARGUMENT, "$ref",
                               is_remote ? "leads out of the schema"
                                         : "leads nowhere, or in a circle");
