@@ -204,9 +204,7 @@ static bool check_prompt(const struct hs_fields *fields, const json_t *prompt, i
         return hs_field_refuse(fields, "prompt", PROMPT_RULE);
     }
     for (size_t i = 0; i < n; i++) {
-        const json_t *item = json_array_get(prompt, i);
-        json_int_t token = json_integer_value(item);
-        if (!json_is_integer(item) || token < 0 || token >= n_vocab) {
+        if (hs_field_token(json_array_get(prompt, i), n_vocab) < 0) {
             return hs_field_refuse(fields, "prompt",
                                    "has something that is no token number from 0 to %d",
                                    (int)n_vocab - 1);

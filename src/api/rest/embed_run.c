@@ -84,9 +84,7 @@ static bool check_input(const struct hs_model_info *model, const struct hs_field
         return hs_field_refuse(fields, name, "is empty");
     }
     for (size_t i = 0; i < json_array_size(input); i++) {
-        const json_t *item = json_array_get(input, i);
-        json_int_t token = json_integer_value(item);
-        if (!json_is_integer(item) || token < 0 || token >= model->n_vocab) {
+        if (hs_field_token(json_array_get(input, i), model->n_vocab) < 0) {
             return hs_field_refuse(fields, name,
                                    "has something that is no token number from 0 to %d",
                                    (int)model->n_vocab - 1);

@@ -28,6 +28,12 @@ bool hs_field_refuse(const struct hs_fields *fields, const char *name, const cha
     return false;
 }
 
+int32_t hs_field_token(const json_t *item, int32_t n_vocab)
+{
+    json_int_t token = json_integer_value(item);
+    return json_is_integer(item) && token >= 0 && token < n_vocab ? (int32_t)token : -1;
+}
+
 bool hs_field_bool(const struct hs_fields *fields, const char *name, bool *value)
 {
     const json_t *json = hs_field_get(fields, name);

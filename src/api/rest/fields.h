@@ -35,6 +35,9 @@ bool hs_field_string(const struct hs_fields *fields, const char *name, const cha
 bool hs_field_object(const struct hs_fields *fields, const char *name, char *path, size_t size,
                      struct hs_fields *ret);
 
+/* The token number that a list holds there; -1: it is none from 0 to n_vocab - 1. */
+int32_t hs_field_token(const json_t *item, int32_t n_vocab);
+
 /* A field that is known but not there yet. It passes when it says nothing: null, false, 0, "", [],
  * {}, or one of the words. */
 struct hs_unsupported_field {

@@ -84,13 +84,11 @@ static bool read_context(const struct hs_fields *fields, const struct hs_model_i
         return false;
     }
     for (size_t i = 0; i < n; i++) {
-        const json_t *item = json_array_get(list, i);
-        json_int_t token = json_integer_value(item);
-        if (!json_is_integer(item) || token < 0 || token >= model->n_vocab) {
+        ret->context.tokens[i] = hs_field_token(json_array_get(list, i), model->n_vocab);
+        if (ret->context.tokens[i] < 0) {
             return hs_field_refuse(fields, "context", "must hold token numbers from 0 to %d",
                                    (int)model->n_vocab - 1);
         }
-        ret->context.tokens[i] = (int32_t)token;
     }
     ret->context.n = n;
     ret->has_context = true;
