@@ -91,6 +91,14 @@ enum hs_kv_type { HS_KV_F16 = 0, HS_KV_Q8_0 = 1 };
 /* Called while weights load, fraction in [0, 1]; returning false stops the load (HS_CANCELLED). */
 typedef bool (*hs_progress_fn)(float fraction, void *user);
 
+/* How adapters are applied (docs/adapters.md). */
+enum hs_lora_engine {
+    HS_LORA_ENGINE_AUTO = 0, /* the first of the following that the self-test finds right */
+    HS_LORA_ENGINE_REWRITE,  /* any mix in one batch, by our own kernels */
+    HS_LORA_ENGINE_STACKED,  /* any mix in one batch: ranks side by side and a mask */
+    HS_LORA_ENGINE_NATIVE    /* one set of adapters a batch, llama.cpp's own way */
+};
+
 struct hs_model_params {
     int32_t n_ctx;           /* KV cells, shared by all sequences; 0: fitted to model and memory */
     int32_t n_batch;         /* tokens in one decode call; 0: 2048 */
@@ -103,6 +111,7 @@ struct hs_model_params {
     bool use_mlock;
     enum hs_flash_attn flash_attn;
     enum hs_kv_type kv_type;
+    enum hs_lora_engine lora_engine;
     const char *devices;       /* comma-separated backend device names; NULL: all */
     const char *rpc_servers;   /* comma-separated host:port; NULL: none */
     const char *chat_template; /* Jinja source used instead of the model's own; NULL: the model's */

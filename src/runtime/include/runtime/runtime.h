@@ -16,7 +16,9 @@
 #include <stdbool.h>
 
 #include "base/buf.h"
+#include "base/lora.h"
 
+typedef struct hs_rt_adapter hs_rt_adapter;
 typedef struct hs_rt_model hs_rt_model;
 typedef struct hs_rt_context hs_rt_context;
 typedef struct hs_rt_sampler hs_rt_sampler;
@@ -57,6 +59,8 @@ struct hs_rt_context_params {
     enum hs_flash_attn flash_attn;
     enum hs_kv_type kv_type;
     bool has_embeddings; /* every token has an output; set by embedder_new */
+    bool has_adapters;   /* items may name adapters */
+    enum hs_lora_engine lora_engine;
 };
 
 /* What a context for embeddings takes. */
@@ -69,12 +73,34 @@ struct hs_rt_embedder {
     bool is_whole; /* an input's tokens must come in one call */
 };
 
+/* Adapters that are added together, each with its own signed scale. */
+struct hs_rt_adapter_use {
+    const hs_rt_adapter *adapter;
+    float scale;
+};
+struct hs_rt_adapter_set {
+    const struct hs_rt_adapter_use *uses; /* [n] */
+    int32_t n;
+};
+
 /* One token of a batch. */
 struct hs_rt_batch_item {
     int32_t token;
     int32_t pos;
     int32_t seq;
     bool want_logits;
+    const struct hs_rt_adapter_set *adapters; /* lives as long as the call; NULL: the base alone */
+};
+
+/* How a context applies adapters, and what it has done. */
+struct hs_rt_lora_stats {
+    enum hs_lora_engine engine; /* the one that runs; AUTO: none was needed yet */
+    char reason[128];           /* why it is not the one that was asked for; "": it is */
+    bool is_one_set;            /* all items of a decode must have the same set (native) */
+    uint64_t n_decodes;         /* with at least one adapter */
+    uint64_t n_decodes_mixed;   /* with two different sets, or one and none */
+    int32_t n_sets_max;         /* most different sets in one decode, the base alone among them */
+    uint64_t n_nodes;           /* of graphs that were rewritten, all decodes together */
 };
 
 /* What to render through the chat template. */
@@ -229,6 +255,26 @@ struct hs_runtime {
                         int32_t n_items, enum hs_rt_decode *ret_outcome, struct hs_error *err);
     /* f32[n_vocab] of item i of the last decode; NULL when it had none. */
     const float *(*logits)(const hs_rt_context *context, int32_t i);
+
+    /*
+     * Weights of an adapter, packed for this model; the weights are copied. From any thread. NULL
+     * pointers in the table: this runtime has no adapters.
+     * Errors: HS_MISMATCH (a tensor that the model does not have or of another shape),
+     * HS_NOT_SUPPORTED (a matrix whose product cannot be adapted), HS_OUT_OF_MEMORY.
+     */
+    hs_status (*adapter_new)(const hs_rt_model *model, const struct hs_lora *lora,
+                             hs_rt_adapter **ret_adapter, struct hs_error *err);
+    /* No decode under way may use it. */
+    void (*adapter_free)(hs_rt_adapter *adapter);
+    uint64_t (*adapter_bytes)(const hs_rt_adapter *adapter);
+    /*
+     * Find out which way to apply adapters works with this model (a self-test in a context of its
+     * own, once for a model and engine; takes some decodes), so that the first decode with adapters
+     * need not. From any thread.
+     */
+    hs_status (*lora_prepare)(hs_rt_model *model, enum hs_lora_engine wanted,
+                              const struct hs_rt_context_params *params, struct hs_error *err);
+    void (*lora_stats)(const hs_rt_context *context, struct hs_rt_lora_stats *ret_stats);
 
     /*
      * A context for embeddings, beside the one that generates.
