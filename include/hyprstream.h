@@ -98,6 +98,8 @@ enum hs_lora_engine {
     HS_LORA_ENGINE_STACKED,  /* any mix in one batch: ranks side by side and a mask */
     HS_LORA_ENGINE_NATIVE    /* one set of adapters a batch, llama.cpp's own way */
 };
+/* "auto", "rewrite", "stacked", "native" */
+HS_API const char *hs_lora_engine_name(enum hs_lora_engine engine);
 
 struct hs_model_params {
     int32_t n_ctx;           /* KV cells, shared by all sequences; 0: fitted to model and memory */
@@ -164,6 +166,16 @@ struct hs_model_stats {
     int32_t n_embed_requests; /* queued or running */
     uint64_t n_embedded;      /* inputs, and their tokens */
     uint64_t n_embed_tokens;
+    /* Adapters. */
+    enum hs_lora_engine lora_engine; /* the one that runs; AUTO: none was needed yet */
+    char lora_reason[128];           /* why it is not the one that was asked for; "": it is */
+    uint64_t n_lora_decodes;         /* decode calls with at least one adapter */
+    uint64_t n_lora_decodes_mixed;   /* of them with different sets of adapters */
+    int32_t n_lora_sets_max; /* most different sets in one call, the base alone among them */
+    uint64_t n_lora_nodes;   /* of graphs that were rewritten, all calls together */
+    int32_t n_adapters;      /* registered for this model */
+    int32_t n_adapters_ready;
+    uint64_t adapter_bytes; /* their weights in host memory, replaced versions in use included */
 };
 
 #define HS_TAG_MAX 65 /* bytes of a request's tag with its final NUL; longer ones are cut */
@@ -350,13 +362,16 @@ struct hs_engine_params {
     uint64_t park_budget_bytes; /* host memory for KV of idle contexts, per model; 0: none */
     int32_t prefill_chunk;      /* most prompt tokens of a step while others decode; 0: 512 */
     int32_t prefill_ms;         /* fewer, when a step would take longer; 0: 200; -1: never fewer */
+    uint64_t adapter_budget_bytes; /* host memory for adapters' weights, all models together; those
+                                      not in use leave as needed; 0: no adapters */
 };
 
 struct hs_session_params {
     const char *name; /* NULL: anonymous, gone when closed; else [A-Za-z0-9._-]{1,64}, no '.' first,
                          kept on disk */
-    const char *model_id; /* a loaded model */
-    const struct hs_adapter_ref *adapters;
+    const char *model_id;                  /* a loaded model */
+    const struct hs_adapter_ref *adapters; /* [n_adapters] as hs_engine_apply_lora_weights; none:
+                                              what the saved session has */
     int32_t n_adapters;
     const char *system;        /* system message; NULL: none, or what the saved session has */
     enum hs_overflow overflow; /* default: HS_OVERFLOW_SAVED */
@@ -455,10 +470,21 @@ HS_API HS_CHECKED hs_status hs_session_append(hs_engine *engine, const char *ses
 HS_API HS_CHECKED hs_status hs_session_set_system(hs_engine *engine, const char *session_id,
                                                   const char *system, struct hs_error *err);
 
-/* HS_NOT_SUPPORTED until the adapter work lands. */
+/*
+ * Set the adapters of a session from its next turn on; n_adapters 0: none. They are saved with it.
+ * Which versions a turn uses is decided when it begins.
+ * Errors: HS_NOT_FOUND (no such session or adapter), HS_BUSY while it generates, HS_MISMATCH (made
+ * for another model), HS_INVALID_ARGUMENT (a scale that is not finite, an adapter twice), HS_LIMIT
+ * (more than 64), HS_IO and the like (it cannot be saved; nothing has changed).
+ */
 HS_API HS_CHECKED hs_status hs_engine_apply_lora_weights(hs_engine *engine, const char *session_id,
                                                          const struct hs_adapter_ref *adapters,
                                                          int32_t n_adapters, struct hs_error *err);
+/* A copy of a session's adapters, refs[ret_n], to be freed by hs_adapter_refs_free. */
+HS_API HS_CHECKED hs_status hs_session_adapters(hs_engine *engine, const char *session_id,
+                                                struct hs_adapter_ref **ret_refs, size_t *ret_n,
+                                                struct hs_error *err);
+HS_API void hs_adapter_refs_free(struct hs_adapter_ref *refs, size_t n);
 
 /*
  * Append `prompt` as a user message and generate the answer.
@@ -473,8 +499,14 @@ HS_API HS_CHECKED hs_status hs_engine_generate(hs_engine *engine, const char *se
                                                const char *prompt,
                                                const struct hs_generate_params *params,
                                                hs_stream **ret_stream, struct hs_error *err);
-/* The same for a conversation that the caller holds: messages[n_messages] through the chat
- * template. */
+/*
+ * The same for a conversation that the caller holds: messages[n_messages] through the chat
+ * template. adapters[n_adapters] are added together, each with its own signed scale, 0 counting as
+ * absent; their present versions serve the whole request. It waits in the queue while they load,
+ * and delays nobody. More errors: HS_NOT_FOUND (an unknown adapter; the message names those that
+ * fit), HS_MISMATCH (made for another model), HS_INVALID_ARGUMENT, HS_LIMIT as
+ * hs_engine_apply_lora_weights. An adapter that does not load ends the stream with its error.
+ */
 HS_API HS_CHECKED hs_status hs_engine_chat(hs_engine *engine, const char *model_id,
                                            const struct hs_adapter_ref *adapters,
                                            int32_t n_adapters, const struct hs_message *messages,
@@ -553,6 +585,96 @@ HS_API HS_CHECKED hs_status hs_engine_infill_tokens(hs_engine *engine, const cha
                                                     const struct hs_infill *infill,
                                                     int32_t **ret_tokens, size_t *ret_n,
                                                     struct hs_error *err);
+
+/* ---- adapters ---- */
+
+#define HS_ADAPTER_NAME_SIZE 65 /* bytes of a name or version with its final NUL */
+
+enum hs_adapter_state {
+    HS_ADAPTER_REGISTERED = 0, /* not in memory: loaded when a request needs it */
+    HS_ADAPTER_LOADING,
+    HS_ADAPTER_READY,
+    HS_ADAPTER_FAILED /* the last load failed; the next request tries again */
+};
+/* "registered", "loading", "ready", "failed" */
+HS_API const char *hs_adapter_state_name(enum hs_adapter_state state);
+
+struct hs_lora;
+
+struct hs_adapter_params {
+    const char *name;     /* as requests name it: [A-Za-z0-9._-]{1,64}, no '.' first */
+    const char *model_id; /* the loaded model it was made for */
+    const char *path;     /* GGUF or safetensors file, or PEFT folder */
+    const char *version; /* what names its content, as a name is written, such as the SHA-256; NULL:
+                            derived from path, size and time of change */
+    const struct hs_lora
+        *weights;   /* instead of a path, read before the call returns; such adapters
+                       are always ready and pinned; needs a version. NULL: the path */
+    bool is_pinned; /* once loaded it stays in memory */
+};
+HS_API void hs_adapter_params_defaults(struct hs_adapter_params *params);
+
+/* Sums are over the requests that have ended, of all versions. */
+struct hs_adapter_info {
+    char name[HS_ADAPTER_NAME_SIZE];
+    char version[HS_ADAPTER_NAME_SIZE];
+    char model_id[HS_ID_MAX];
+    char path[1024]; /* empty: made in memory */
+    enum hs_adapter_state state;
+    bool is_pinned;
+    uint64_t bytes;   /* of host memory; 0 unless ready */
+    int32_t n_active; /* requests, waiting or running */
+    uint64_t n_uses;  /* requests accepted with it */
+    uint64_t n_loads;
+    double load_ms;                                /* what the last load took */
+    int64_t registered_unix_ms, last_used_unix_ms; /* last_used 0: never */
+    uint64_t n_prompt_tokens, n_generated_tokens;
+    double queue_ms, prefill_ms, decode_ms;
+    struct hs_error error; /* of HS_ADAPTER_FAILED */
+};
+
+/*
+ * Register an adapter for a loaded model. Nothing is read yet but whether the path is there, so
+ * thousands cost almost nothing. It is forgotten when the model is unloaded.
+ * Errors: HS_ALREADY_EXISTS (the name is taken, also by another model's), HS_NOT_FOUND (no such
+ * model or path), HS_NOT_SUPPORTED (the engine has no memory for adapters), HS_INVALID_ARGUMENT,
+ * HS_LIMIT; for weights those of loading, too.
+ */
+HS_API HS_CHECKED hs_status hs_engine_register_adapter(hs_engine *engine,
+                                                       const struct hs_adapter_params *params,
+                                                       struct hs_error *err);
+/*
+ * Load it now and wait until it is ready.
+ * Errors: HS_NOT_FOUND, HS_MISMATCH (what does not fit the model), HS_LIMIT (it alone exceeds the
+ * memory for adapters), HS_BAD_FORMAT, HS_NOT_SUPPORTED, HS_IO and the like.
+ */
+HS_API HS_CHECKED hs_status hs_engine_load_adapter(hs_engine *engine, const char *name,
+                                                   struct hs_error *err);
+/*
+ * Put another version in the place of a registered adapter: loads it, then swaps at once. Requests
+ * accepted before finish on the old version, those after use the new one; without a load and
+ * without a step in between. When it fails, nothing has changed.
+ * Errors: those of hs_engine_load_adapter and hs_engine_register_adapter; HS_MISMATCH: the name is
+ * of another model.
+ */
+HS_API HS_CHECKED hs_status hs_engine_replace_adapter(hs_engine *engine,
+                                                      const struct hs_adapter_params *params,
+                                                      struct hs_error *err);
+/* The name is free at once; requests accepted before finish, then its memory goes. */
+HS_API HS_CHECKED hs_status hs_engine_unregister_adapter(hs_engine *engine, const char *name,
+                                                         struct hs_error *err);
+/* Free an adapter's weights until the next request needs them, pinned or not. HS_BUSY while
+ * requests use them or when they were made in memory. */
+HS_API HS_CHECKED hs_status hs_engine_unload_adapter(hs_engine *engine, const char *name,
+                                                     struct hs_error *err);
+HS_API HS_CHECKED hs_status hs_engine_adapter_info(hs_engine *engine, const char *name,
+                                                   struct hs_adapter_info *ret_info,
+                                                   struct hs_error *err);
+/* All of a model, or with NULL of every model, by name; to be freed by hs_adapter_infos_free. */
+HS_API HS_CHECKED hs_status hs_engine_list_adapters(hs_engine *engine, const char *model_id,
+                                                    struct hs_adapter_info **ret_infos,
+                                                    size_t *ret_n, struct hs_error *err);
+HS_API void hs_adapter_infos_free(struct hs_adapter_info *infos);
 
 /* ---- token streams ---- */
 
