@@ -12,6 +12,7 @@
 #define BASE_LORA_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define HS_LORA_TENSOR_NAME_MAX 64u /* with its NUL, as in GGUF */
@@ -60,5 +61,12 @@ struct hs_lora {
     const struct hs_lora_target *targets; /* [n_targets], no tensor twice */
     int32_t n_targets;
 };
+
+size_t hs_lora_type_size(enum hs_lora_type type);
+/* Values [first, first + n) of data as f32; int8 without a factor. */
+void hs_lora_values(enum hs_lora_type type, const void *data, int64_t first, int64_t n,
+                    float *ret_values);
+/* One row, f32[n_cols]. */
+void hs_lora_matrix_row(const struct hs_lora_matrix *matrix, int64_t row, float *ret_values);
 
 #endif
