@@ -1,6 +1,6 @@
 /*
- * Tests of base/half.h and of what base/lora.h reads: every 16-bit number against the formula of its
- * format, and the rounding at and beside every middle of two neighbours.
+ * Tests of base/half.h and of what base/lora.h reads: every 16-bit number against the formula of
+ * its format, and the rounding at and beside every middle of two neighbours.
  */
 #include "base_test.h"
 
@@ -20,8 +20,7 @@ static double number(uint32_t bits, int n_exponent, int n_fraction)
     if (exponent == (1 << n_exponent) - 1) {
         return fraction > 0 ? NAN : sign * INFINITY;
     }
-    return sign *
-           (exponent > 0 ? ldexp(1 + fraction, exponent - bias) : ldexp(fraction, 1 - bias));
+    return sign * (exponent > 0 ? ldexp(1 + fraction, exponent - bias) : ldexp(fraction, 1 - bias));
 }
 
 struct format {
