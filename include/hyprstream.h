@@ -361,7 +361,8 @@ struct hs_engine_params {
                                    one more is HS_QUEUE_FULL; 0: 256 */
     uint64_t park_budget_bytes; /* host memory for KV of idle contexts, per model; 0: none */
     int32_t prefill_chunk;      /* most prompt tokens of a step while others decode; 0: 512 */
-    int32_t prefill_ms;         /* fewer, when a step would take longer; 0: 200; -1: never fewer */
+    int32_t prefill_ms;         /* fewer, when a step would take longer, in turn for every two
+                                   prompts; 0: 200; -1: never fewer */
     uint64_t adapter_budget_bytes; /* host memory for adapters' weights, all models together; those
                                       not in use leave as needed; 0: no adapters */
 };

@@ -98,9 +98,10 @@ int32_t hs_batch_plan(const struct hs_batch_limits *limits, const int32_t *wants
     return used;
 }
 
-int32_t hs_batch_chunk(int32_t most, double budget_ms, double token_ms)
+int32_t hs_batch_chunk(int32_t most, double budget_ms, double token_ms, int32_t n_prompts)
 {
     double n = token_ms > 0 ? budget_ms / token_ms : CHUNK_UNMEASURED;
+    n *= n_prompts > 2 ? n_prompts / 2 : 1;
     int32_t chunk = n >= most ? most : (int32_t)n;
     return min_i32(chunk > HS_BATCH_CHUNK_MIN ? chunk : HS_BATCH_CHUNK_MIN, most);
 }

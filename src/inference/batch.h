@@ -34,9 +34,11 @@ int32_t hs_batch_plan(const struct hs_batch_limits *limits, const int32_t *wants
 
 /*
  * Prompt tokens that fit into a step beside decoding ones: as many as take budget_ms at token_ms
- * each (<= 0: not measured yet), at least HS_BATCH_CHUNK_MIN and at most `most`.
+ * each (<= 0: not measured yet), at least HS_BATCH_CHUNK_MIN and at most `most`. Every second of
+ * n_prompts brings a budget of its own: a pause costs the streams the same, however many first
+ * tokens come of it.
  */
-int32_t hs_batch_chunk(int32_t most, double budget_ms, double token_ms);
+int32_t hs_batch_chunk(int32_t most, double budget_ms, double token_ms, int32_t n_prompts);
 
 /* The part of a batch that belongs to one request. */
 struct hs_batch_span {

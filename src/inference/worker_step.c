@@ -167,11 +167,15 @@ ptrdiff_t hs_worker_victim(const hs_worker *worker, size_t keep)
 static int32_t plan(hs_worker *worker, int32_t n, int32_t n_free)
 {
     const struct hs_worker_params *p = &worker->p;
+    int32_t n_prompts = 0;
+    for (int32_t i = 0; i < n; i++) {
+        n_prompts += worker->wants[i] > 1;
+    }
     struct hs_batch_limits limits = {
         .n_batch = worker->batch_limit,
-        .prefill_chunk = p->prefill_ms < 0
-                             ? p->prefill_chunk
-                             : hs_batch_chunk(p->prefill_chunk, p->prefill_ms, worker->token_ms),
+        .prefill_chunk = p->prefill_ms < 0 ? p->prefill_chunk
+                                           : hs_batch_chunk(p->prefill_chunk, p->prefill_ms,
+                                                            worker->token_ms, n_prompts),
         .n_free = n_free,
     };
     return hs_batch_plan(&limits, worker->wants, n, worker->turn, worker->quotas);

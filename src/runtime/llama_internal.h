@@ -21,6 +21,8 @@ struct hs_rt_model {
     struct llama_model *llama;
     const struct llama_vocab *vocab;
     int32_t n_vocab;
+    int32_t *eog; /* [n_eog] tokens that end a generation, ascending */
+    int32_t n_eog;
     struct hs_rt_model_info info;
     struct hs_chat_templates *templates; /* parsed ones; has a lock of its own */
     char *chat_template;                 /* override given at load; NULL: none */

@@ -181,6 +181,22 @@ static hs_status resolve_gpu_layers(const char *path, const struct hs_model_para
     return hs_llama_estimate(path, params, NULL, &memory, NULL, ret_n_gpu_layers, err);
 }
 
+/* Looked for once: llama.cpp's answer for one token is a search. */
+static hs_status list_eog(hs_rt_model *model, struct hs_error *err)
+{
+    struct hs_buf eog = HS_BUF_INIT(sizeof(int32_t) * (size_t)model->n_vocab);
+    for (int32_t token = 0; token < model->n_vocab; token++) {
+        if (llama_vocab_is_eog(model->vocab, token) &&
+            hs_buf_append(&eog, &token, sizeof(token)) != HS_OK) {
+            hs_buf_free(&eog);
+            return hs_error_nomem(err, "end tokens");
+        }
+    }
+    model->n_eog = (int32_t)(eog.len / sizeof(int32_t));
+    model->eog = (int32_t *)(void *)eog.data;
+    return HS_OK;
+}
+
 static hs_status load_model(const char *path, const struct hs_model_params *params,
                             hs_rt_model *model, struct hs_error *err)
 {
@@ -215,6 +231,10 @@ static hs_status load_model(const char *path, const struct hs_model_params *para
     if (!model->path || (params->chat_template && !model->chat_template)) {
         return hs_error_nomem(err, "model");
     }
+    status = list_eog(model, err);
+    if (status != HS_OK) {
+        return status;
+    }
     fill_info(model, devices, n_gpu_layers);
     return hs_chat_templates_new(&model->templates, err);
 }
@@ -247,6 +267,7 @@ void hs_llama_model_free(hs_rt_model *model)
     hs_chat_templates_free(model->templates);
     llama_model_free(model->llama);
     hs_free(model->chat_template);
+    hs_free(model->eog);
     hs_free(model->path);
     hs_free(model);
 }

@@ -164,10 +164,7 @@ static hs_status make_biases(hs_rt_sampler *sampler, const struct hs_sampling *s
     const hs_rt_model *model = sampler->model;
     int32_t n_suppressed = 0;
     const llama_token *suppressed = llama_vocab_get_suppress_tokens(model->vocab, &n_suppressed);
-    int32_t n_eog = 0;
-    for (int32_t token = 0; ignore_eos && token < model->n_vocab; token++) {
-        n_eog += llama_vocab_is_eog(model->vocab, token);
-    }
+    int32_t n_eog = ignore_eos ? model->n_eog : 0;
     int32_t n = s->n_logit_bias + n_suppressed + n_eog;
     if (n == 0) {
         return HS_OK;
@@ -183,10 +180,8 @@ static hs_status make_biases(hs_rt_sampler *sampler, const struct hs_sampling *s
     for (int32_t i = 0; i < n_suppressed; i++) {
         *to++ = (llama_logit_bias){suppressed[i], -INFINITY};
     }
-    for (int32_t token = 0; ignore_eos && token < model->n_vocab; token++) {
-        if (llama_vocab_is_eog(model->vocab, token)) {
-            *to++ = (llama_logit_bias){token, -INFINITY};
-        }
+    for (int32_t i = 0; i < n_eog; i++) {
+        *to++ = (llama_logit_bias){model->eog[i], -INFINITY};
     }
     qsort(sampler->biases, (size_t)n, sizeof(*sampler->biases), compare_biases);
     sampler->n_biases = n;

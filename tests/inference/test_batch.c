@@ -208,18 +208,25 @@ static void a_chunk_fits_its_time(void **state)
 {
     (void)state;
     /* 200 ms at 2 ms a token are 100 tokens, within [16, most]. */
-    assert_int_equal(hs_batch_chunk(512, 200, 2), 100);
-    assert_int_equal(hs_batch_chunk(100, 200, 2), 100);
-    assert_int_equal(hs_batch_chunk(99, 200, 2), 99);
-    assert_int_equal(hs_batch_chunk(512, 200, 200.0 / 17), 17);
-    assert_int_equal(hs_batch_chunk(512, 200, 200.0 / 16), 16);
-    assert_int_equal(hs_batch_chunk(512, 200, 1000), 16);
-    assert_int_equal(hs_batch_chunk(512, 200, 1e300), 16);
-    assert_int_equal(hs_batch_chunk(512, 200, 1e-300), 512);
-    assert_int_equal(hs_batch_chunk(8, 200, 1000), 8);
+    assert_int_equal(hs_batch_chunk(512, 200, 2, 1), 100);
+    assert_int_equal(hs_batch_chunk(100, 200, 2, 1), 100);
+    assert_int_equal(hs_batch_chunk(99, 200, 2, 1), 99);
+    assert_int_equal(hs_batch_chunk(512, 200, 200.0 / 17, 1), 17);
+    assert_int_equal(hs_batch_chunk(512, 200, 200.0 / 16, 1), 16);
+    assert_int_equal(hs_batch_chunk(512, 200, 1000, 1), 16);
+    assert_int_equal(hs_batch_chunk(512, 200, 1e300, 1), 16);
+    assert_int_equal(hs_batch_chunk(512, 200, 1e-300, 1), 512);
+    assert_int_equal(hs_batch_chunk(8, 200, 1000, 1), 8);
     /* Not measured yet: a careful guess. */
-    assert_int_equal(hs_batch_chunk(512, 200, 0), 64);
-    assert_int_equal(hs_batch_chunk(32, 200, 0), 32);
+    assert_int_equal(hs_batch_chunk(512, 200, 0, 1), 64);
+    assert_int_equal(hs_batch_chunk(32, 200, 0, 1), 32);
+    /* A budget for every second prompt. */
+    assert_int_equal(hs_batch_chunk(512, 200, 2, 0), 100);
+    assert_int_equal(hs_batch_chunk(512, 200, 2, 3), 100);
+    assert_int_equal(hs_batch_chunk(512, 200, 2, 4), 200);
+    assert_int_equal(hs_batch_chunk(512, 200, 2, 11), 500);
+    assert_int_equal(hs_batch_chunk(512, 200, 2, 12), 512);
+    assert_int_equal(hs_batch_chunk(512, 200, 0, 4), 128);
 }
 
 int main(void)
