@@ -56,7 +56,8 @@ static inline void evaluate(struct fixture *f, struct hs_kv_slot *slot, const ch
     size_t n_past = slot->content.n_tokens;
     int32_t n_items = 0;
     for (size_t i = n_past; i < n; i++) {
-        items[n_items++] = (struct hs_rt_batch_item){tokens[i], (int32_t)i, slot->seq, i == n - 1};
+        items[n_items++] =
+            (struct hs_rt_batch_item){tokens[i], (int32_t)i, slot->seq, i == n - 1, NULL};
     }
     assert_true(n_items > 0);
     enum hs_rt_decode outcome;

@@ -156,7 +156,7 @@ static void resync_asks_for_the_window(void **state)
     assert_int_equal(slot->content.n_tokens, 8);
     /* Two more than we know of have pushed two out that the ninth would look at. */
     for (int32_t i = 8; i < 10; i++) {
-        struct hs_rt_batch_item item = {'x', i, slot->seq, true};
+        struct hs_rt_batch_item item = {'x', i, slot->seq, true, NULL};
         enum hs_rt_decode outcome;
         struct hs_error err;
         assert_int_equal(fake_runtime()->decode(f.context, &item, 1, &outcome, &err), HS_OK);
@@ -179,7 +179,7 @@ static void resync_believes_the_context(void **state)
     hs_kv_slot_resync(f.cache, slot);
     assert_int_equal(slot->content.n_tokens, 6);
     /* The context holds more than we know of. */
-    struct hs_rt_batch_item item = {'x', 6, slot->seq, true};
+    struct hs_rt_batch_item item = {'x', 6, slot->seq, true, NULL};
     enum hs_rt_decode outcome;
     struct hs_error err;
     assert_int_equal(fake_runtime()->decode(f.context, &item, 1, &outcome, &err), HS_OK);

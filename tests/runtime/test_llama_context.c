@@ -101,7 +101,7 @@ static void test_mixed_batch(void **state)
             if (i == 0) {
                 make_history(tokens[s], LEN, (uint32_t)s);
             }
-            items[n++] = (struct hs_rt_batch_item){tokens[s][i], i, s, i == LEN - 1};
+            items[n++] = (struct hs_rt_batch_item){tokens[s][i], i, s, i == LEN - 1, NULL};
         }
     }
     struct hs_error err = {0};
@@ -200,7 +200,7 @@ static void test_no_room_keeps_everything(void **state)
     struct hs_error err = {0};
     struct hs_rt_batch_item items[7];
     for (int32_t i = 0; i < 7; i++) {
-        items[i] = (struct hs_rt_batch_item){tokens[i], i, 1, i == 6};
+        items[i] = (struct hs_rt_batch_item){tokens[i], i, 1, i == 6, NULL};
     }
     enum hs_rt_decode outcome = HS_RT_DECODE_OK;
     OK(rt->decode(context, items, 7, &outcome, &err));
@@ -221,8 +221,9 @@ static void test_bad_items_are_refused(void **state)
     struct hs_error err = {0};
     enum hs_rt_decode outcome;
     const struct hs_rt_batch_item bad[] = {
-        {-1, 0, 0, true}, {TINY_GGUF_N_VOCAB, 0, 0, true}, {1, -1, 0, true}, {1, 0, -1, true},
-        {1, 0, 2, true},  {1, 0, INT32_MAX, true},
+        {-1, 0, 0, true, NULL}, {TINY_GGUF_N_VOCAB, 0, 0, true, NULL},
+        {1, -1, 0, true, NULL}, {1, 0, -1, true, NULL},
+        {1, 0, 2, true, NULL},  {1, 0, INT32_MAX, true, NULL},
     };
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         EXPECT(HS_INVALID_ARGUMENT, rt->decode(context, &bad[i], 1, &outcome, &err));
@@ -232,7 +233,7 @@ static void test_bad_items_are_refused(void **state)
     EXPECT(HS_INVALID_ARGUMENT, rt->decode(context, items, 0, &outcome, &err));
     EXPECT(HS_INVALID_ARGUMENT, rt->decode(context, items, -1, &outcome, &err));
     for (int32_t i = 0; i < 513; i++) {
-        items[i] = (struct hs_rt_batch_item){TINY_GGUF_BOS, i, 0, i < 3};
+        items[i] = (struct hs_rt_batch_item){TINY_GGUF_BOS, i, 0, i < 3, NULL};
     }
     /* n_batch is 512, but never more than the context: 256 and 257. */
     EXPECT(HS_INVALID_ARGUMENT, rt->decode(context, items, 257, &outcome, &err));
@@ -242,7 +243,7 @@ static void test_bad_items_are_refused(void **state)
     items[2].want_logits = false;
     OK(rt->decode(context, items, 256, &outcome, &err));
     /* Positions must go on where the KV ends. */
-    struct hs_rt_batch_item gap = {TINY_GGUF_BOS, 300, 0, true};
+    struct hs_rt_batch_item gap = {TINY_GGUF_BOS, 300, 0, true, NULL};
     EXPECT(HS_INVALID_ARGUMENT, rt->decode(context, &gap, 1, &outcome, &err));
     assert_int_equal(rt->kv_pos_max(context, 0), 255);
     rt->context_free(context);
@@ -329,7 +330,7 @@ static void test_abort_takes_the_batch_back(void **state)
     feed(context, 0, 0, tokens, 10);
     struct hs_rt_batch_item items[190];
     for (int32_t i = 0; i < 190; i++) {
-        items[i] = (struct hs_rt_batch_item){tokens[10 + i], 10 + i, 0, i == 189};
+        items[i] = (struct hs_rt_batch_item){tokens[10 + i], 10 + i, 0, i == 189, NULL};
     }
     /* Some micro-batches are through before it stops. */
     struct abort_after after = {.calls_left = 60};

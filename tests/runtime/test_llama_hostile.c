@@ -85,7 +85,7 @@ static void generate_tokens(hs_rt_model *model, const struct hs_rt_context_param
         struct hs_rt_batch_item items[200];
         int32_t n = n_tokens_of(&tokens) < 200 ? n_tokens_of(&tokens) : 200;
         for (int32_t i = 0; i < n; i++) {
-            items[i] = (struct hs_rt_batch_item){token_at(&tokens)[i], i, 0, i == n - 1};
+            items[i] = (struct hs_rt_batch_item){token_at(&tokens)[i], i, 0, i == n - 1, NULL};
         }
         enum hs_rt_decode outcome;
         int32_t token = -1;
@@ -98,7 +98,7 @@ static void generate_tokens(hs_rt_model *model, const struct hs_rt_context_param
             }
             hs_status ignored = rt->token_piece(model, token, true, &text, &err);
             (void)ignored;
-            items[0] = (struct hs_rt_batch_item){token, pos, 0, true};
+            items[0] = (struct hs_rt_batch_item){token, pos, 0, true, NULL};
         }
     }
     rt->sampler_free(sampler);
@@ -123,7 +123,7 @@ static void embed_tokens(hs_rt_model *model, const struct hs_rt_context_params *
     int32_t n = n_tokens_of(&tokens) < most ? n_tokens_of(&tokens) : most;
     struct hs_rt_batch_item items[200];
     for (int32_t i = 0; i < n && i < 200; i++) {
-        items[i] = (struct hs_rt_batch_item){token_at(&tokens)[i], i, 0, false};
+        items[i] = (struct hs_rt_batch_item){token_at(&tokens)[i], i, 0, false, NULL};
     }
     enum hs_rt_decode outcome;
     hs_status ignored = rt->embed(embedder.context, items, n < 200 ? n : 200, &outcome, &err);

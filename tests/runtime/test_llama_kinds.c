@@ -218,7 +218,7 @@ static void test_abort(void **state)
         feed(context, 0, 0, tokens, 10);
         struct hs_rt_batch_item items[LEN - 10];
         for (int32_t i = 10; i < LEN; i++) {
-            items[i - 10] = (struct hs_rt_batch_item){tokens[i], i, 0, i == LEN - 1};
+            items[i - 10] = (struct hs_rt_batch_item){tokens[i], i, 0, i == LEN - 1, NULL};
         }
         int calls_left = 100;
         rt->set_abort(context, abort_after, &calls_left);
@@ -249,7 +249,7 @@ static void test_abort_behind_a_window(void **state)
         all[i] = i == 0 ? TINY_GGUF_BOS : TINY_GGUF_ANSWER0 + (i * 37) % TINY_GGUF_N_ANSWERS;
     }
     for (int32_t i = RESIDENT; i < ALL; i++) {
-        items[i - RESIDENT] = (struct hs_rt_batch_item){all[i], i, 0, i == ALL - 1};
+        items[i - RESIDENT] = (struct hs_rt_batch_item){all[i], i, 0, i == ALL - 1, NULL};
     }
     int n_kept = 0;
     int n_emptied = 0;

@@ -159,7 +159,7 @@ static void test_greedy_answers_side_by_side(void **state)
         for (int32_t i = 0; i < reference[s].n_prompt; i++) {
             last_item[s] = n_items;
             items[n_items++] = (struct hs_rt_batch_item){reference[s].prompt[i], i, s,
-                                                         i == reference[s].n_prompt - 1};
+                                                         i == reference[s].n_prompt - 1, NULL};
         }
     }
     int32_t n_done[N_PROMPTS] = {0};
@@ -186,7 +186,7 @@ static void test_greedy_answers_side_by_side(void **state)
             if (++n_done[s] < reference[s].n_tokens) {
                 last_item[s] = n_items;
                 items[n_items++] = (struct hs_rt_batch_item){
-                    wanted, reference[s].n_prompt + n_done[s] - 1, s, true};
+                    wanted, reference[s].n_prompt + n_done[s] - 1, s, true, NULL};
             }
         }
     }
