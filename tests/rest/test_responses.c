@@ -52,7 +52,7 @@ static const char *its_id(const struct rest_test *test)
 static void ask_for(struct rest_test *test, const char *method, const char *id, const char *more,
                     int status)
 {
-    char line[256];
+    char line[512];
     snprintf(line, sizeof line, "%s /v1/responses/%s%s", method, id, more);
     rest_ask(test, line, NULL, status);
 }
