@@ -100,6 +100,7 @@ hs_status hs_cmd_config_path(const struct hs_command_args *args, struct hs_error
     hs_json_set(&object, "history_file", hs_json_text(paths->history_file));
     hs_json_set(&object, "models_dir", hs_json_text(paths->models_dir));
     hs_json_set(&object, "sessions_dir", hs_json_text(paths->sessions_dir));
+    hs_json_set(&object, "adapters_dir", hs_json_text(paths->adapters_dir));
     hs_json_set(&object, "registry_file", hs_json_text(paths->registry_file));
     return hs_json_print(args->io, object, false, err);
 }

@@ -96,6 +96,9 @@ hs_status hs_paths_load(struct hs_paths *ret_paths, struct hs_error *err)
         status = join_into(&paths.sessions_dir, paths.data_dir, "sessions", err);
     }
     if (status == HS_OK) {
+        status = join_into(&paths.adapters_dir, paths.data_dir, "adapters", err);
+    }
+    if (status == HS_OK) {
         status = join_into(&paths.registry_file, paths.data_dir, "registry.db", err);
     }
     if (status != HS_OK) {
@@ -111,9 +114,9 @@ void hs_paths_free(struct hs_paths *paths)
     if (paths == NULL) {
         return;
     }
-    char **const all[] = {&paths->config_file,  &paths->data_dir,   &paths->cache_dir,
-                          &paths->history_file, &paths->models_dir, &paths->sessions_dir,
-                          &paths->registry_file};
+    char **const all[] = {&paths->config_file,  &paths->data_dir,     &paths->cache_dir,
+                          &paths->history_file, &paths->models_dir,   &paths->sessions_dir,
+                          &paths->adapters_dir, &paths->registry_file};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         hs_freep(all[i]);
     }

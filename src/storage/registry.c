@@ -275,6 +275,7 @@ static void registry_free(hs_registry *registry)
     hs_free(registry->lock_file);
     hs_free(registry->models_dir);
     hs_free(registry->sessions_dir);
+    hs_free(registry->adapters_dir);
     hs_free(registry);
 }
 
@@ -292,8 +293,9 @@ static hs_status registry_new(const struct hs_paths *paths, hs_registry **ret_re
     registry->lock_file = hs_fs_join(paths->data_dir, "registry.lock");
     registry->models_dir = hs_strdup(paths->models_dir);
     registry->sessions_dir = hs_strdup(paths->sessions_dir);
+    registry->adapters_dir = hs_strdup(paths->adapters_dir);
     if (registry->file == NULL || registry->lock_file == NULL || registry->models_dir == NULL ||
-        registry->sessions_dir == NULL) {
+        registry->sessions_dir == NULL || registry->adapters_dir == NULL) {
         registry_free(registry);
         return hs_error_nomem(err, "registry");
     }

@@ -3,8 +3,9 @@
  * prepared statements and the schema.
  *
  * registry.c opens and closes; registry_repair.c makes, migrates and rebuilds; registry_schema.c
- * holds the schema's versions; registry_sql.c runs statements and transactions; registry_models.c
- * and registry_sessions.c hold the rows; registry_scan.c rebuilds rows from disk.
+ * holds the schema's versions; registry_sql.c runs statements and transactions; registry_models.c,
+ * registry_sessions.c and registry_adapters.c hold the rows; adapter_store.c keeps the adapters'
+ * files; registry_scan.c rebuilds rows from disk.
  *
  * Threads: everything that takes an hs_registry and is not public runs with its mutex held.
  */
@@ -15,7 +16,7 @@
 #include <sqlite3.h>
 #include <sys/types.h>
 
-#include "storage/registry.h"
+#include "storage/adapter_store.h"
 
 #define HS_REGISTRY_APPLICATION_ID 0x48537231 /* "HSr1" */
 #define HS_REGISTRY_BUSY_MS 5000
@@ -29,6 +30,7 @@ struct hs_registry {
     char *lock_file;
     char *models_dir;
     char *sessions_dir;
+    char *adapters_dir;
 };
 
 /* The schema, one step per version: SQL that leads from version i to i + 1. Steps that were
@@ -42,6 +44,12 @@ extern const int HS_REGISTRY_VERSION; /* the number of steps */
     "mtime_ns, n_ctx_train, added_unix_ms, used_unix_ms"
 #define HS_REGISTRY_SESSION_COLUMNS                                                                \
     "name, model_name, fingerprint, n_messages, size_bytes, created_unix_ms, updated_unix_ms"
+#define HS_REGISTRY_ADAPTER_COLUMNS                                                                \
+    "name, id, version, description, tags, examples, added_unix_ms, updated_unix_ms, "             \
+    "used_unix_ms, n_uses, used_ms"
+#define HS_REGISTRY_VERSION_COLUMNS                                                                \
+    "id, version, path, format, architecture, fingerprint, model_name, targets, sha256, content, " \
+    "source, parents, training, is_linked, rank, alpha, size_bytes, created_unix_ms"
 
 /* Statements that a file of the current version can prepare; ends with NULL. One row per table. */
 extern const char *const HS_REGISTRY_PROBES[];
@@ -57,7 +65,7 @@ HS_CHECKED hs_status hs_registry_query_int(hs_registry *registry, const char *sq
                                            int64_t *ret_value, struct hs_error *err);
 /*
  * A prepared statement with its parameters bound: one letter of `types` for each argument, 's' a
- * const char * (which must outlive the statement; NULL counts as ""), 'i' an int64_t.
+ * const char * (which must outlive the statement; NULL counts as ""), 'i' an int64_t, 'd' a double.
  */
 HS_CHECKED hs_status hs_registry_prepare(hs_registry *registry, const char *sql,
                                          sqlite3_stmt **ret_statement, struct hs_error *err,
@@ -134,18 +142,69 @@ HS_CHECKED hs_status hs_registry_session_write(hs_registry *registry,
                                                const struct hs_registry_session *session,
                                                struct hs_error *err);
 
+/* ---- registry_adapters.c: with adapters_dir's lock held, outside of transactions ---- */
+
+/* Texts and numbers of a row by name, for the columns and for adapter.json. */
+struct hs_registry_field {
+    const char *name;
+    size_t offset;
+};
+extern const struct hs_registry_field HS_REGISTRY_ADAPTER_TEXTS[]; /* each ends with name NULL */
+extern const struct hs_registry_field HS_REGISTRY_ADAPTER_NUMBERS[];
+
+/* In a transaction: insert or replace this version, and the adapter with it as its current one. */
+HS_CHECKED hs_status hs_registry_adapter_write(hs_registry *registry,
+                                               const struct hs_registry_adapter *row,
+                                               struct hs_error *err);
+HS_CHECKED hs_status hs_registry_adapter_insert(hs_registry *registry,
+                                                const struct hs_registry_adapter *row,
+                                                struct hs_error *err);
+/* Forget version `version` of an id, or with 0 the adapter with all its versions. */
+HS_CHECKED hs_status hs_registry_adapter_forget(hs_registry *registry, const char *id,
+                                                int64_t version, struct hs_error *err);
+/* Give the row's name, texts for people and updated_unix_ms to the adapter of the row's id. */
+HS_CHECKED hs_status hs_registry_adapter_update(hs_registry *registry,
+                                                const struct hs_registry_adapter *row,
+                                                struct hs_error *err);
+/* The row of a version; HS_NOT_FOUND without a message. */
+HS_CHECKED hs_status hs_registry_adapter_version(hs_registry *registry, const char *id,
+                                                 int64_t version,
+                                                 struct hs_registry_adapter *ret_row,
+                                                 struct hs_error *err);
+
+/* ---- adapter_json.c ---- */
+
+/* adapter.json in the folder of a version, replaced atomically; and read, with `path` NULL when the
+ * files lie beside it. HS_CORRUPT, errors of files. */
+HS_CHECKED hs_status hs_adapter_json_write(const char *path, const struct hs_registry_adapter *row,
+                                           struct hs_error *err);
+HS_CHECKED hs_status hs_adapter_json_read(const char *path, struct hs_registry_adapter *ret_row,
+                                          struct hs_error *err);
+
+/* ---- adapter_store.c ---- */
+
+/* Where a version's folder, or a file in it (NULL: none), lies: hs_free. NULL without memory. */
+char *hs_adapter_store_path(const char *adapters_dir, const char *id, int64_t version,
+                            const char *file);
+/* Every version that lies in the folder with its adapter.json, of one id in ascending order. */
+HS_CHECKED hs_status hs_adapter_store_scan(const char *adapters_dir,
+                                           struct hs_registry_adapter **ret_rows, size_t *ret_n,
+                                           struct hs_error *err);
+
 /* ---- registry_scan.c ---- */
 
-/* What lies in the models and sessions folders. */
+/* What lies in the models, sessions and adapters folders. */
 struct hs_registry_found {
     struct hs_registry_model *models;
     size_t n_models, models_capacity;
     struct hs_registry_session *sessions;
     size_t n_sessions;
+    struct hs_registry_adapter *adapters; /* versions */
+    size_t n_adapters;
 };
 
 /* Files and sessions that cannot be read are left out, with a line in the log. */
-HS_CHECKED hs_status hs_registry_scan(const char *models_dir, const char *sessions_dir,
+HS_CHECKED hs_status hs_registry_scan(const hs_registry *registry,
                                       struct hs_registry_found *ret_found, struct hs_error *err);
 void hs_registry_found_free(struct hs_registry_found *found);
 

@@ -89,6 +89,8 @@ static hs_status write_found(hs_registry *registry, const struct hs_registry_fou
         status = hs_registry_model_write(registry, &found->models[i], err);
     for (size_t i = 0; status == HS_OK && i < found->n_sessions; i++)
         status = hs_registry_session_write(registry, &found->sessions[i], err);
+    for (size_t i = 0; status == HS_OK && i < found->n_adapters; i++)
+        status = hs_registry_adapter_write(registry, &found->adapters[i], err);
     return status;
 }
 
@@ -156,6 +158,8 @@ static hs_status make_folders(const hs_registry *registry, struct hs_error *err)
     hs_status status = hs_fs_mkdir_p(registry->models_dir, err);
     if (status == HS_OK)
         status = hs_fs_mkdir_p(registry->sessions_dir, err);
+    if (status == HS_OK)
+        status = hs_fs_mkdir_p(registry->adapters_dir, err);
     return status;
 }
 
@@ -163,10 +167,11 @@ static void report_repair(const hs_registry *registry, const char *aside,
                           const struct hs_registry_found *found)
 {
     hs_log(HS_LOG_WARN, "storage",
-           "the registry was damaged: it is kept as '%s' and was rebuilt from '%s' and '%s' with "
-           "%zu models and %zu sessions; models that had been added from other folders must be "
-           "added again with `hyprstream model add PATH`",
-           aside, registry->models_dir, registry->sessions_dir, found->n_models, found->n_sessions);
+           "the registry was damaged: it is kept as '%s' and was rebuilt from '%s', '%s' and '%s' "
+           "with %zu models, %zu sessions and %zu versions of adapters; models that had been added "
+           "from other folders must be added again with `hyprstream model add PATH`",
+           aside, registry->models_dir, registry->sessions_dir, registry->adapters_dir,
+           found->n_models, found->n_sessions, found->n_adapters);
 }
 
 bool hs_registry_is_hollow(const hs_registry *registry)
@@ -191,7 +196,7 @@ static hs_status rebuild(hs_registry *registry, bool damaged, struct hs_error *e
         return hs_error_nomem(err, "registry");
     hs_status status = make_folders(registry, err);
     if (status == HS_OK)
-        status = hs_registry_scan(registry->models_dir, registry->sessions_dir, &found, err);
+        status = hs_registry_scan(registry, &found, err);
     if (status == HS_OK)
         status = write_new(registry, path, &found, err);
     if (status == HS_OK && damaged)

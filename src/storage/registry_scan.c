@@ -1,4 +1,5 @@
-/* registry_scan.c - rows for a new registry, from what lies in the models and sessions folders. */
+/* registry_scan.c - rows for a new registry, from what lies in the models, sessions and adapters
+ * folders. */
 #include "registry_internal.h"
 
 #include <dirent.h>
@@ -22,6 +23,7 @@ void hs_registry_found_free(struct hs_registry_found *found)
 {
     hs_registry_models_free(found->models, found->n_models);
     hs_registry_sessions_free(found->sessions, found->n_sessions);
+    hs_registry_adapters_free(found->adapters, found->n_adapters);
     *found = (struct hs_registry_found){0};
 }
 
@@ -226,13 +228,16 @@ static hs_status scan_sessions(const char *sessions_dir, struct hs_registry_foun
     return status == HS_OK ? HS_OK : hs_error_nomem(err, "list of sessions");
 }
 
-hs_status hs_registry_scan(const char *models_dir, const char *sessions_dir,
-                           struct hs_registry_found *ret_found, struct hs_error *err)
+hs_status hs_registry_scan(const hs_registry *registry, struct hs_registry_found *ret_found,
+                           struct hs_error *err)
 {
     struct hs_registry_found found = {0};
-    hs_status status = scan_folder(models_dir, 0, add_model, &found, err);
+    hs_status status = scan_folder(registry->models_dir, 0, add_model, &found, err);
     if (status == HS_OK)
-        status = scan_sessions(sessions_dir, &found, err);
+        status = scan_sessions(registry->sessions_dir, &found, err);
+    if (status == HS_OK)
+        status =
+            hs_adapter_store_scan(registry->adapters_dir, &found.adapters, &found.n_adapters, err);
     if (status != HS_OK) {
         hs_registry_found_free(&found);
         return status;

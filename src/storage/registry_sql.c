@@ -85,6 +85,8 @@ static int bind_all(sqlite3_stmt *statement, const char *types, va_list args)
         if (types[i] == 's') {
             const char *text = va_arg(args, const char *);
             rc = sqlite3_bind_text(statement, i + 1, text == NULL ? "" : text, -1, SQLITE_STATIC);
+        } else if (types[i] == 'd') {
+            rc = sqlite3_bind_double(statement, i + 1, va_arg(args, double));
         } else {
             rc = sqlite3_bind_int64(statement, i + 1, va_arg(args, int64_t));
         }

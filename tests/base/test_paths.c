@@ -38,6 +38,8 @@ static void check(const struct environment *env, const char *config, const char 
     assert_string_equal(paths.models_dir, below);
     snprintf(below, sizeof below, "%s/sessions", data);
     assert_string_equal(paths.sessions_dir, below);
+    snprintf(below, sizeof below, "%s/adapters", data);
+    assert_string_equal(paths.adapters_dir, below);
     snprintf(below, sizeof below, "%s/registry.db", data);
     assert_string_equal(paths.registry_file, below);
     hs_paths_free(&paths);

@@ -17,8 +17,10 @@ static inline struct hs_paths paths_in(const char *folder)
     struct hs_paths paths = {.data_dir = hs_strdup(folder)};
     paths.models_dir = hs_fs_join(folder, "models");
     paths.sessions_dir = hs_fs_join(folder, "sessions");
+    paths.adapters_dir = hs_fs_join(folder, "adapters");
     paths.registry_file = hs_fs_join(folder, "registry.db");
-    assert_true(paths.data_dir && paths.models_dir && paths.sessions_dir && paths.registry_file);
+    assert_true(paths.data_dir && paths.models_dir && paths.sessions_dir && paths.adapters_dir &&
+                paths.registry_file);
     return paths;
 }
 

@@ -28,7 +28,7 @@ static void test_open_makes_what_is_missing(void **state)
     hs_registry_close(NULL);
     assert_sql(folder, "PRAGMA journal_mode", "wal");
     assert_sql(folder, "PRAGMA integrity_check", "ok");
-    assert_sql(folder, "PRAGMA user_version", "1");
+    assert_sql(folder, "PRAGMA user_version", "2");
     hs_free(folder);
 }
 
@@ -112,10 +112,10 @@ static void test_a_newer_registry_is_refused(void **state)
     hs_registry *registry = open_registry(*state), *second = NULL;
     struct hs_error err = {0};
     assert_int_equal(put_session(registry, "s", 1, NULL), HS_OK);
-    run_sql(*state, "PRAGMA user_version = 2");
+    run_sql(*state, "PRAGMA user_version = 3");
     /* one that is already open notices before it touches anything */
     assert_int_equal(put_session(registry, "t", 1, &err), HS_UNSUPPORTED_VERSION);
-    assert_non_null(strstr(err.message, "version 2"));
+    assert_non_null(strstr(err.message, "version 3"));
     assert_true(err.hint[0] != 0);
     hs_registry_close(registry);
     run_sql(*state, "PRAGMA wal_checkpoint(TRUNCATE)");
@@ -124,7 +124,7 @@ static void test_a_newer_registry_is_refused(void **state)
     size_t len = 0, len_after = 0;
     char *before = read_file(path, &len);
     assert_int_equal(try_registry(*state, &second, &err), HS_UNSUPPORTED_VERSION);
-    assert_non_null(strstr(err.message, "version 2"));
+    assert_non_null(strstr(err.message, "version 3"));
     assert_true(err.hint[0] != 0);
     char *after = read_file(path, &len_after);
     assert_int_equal(len, len_after);
@@ -143,7 +143,7 @@ static void test_a_half_made_registry_is_made_anew(void **state)
     write_file(path, "half of a database", 18);
     hs_registry_close(open_registry(*state));
     assert_false(is_there(path));
-    assert_sql(*state, "PRAGMA user_version", "1");
+    assert_sql(*state, "PRAGMA user_version", "2");
     assert_int_equal(count_set_aside(*state, ""), 0);
     hs_free(path);
 }

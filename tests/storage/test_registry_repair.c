@@ -66,7 +66,7 @@ static void test_garbage_is_set_aside(void **state)
     assert_int_equal(warnings.n, 1);
     assert_non_null(strstr(warnings.last, "damaged"));
     assert_non_null(strstr(warnings.last, "registry.db.corrupt-"));
-    assert_non_null(strstr(warnings.last, "2 models and 2 sessions"));
+    assert_non_null(strstr(warnings.last, "2 models, 2 sessions and 0 versions of adapters"));
     assert_non_null(strstr(warnings.last, "model add"));
     assert_int_equal(count_set_aside(*state, ""), 1);
     assert_int_equal(count_set_aside(*state, "-wal"), 1);

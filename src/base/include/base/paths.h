@@ -4,7 +4,8 @@
  *   HYPRSTREAM_HOME set:  config HOME/config.toml, data HOME, cache HOME/cache, history
  * HOME/history otherwise (XDG):      config $XDG_CONFIG_HOME/hyprstream/config.toml, data
  * $XDG_DATA_HOME/hyprstream, cache $XDG_CACHE_HOME/hyprstream, history
- * $XDG_STATE_HOME/hyprstream/history Below the data folder: models/, sessions/, registry.db. Empty
+ * $XDG_STATE_HOME/hyprstream/history Below the data folder: models/, sessions/, adapters/,
+ * registry.db. Empty
  * or relative variables count as unset, as the XDG Base Directory Specification 0.8 says
  * (HYPRSTREAM_HOME may be relative).
  *
@@ -24,6 +25,7 @@ struct hs_paths {
     char *history_file;
     char *models_dir;
     char *sessions_dir;
+    char *adapters_dir;
     char *registry_file;
 };
 

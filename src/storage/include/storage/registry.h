@@ -1,6 +1,6 @@
 /*
- * registry.h - the SQLite registry of models and sessions (later: adapters), shared by several
- * processes.
+ * registry.h - the SQLite registry of models, sessions and adapters (adapter_store.h), shared
+ * by several processes.
  *
  * WAL mode, busy time-out, numbered migrations (PRAGMA user_version), every change in one
  * transaction. A file that SQLite finds corrupt is reported, set aside as
