@@ -41,8 +41,10 @@ configure_file("${CMAKE_SOURCE_DIR}/cmake/hyprstream.pc.in" "${CMAKE_BINARY_DIR}
 install(FILES "${CMAKE_BINARY_DIR}/hyprstream.pc"
     DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")
 
-install(FILES README.md ARCHITECTURE.md LICENSE THIRD_PARTY.md
+install(FILES README.md ARCHITECTURE.md CONTRIBUTING.md LICENSE THIRD_PARTY.md
     DESTINATION "${CMAKE_INSTALL_DOCDIR}")
+install(DIRECTORY docs DESTINATION "${CMAKE_INSTALL_DOCDIR}")
+install(FILES examples/chat.c DESTINATION "${CMAKE_INSTALL_DOCDIR}/examples")
 
 # The service names the program by its path, which is known when it is installed.
 install(CODE "set(HS_BINDIR \"\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_BINDIR}\")

@@ -102,9 +102,11 @@ static hs_status open_remote(struct hs_chat *chat, struct hs_error *err)
 {
     hs_status status = hs_remote_open(chat->args, &chat->remote, err);
     if (!status) {
-        take_remote_model(chat);
         const char *session = hs_config_str(chat->args->config, HS_CFG_SESSION);
         status = open_conversation(chat, session && *session ? session : NULL, err);
+    }
+    if (!status) {
+        take_remote_model(chat);
     }
     return status;
 }
@@ -119,7 +121,7 @@ static hs_status open_all(struct hs_chat *chat, struct hs_error *err)
     session = session && *session ? session : NULL;
     hs_status status = session ? read_record(chat, session, err) : HS_OK;
     if (!status) {
-        status = hs_model_choose(args, chat->record.model_name, &chat->registry, &chat->model, err);
+        status = hs_model_choose(args, &chat->record, &chat->registry, &chat->model, err);
     }
     if (!status && session) {
         status = hs_model_register(args->paths, &chat->registry, &chat->model, err);
@@ -384,6 +386,9 @@ static hs_status switch_remote_session(struct hs_chat *chat, const char *name, s
     hs_status status = open_conversation(chat, name, err);
     if (!status) {
         hs_dialogue_free(&before);
+        if (strcmp(chat->model_id, hs_remote_model(chat->remote)) != 0) {
+            take_remote_model(chat);
+        }
     }
     return status;
 }

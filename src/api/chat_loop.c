@@ -247,7 +247,7 @@ static hs_status run_set(struct loop *loop, const char *rest, struct hs_error *e
     if (!*value) {
         return hs_error_set(err, HS_INVALID_ARGUMENT, "'%s' needs a value", name);
     }
-    hs_status status = hs_config_set_flag(config, id, value, err);
+    hs_status status = hs_config_set(config, id, value, "/set", err);
     if (!status && id == HS_CFG_OVERFLOW && loop->chat->conversation.name) {
         status = hs_chat_reopen(loop->chat, err); /* a session has its own, set when it is opened */
     }

@@ -306,9 +306,11 @@ hs_status hs_cmd_model_add(const struct hs_command_args *args, struct hs_error *
     hs_registry *registry HS_CLEANUP(close_registry) = NULL;
     HS_CLEANUP(hs_freep) char *path = NULL;
     hs_status status = hs_fs_realpath(args->args[0], &path, err);
-    if (!status) {
-        status = check_file(path, err);
+    if (status == HS_NOT_FOUND) {
+        return hs_error_hint(err, "give the path of a GGUF file on this machine; 'hyprstream model "
+                                  "list' shows the models that are known");
     }
+    status = status ? status : check_file(path, err);
     if (!status) {
         status = hs_registry_need(args->paths, &registry, err);
     }

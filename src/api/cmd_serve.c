@@ -113,6 +113,9 @@ static hs_status load_models(struct server *server, struct hs_error *err)
                       : 0;
         status = load_model(server, i, &settings.model, err);
     }
+    if (!status) {
+        hs_serve_models_mark_used(args->paths, models);
+    }
     return status;
 }
 

@@ -289,6 +289,20 @@ static hs_status refused(const struct call *call, struct hs_error *err)
                               "it is");
 }
 
+/* Nothing sensible came: the one side may speak HTTPS and the other not. */
+static hs_status broke(const struct call *call, const char *detail, struct hs_error *err)
+{
+    const char *url = call->client->url;
+    bool is_tls = strncasecmp(url, "https", 5) == 0;
+    hs_error_set(err, HS_IO, "the connection to %s broke: %s", url, detail);
+    if (is_tls && call->result == CURLE_SSL_CONNECT_ERROR) {
+        return hs_error_hint(err, "a server without a certificate is called http://...");
+    }
+    return !is_tls && status_of(call) == 0
+               ? hs_error_hint(err, "a server with a certificate is called https://...")
+               : HS_IO;
+}
+
 /* An error of the connection. */
 static hs_status failure(const struct call *call, struct hs_error *err)
 {
@@ -298,23 +312,26 @@ static hs_status failure(const struct call *call, struct hs_error *err)
     case CURLE_COULDNT_CONNECT:
         return refused(call, err);
     case CURLE_COULDNT_RESOLVE_HOST:
-        return hs_error_set(err, HS_UNAVAILABLE, "the host of %s is not known", url);
+        hs_error_set(err, HS_UNAVAILABLE, "the host of %s is not known", url);
+        return hs_error_hint(err, "check the name, or write the host's address");
     case CURLE_OPERATION_TIMEDOUT:
         return hs_error_set(err, HS_TIMEOUT, "%s did not answer in time", url);
     case CURLE_PEER_FAILED_VERIFICATION:
         hs_error_set(err, HS_PERMISSION_DENIED, "the certificate of %s is not trusted: %s", url,
                      detail);
-        return hs_error_hint(err, "name its authority with --tls-ca FILE");
+        return hs_error_hint(err, "name its certificate, or its authority's, with --tls-ca FILE");
     case CURLE_SSL_CACERT_BADFILE:
-        return hs_error_set(err, HS_INVALID_ARGUMENT, "'%s' cannot be used as --tls-ca",
-                            call->client->ca_file);
+        hs_error_set(err, HS_INVALID_ARGUMENT, "'%s' cannot be used as --tls-ca",
+                     call->client->ca_file);
+        return hs_error_hint(err, "it is a PEM file with the server's certificate, or with that "
+                                  "of its authority");
     case CURLE_OUT_OF_MEMORY:
         return hs_error_nomem(err, "a request");
     case CURLE_WRITE_ERROR:
         return call->is_too_long ? hs_error_set(err, HS_LIMIT, "the answer of %s is too long", url)
                                  : hs_error_nomem(err, "an answer");
     default:
-        return hs_error_set(err, HS_IO, "the connection to %s broke: %s", url, detail);
+        return broke(call, detail, err);
     }
 }
 

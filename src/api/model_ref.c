@@ -159,6 +159,23 @@ static hs_status no_model(struct hs_error *err)
     return status;
 }
 
+/* All that are in the list are gone. */
+static hs_status none_left(const struct model_rows *list, struct hs_error *err)
+{
+    const struct hs_registry_model *row = &list->rows[0];
+    if (list->n == 1) {
+        hs_error_set(err, HS_NOT_FOUND, "the file of the only model, '%s', is not there: %s",
+                     row->name, row->path);
+    } else {
+        hs_error_set(err, HS_NOT_FOUND, "the files of all %zu models are not there, such as %s",
+                     list->n, row->path);
+    }
+    return hs_error_hint(err,
+                         "put it back, or tell where it is now with 'hyprstream model add PATH' "
+                         "after 'hyprstream model rm %s'",
+                         row->name);
+}
+
 static hs_status choose_demo(const char *path, hs_registry *registry,
                              struct hs_model_choice *ret_choice, struct hs_error *err)
 {
@@ -210,8 +227,12 @@ static hs_status choose_default(const struct hs_paths *paths, hs_registry *regis
     }
     if (!best || (n_present == 1 && is_unmarked_demo(best))) {
         HS_CLEANUP(hs_freep) char *path = hs_fs_join(paths->models_dir, HS_DEMO_FILE);
-        return path ? choose_demo(best ? best->path : path, registry, ret_choice, err)
-                    : hs_error_nomem(err, "model path");
+        if (!path) {
+            return hs_error_nomem(err, "model path");
+        }
+        return !best && list.n > 0 && !is_file(path)
+                   ? none_left(&list, err)
+                   : choose_demo(best ? best->path : path, registry, ret_choice, err);
     }
     status = choice_set(best->path, best->name, ret_choice, err);
     if (!status && n_present > 1) {
@@ -222,43 +243,68 @@ static hs_status choose_default(const struct hs_paths *paths, hs_registry *regis
     return status;
 }
 
-hs_status hs_model_choose(const struct hs_command_args *args, const char *session_model,
-                          hs_registry **registry, struct hs_model_choice *ret_choice,
-                          struct hs_error *err)
+/* The first row with this path or, path NULL, whose file is there and has these weights.
+ * HS_NOT_FOUND without a message. */
+static hs_status find_row(hs_registry *registry, const char *path, const char *fingerprint,
+                          struct hs_model_choice *ret_choice, struct hs_error *err)
+{
+    struct model_rows list HS_CLEANUP(free_rows) = {0};
+    hs_status status = hs_registry_model_list(registry, &list.rows, &list.n, err);
+    for (size_t i = 0; i < list.n && !status; i++) {
+        const struct hs_registry_model *row = &list.rows[i];
+        if (path ? strcmp(row->path, path) == 0
+                 : !row->is_missing && strcmp(row->fingerprint, fingerprint) == 0) {
+            return choice_set(row->path, row->name, ret_choice, err);
+        }
+    }
+    return status ? status : HS_NOT_FOUND;
+}
+
+/* A server's alias is no name here; the weights tell which model it was. */
+static hs_status choose_for_session(const struct hs_command_args *args,
+                                    const struct hs_session_record *session, hs_registry **registry,
+                                    struct hs_model_choice *ret_choice, struct hs_error *err)
+{
+    const char *name = session->model_name;
+    hs_status status = hs_model_resolve(args->paths, name, registry, ret_choice, err);
+    if (status != HS_NOT_FOUND) {
+        return status;
+    }
+    if (session->fingerprint && *session->fingerprint) {
+        struct hs_error own;
+        status = find_row(*registry, NULL, session->fingerprint, ret_choice, &own);
+        if (status && status != HS_NOT_FOUND) {
+            return hs_error_set(err, status, "%s", own.message);
+        }
+    }
+    if (!status) {
+        snprintf(ret_choice->note, sizeof ret_choice->note,
+                 "the session's model '%.100s' is called '%s' here", name, ret_choice->name);
+    }
+    if (status == HS_NOT_FOUND) {
+        hs_error_prefix(err, "the session's own model");
+        hs_error_hint(err,
+                      "bring it back with 'hyprstream model add PATH --name %s', or choose another "
+                      "with --model (the name may be a server's --alias)",
+                      name);
+    }
+    return status;
+}
+
+hs_status hs_model_choose(const struct hs_command_args *args,
+                          const struct hs_session_record *session, hs_registry **registry,
+                          struct hs_model_choice *ret_choice, struct hs_error *err)
 {
     const struct hs_config_value *models = &args->config->values[HS_CFG_MODEL];
     if (models->n_items > 0) {
         size_t i = models->source == HS_CONFIG_FLAG ? models->n_items - 1 : 0;
         return hs_model_resolve(args->paths, models->items[i], registry, ret_choice, err);
     }
-    if (session_model && *session_model) {
-        hs_status status = hs_model_resolve(args->paths, session_model, registry, ret_choice, err);
-        if (status == HS_NOT_FOUND) {
-            hs_error_prefix(err, "the session's own model");
-            hs_error_hint(err,
-                          "bring it back with 'hyprstream model add PATH --name %s', or choose "
-                          "another with --model",
-                          session_model);
-        }
-        return status;
+    if (session && session->model_name && *session->model_name) {
+        return choose_for_session(args, session, registry, ret_choice, err);
     }
     hs_status status = hs_registry_need(args->paths, registry, err);
     return status ? status : choose_default(args->paths, *registry, ret_choice, err);
-}
-
-/* Sets choice->name when a row has this path. */
-static hs_status find_row(hs_registry *registry, const char *path, struct hs_model_choice *choice,
-                          struct hs_error *err)
-{
-    struct model_rows list HS_CLEANUP(free_rows) = {0};
-    hs_status status = hs_registry_model_list(registry, &list.rows, &list.n, err);
-    for (size_t i = 0; i < list.n && !status && !choice->name; i++) {
-        if (strcmp(list.rows[i].path, path) == 0) {
-            choice->name = hs_strdup(list.rows[i].name);
-            status = choice->name ? HS_OK : hs_error_nomem(err, "model name");
-        }
-    }
-    return status;
 }
 
 hs_status hs_model_register(const struct hs_paths *paths, hs_registry **registry,
@@ -270,10 +316,13 @@ hs_status hs_model_register(const struct hs_paths *paths, hs_registry **registry
         return status;
     }
     status = hs_registry_need(paths, registry, err);
+    struct hs_model_choice known = {0};
+    status = status ? status : find_row(*registry, path, NULL, &known, err);
     if (!status) {
-        status = find_row(*registry, path, choice, err);
+        hs_model_choice_free(choice);
+        *choice = known;
     }
-    if (status || choice->name) {
+    if (status != HS_NOT_FOUND) {
         return status;
     }
     struct hs_registry_model row = {0};

@@ -3,8 +3,9 @@
  *
  * A reference is a path when it contains '/', else a name of the registry, else a file in the
  * models folder (with or without ".gguf"), else a file in the current folder. Without a reference:
- * the session's own model, the only one registered, the one used last, the demo model when it lies
- * in the models folder (it is then registered).
+ * the session's own model (by its name, or by its weights where a server's alias named it), the
+ * only one registered, the one used last, the demo model when it lies in the models folder (it is
+ * then registered).
  *
  * Owner:   struct hs_model_choice owns its strings; hs_model_choice_free releases them.
  * Threads: none.
@@ -14,11 +15,12 @@
 
 #include "api/command.h"
 #include "storage/registry.h"
+#include "storage/session_store.h"
 
 struct hs_model_choice {
     char *path;
     char *name;     /* in the registry; NULL: not registered */
-    char note[256]; /* for the user, when one of several was chosen; else empty */
+    char note[256]; /* for the user, when one of several, or one of another name, was chosen */
 };
 
 /*
@@ -29,9 +31,10 @@ HS_CHECKED hs_status hs_model_resolve(const struct hs_paths *paths, const char *
                                       hs_registry **registry, struct hs_model_choice *ret_choice,
                                       struct hs_error *err);
 /* One model of the `model` setting (of several flags the last, of several in a file or variable,
- * which a server loads all, the first), else of the session (NULL: none or new), else
- * the default. */
-HS_CHECKED hs_status hs_model_choose(const struct hs_command_args *args, const char *session_model,
+ * which a server loads all, the first), else of the session (NULL, or without a model: none or
+ * new), else the default. */
+HS_CHECKED hs_status hs_model_choose(const struct hs_command_args *args,
+                                     const struct hs_session_record *session,
                                      hs_registry **registry, struct hs_model_choice *ret_choice,
                                      struct hs_error *err);
 /* Give a choice that is only a path its place in the registry: the row it has, or a new one. */

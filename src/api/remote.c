@@ -62,10 +62,18 @@ static hs_status choose_model(hs_remote *remote, const char *id, struct hs_error
     return HS_OK;
 }
 
+void hs_remote_follow(hs_remote *remote, const char *id)
+{
+    hs_status status = id && !remote->is_named ? choose_model(remote, id, NULL) : HS_OK;
+    (void)status; /* it is not there: the server says so when it is asked */
+}
+
 hs_status hs_remote_set_model(hs_remote *remote, const char *id, struct hs_error *err)
 {
     hs_status status = fetch_models(remote, err);
-    return status ? status : choose_model(remote, id, err);
+    status = status ? status : choose_model(remote, id, err);
+    remote->is_named = remote->is_named || !status;
+    return status;
 }
 
 /* ---- life ---- */
@@ -100,6 +108,7 @@ hs_status hs_remote_open(const struct hs_command_args *args, hs_remote **ret_rem
         bool is_flag = refs->source == HS_CONFIG_FLAG;
         const char *id = refs->n_items > 0 ? refs->items[is_flag ? refs->n_items - 1 : 0] : NULL;
         status = choose_model(remote, id, err);
+        remote->is_named = id && !status;
         if (status == HS_NOT_FOUND && id && !is_flag) { /* it is meant for the engine here */
             status = choose_model(remote, NULL, err);
         }

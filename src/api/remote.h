@@ -41,8 +41,8 @@ HS_CHECKED hs_status hs_remote_chat(hs_remote *remote, const struct hs_message *
 /* ---- sessions that the server keeps (/api/v1/sessions); HS_NOT_SUPPORTED: it keeps none ---- */
 
 /*
- * The messages of a session, which is made when it is not there. system NULL: none, or what the
- * session has.
+ * The messages of a session, which is made when it is not there; its model is the remote's then,
+ * unless one was chosen. system NULL: none, or what the session has.
  * Out:    ret_messages: an array of messages as they go over the wire, to be released.
  * Errors: HS_INVALID_ARGUMENT (the name), HS_BUSY (somebody else has it open).
  */
@@ -60,8 +60,8 @@ HS_CHECKED hs_status hs_remote_session_truncate(hs_remote *remote, const char *n
 /* NULL removes it. */
 HS_CHECKED hs_status hs_remote_session_set_system(hs_remote *remote, const char *name,
                                                   const char *system, struct hs_error *err);
-/* Ask in it; prompt NULL: answer the messages as they stand, is_anew: in place of the last answer.
- */
+/* Ask in it, and its own model unless one was chosen; prompt NULL: answer the messages as they
+ * stand, is_anew: in place of the last answer. */
 HS_CHECKED hs_status hs_remote_session_generate(hs_remote *remote, const char *name,
                                                 const char *prompt, bool is_anew,
                                                 struct hs_token_source *ret_source,

@@ -13,8 +13,11 @@ struct hs_remote {
     hs_http_client *client;
     json_t *models; /* the array "data" */
     char *model;
+    bool is_named; /* somebody chose the model; otherwise a session goes on with its own */
 };
 
+/* Go on with the model of a session, when the server has it and nobody chose another. */
+void hs_remote_follow(hs_remote *remote, const char *id);
 /* Messages as they go over the wire; NULL: no memory. */
 json_t *hs_remote_messages(const struct hs_message *messages, size_t n_messages);
 /* What somebody set, by the names of the wire; a failure makes *body NULL. */

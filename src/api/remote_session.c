@@ -76,9 +76,10 @@ static json_t *body_of_new(const hs_remote *remote, const char *name, const char
 }
 
 /* Takes `session` over. */
-static hs_status take_messages(const hs_remote *remote, const char *name, json_t *session,
+static hs_status take_messages(hs_remote *remote, const char *name, json_t *session,
                                json_t **ret_messages, struct hs_error *err)
 {
+    hs_remote_follow(remote, json_string_value(json_object_get(session, "model")));
     json_t *messages = json_incref(json_object_get(session, "messages"));
     json_decref(session);
     if (!json_is_array(messages)) {
@@ -166,8 +167,10 @@ hs_status hs_remote_session_generate(hs_remote *remote, const char *name, const 
     if (!path) {
         return hs_error_nomem(err, "a request");
     }
-    json_t *body = body_with("model", hs_json_text(remote->model));
-    hs_json_set(&body, "stream", json_true());
+    json_t *body = body_with("stream", json_true());
+    if (remote->is_named) {
+        hs_json_set(&body, "model", hs_json_text(remote->model));
+    }
     if (prompt) {
         hs_json_set(&body, "prompt", hs_json_text(prompt));
     } else if (is_anew) {

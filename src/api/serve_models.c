@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "storage/gguf.h"
@@ -119,6 +120,22 @@ void hs_serve_models_free(struct hs_serve_models *models)
         hs_model_choice_free(&models->items[i].choice);
     }
     models->n = 0;
+}
+
+void hs_serve_models_mark_used(const struct hs_paths *paths, struct hs_serve_models *models)
+{
+    hs_registry *registry HS_CLEANUP(close_registry) = NULL;
+    for (size_t i = 0; i < models->n; i++) {
+        struct hs_model_choice *choice = &models->items[i].choice;
+        struct hs_error err;
+        hs_status status = hs_registry_need(paths, &registry, &err);
+        status = status ? status : hs_model_register(paths, &registry, choice, &err);
+        status = status ? status : hs_registry_model_touch(registry, choice->name, &err);
+        if (status) {
+            hs_log(HS_LOG_WARN, "models", "the list of models does not know '%s': %s",
+                   models->items[i].id, err.message);
+        }
+    }
 }
 
 hs_status hs_serve_models_check(const struct hs_serve_models *models, uint64_t available_bytes,

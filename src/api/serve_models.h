@@ -29,6 +29,9 @@ struct hs_serve_models {
 HS_CHECKED hs_status hs_serve_models_choose(const struct hs_command_args *args,
                                             struct hs_serve_models *ret, struct hs_error *err);
 void hs_serve_models_free(struct hs_serve_models *models);
+/* Once they are loaded: each has its place in the list of models, so that the terminal can go on
+ * with the server's sessions, and counts as used now. What keeps the list from it is only told. */
+void hs_serve_models_mark_used(const struct hs_paths *paths, struct hs_serve_models *models);
 
 /* Whether the weights of all together fit into so much host memory. HS_MODEL_TOO_LARGE. */
 HS_CHECKED hs_status hs_serve_models_check(const struct hs_serve_models *models,

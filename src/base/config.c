@@ -224,11 +224,15 @@ hs_status hs_config_load_env(struct hs_config *config, struct hs_error *err)
 hs_status hs_config_set_flag(struct hs_config *config, enum hs_config_id id, const char *value,
                              struct hs_error *err)
 {
+    HS_CLEANUP(hs_freep) char *origin = hs_asprintf("--%s", rows[id].name);
+    return origin == NULL ? hs_error_nomem(err, "the name of a flag")
+                          : hs_config_set(config, id, value, origin, err);
+}
+
+hs_status hs_config_set(struct hs_config *config, enum hs_config_id id, const char *value,
+                        const char *origin, struct hs_error *err)
+{
     const struct hs_config_row *row = &rows[id];
-    HS_CLEANUP(hs_freep) char *origin = hs_asprintf("--%s", row->name);
-    if (origin == NULL) {
-        return hs_error_nomem(err, "the name of a flag");
-    }
     if (value == NULL && row->type != HS_CONFIG_BOOL) {
         hs_error_set(err, HS_INVALID_ARGUMENT, "%s: setting '%s' needs a value", origin, row->name);
         hs_error_hint(err, "write %s %s", origin, row->choices);

@@ -396,6 +396,19 @@ static void inherit(struct hs_registry_model *model, struct hs_registry_model *o
     }
 }
 
+/* A row that a scan made gives way to the name that somebody gives the file. */
+static hs_status forget_found(hs_registry *registry, const struct hs_registry_model *model,
+                              struct hs_error *err)
+{
+    HS_CLEANUP(hs_registry_finalizep) sqlite3_stmt *statement = NULL;
+    hs_status status = hs_registry_prepare(
+        registry,
+        "DELETE FROM models WHERE path = ? AND name <> ? AND source = 'found' AND "
+        "used_unix_ms = 0",
+        &statement, err, "ss", model->path, model->name);
+    return status == HS_OK ? finish(registry, statement, err) : status;
+}
+
 static hs_status work_add(hs_registry *registry, void *user, struct hs_error *err)
 {
     struct add *add = user;
@@ -414,6 +427,8 @@ static hs_status work_add(hs_registry *registry, void *user, struct hs_error *er
     hs_registry_model_free(&old);
     if (status == HS_OK)
         status = hs_registry_model_write(registry, add->model, err);
+    if (status == HS_OK && add->is_named)
+        status = forget_found(registry, add->model, err);
     return status;
 }
 

@@ -190,6 +190,7 @@ static void set_changes_the_next_answer(void **state)
                      HS_OK);
     assert_true(asked(0)->params.sampling.temp == 0.25f);
     assert_contains(test->err_out.data, "'temp' needs a value");
+    assert_contains(test->err_out.data, "/set: setting 'temp' cannot be 'x'");
     assert_contains(test->err_out.data, "there is no setting 'tmep'\n  did you mean 'temp'?");
     assert_contains(test->err_out.data, "temp            0.25\n");
     assert_contains(test->err_out.data, "'ctx-size' is used the next time a model is loaded");

@@ -76,6 +76,7 @@ static void add_refuses(void **state)
     struct api_test *test = *state;
     char *path = (char *)api_path(test, "broken.gguf");
     assert_int_equal(api_run(test, hs_cmd_model_add, path, NULL), HS_NOT_FOUND);
+    assert_contains(test->err.hint, "path of a GGUF file");
     api_write_file(path, "not a model at all", 18);
     assert_int_equal(api_run(test, hs_cmd_model_add, path, NULL), HS_BAD_MAGIC);
     assert_true(strlen(test->err.hint) > 0);

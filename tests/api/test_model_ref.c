@@ -4,13 +4,13 @@
 #include "model_ref.h"
 
 static struct hs_model_choice choice;
-static const char *session_model;
+static struct hs_session_record session;
 
 static hs_status choose(const struct hs_command_args *args, struct hs_error *err)
 {
     hs_registry *registry = NULL;
     hs_model_choice_free(&choice);
-    hs_status status = hs_model_choose(args, session_model, &registry, &choice, err);
+    hs_status status = hs_model_choose(args, &session, &registry, &choice, err);
     hs_registry_close(registry);
     return status;
 }
@@ -36,7 +36,7 @@ static void use(struct api_test *test, const char *name)
 
 static int setup(void **state)
 {
-    session_model = NULL;
+    session = (struct hs_session_record){0};
     return api_setup(state);
 }
 
@@ -109,11 +109,11 @@ static void a_file_has_the_name_it_would_get(void **state)
     api_flag(test, HS_CFG_MODEL, "big-one-q4");
     assert_int_equal(api_run(test, choose, NULL), HS_OK);
     assert_contains(choice.path, "models/Big One-Q4.gguf");
-    session_model = "big-one-q4";
+    session.model_name = (char *)"big-one-q4";
     api_flag(test, HS_CFG_MODEL, "");
     assert_int_equal(api_run(test, choose, NULL), HS_OK);
     assert_contains(choice.path, "models/Big One-Q4.gguf");
-    session_model = NULL;
+    session.model_name = NULL;
     api_flag(test, HS_CFG_MODEL, "big-one");
     assert_int_equal(api_run(test, choose, NULL), HS_NOT_FOUND);
 }
@@ -175,7 +175,7 @@ static void the_session_decides_before_that(void **state)
     add(test, "a.gguf", "a");
     add(test, "b.gguf", "b");
     use(test, "b");
-    session_model = "a";
+    session.model_name = (char *)"a";
     assert_int_equal(api_run(test, choose, NULL), HS_OK);
     assert_string_equal(choice.name, "a");
     api_flag(test, HS_CFG_MODEL, "b");
@@ -187,11 +187,59 @@ static void a_session_whose_model_is_gone(void **state)
 {
     struct api_test *test = *state;
     add(test, "a.gguf", "a");
-    session_model = "lost";
+    session.model_name = (char *)"lost";
     assert_int_equal(api_run(test, choose, NULL), HS_NOT_FOUND);
     assert_contains(test->err.message, "session's own model");
     assert_contains(test->err.hint, "model add PATH --name lost");
     assert_contains(test->err.hint, "--model");
+}
+
+/* A server calls models as it likes; the weights tell which one it was. */
+static void a_session_under_a_servers_alias(void **state)
+{
+    struct api_test *test = *state;
+    hs_registry *registry = NULL;
+    struct hs_registry_model row;
+    add(test, "a.gguf", "a");
+    add(test, "b.gguf", "b");
+    use(test, "a");
+    assert_int_equal(hs_registry_open(&test->paths, &registry, NULL), HS_OK);
+    assert_int_equal(hs_registry_model_get(registry, "b", &row, NULL), HS_OK);
+    hs_registry_close(registry);
+    session.model_name = (char *)"alias";
+    session.fingerprint = row.fingerprint;
+    assert_int_equal(api_run(test, choose, NULL), HS_OK);
+    assert_string_equal(choice.name, "b");
+    assert_contains(choice.note, "'alias' is called 'b' here");
+    session.model_name = (char *)"a"; /* a name that is known is the one that is meant */
+    assert_int_equal(api_run(test, choose, NULL), HS_OK);
+    assert_string_equal(choice.name, "a");
+    session.model_name = (char *)"alias";
+    unlink(api_path(test, "b.gguf"));
+    assert_int_equal(api_run(test, choose, NULL), HS_NOT_FOUND);
+    assert_contains(test->err.message, "session's own model: no model named 'alias'");
+    assert_contains(test->err.hint, "--alias");
+    hs_registry_model_free(&row);
+}
+
+static void models_whose_files_are_gone(void **state)
+{
+    struct api_test *test = *state;
+    add(test, "a.gguf", "only");
+    unlink(api_path(test, "a.gguf"));
+    assert_int_equal(api_run(test, choose, NULL), HS_NOT_FOUND);
+    assert_contains(test->err.message, "the only model, 'only', is not there: /");
+    assert_contains(test->err.hint, "model add PATH");
+    assert_contains(test->err.hint, "model rm only");
+    add(test, "b.gguf", "second");
+    unlink(api_path(test, "b.gguf"));
+    assert_int_equal(api_run(test, choose, NULL), HS_NOT_FOUND);
+    assert_contains(test->err.message, "all 2 models");
+    char demo[256]; /* which then is the one to use */
+    snprintf(demo, sizeof demo, "models/%s", HS_TEST_DEMO_FILE);
+    api_write_model(api_path(test, demo), "demo");
+    assert_int_equal(api_run(test, choose, NULL), HS_OK);
+    assert_contains(choice.path, HS_TEST_DEMO_FILE);
 }
 
 static void the_demo_model_is_registered(void **state)
@@ -253,6 +301,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_one_used_last, setup, teardown),
         cmocka_unit_test_setup_teardown(the_session_decides_before_that, setup, teardown),
         cmocka_unit_test_setup_teardown(a_session_whose_model_is_gone, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_session_under_a_servers_alias, setup, teardown),
+        cmocka_unit_test_setup_teardown(models_whose_files_are_gone, setup, teardown),
         cmocka_unit_test_setup_teardown(the_demo_model_is_registered, setup, teardown),
         cmocka_unit_test_setup_teardown(registering_a_path, setup, teardown),
     };

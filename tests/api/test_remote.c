@@ -331,7 +331,7 @@ static void a_question_in_a_session(void **state)
     expect_body(2, "POST /api/v1/sessions HTTP/1.1\r\n",
                 "{\"name\":\"work\",\"model\":\"small\",\"system\":\"Be brief.\"}");
     expect_body(3, "POST /api/v1/sessions/work/generate HTTP/1.1\r\n",
-                "{\"model\":\"small\",\"stream\":true,\"prompt\":\"Hi\",\"temperature\":0.5}");
+                "{\"stream\":true,\"prompt\":\"Hi\",\"temperature\":0.5}"); /* its own model */
     assert_false(api_exists(api_path(test, "sessions/work"))); /* the server keeps it */
 }
 
@@ -363,11 +363,48 @@ static void a_conversation_in_a_session(void **state)
     assert_contains(said, "session 'work', 1 message\n"); /* the system's */
     assert_contains(said, "oops");
     assert_contains(said, "session 'other', 2 messages"); /* as the server kept it */
-    expect_body(3, "/generate", "{\"model\":\"small\",\"stream\":true,\"regenerate\":true}");
+    expect_body(3, "/generate", "{\"stream\":true,\"regenerate\":true}");
     expect_body(4, "PATCH /api/v1/sessions/work ", "{\"system\":\"Short.\"}");
     expect_body(5, "POST /api/v1/sessions/work/truncate ", "{\"n_messages\":1}");
     assert_contains(server.requests[6], "GET /api/v1/sessions/other ");
     expect_body(8, "PATCH /api/v1/sessions/other ", "{}");
+}
+
+/* A session goes on with its own model until somebody names another. */
+static void the_model_of_a_session(void **state)
+{
+    struct api_test *test = *state;
+    static const struct script_reply replies[] = {
+        {.text = MODELS},
+        {.text = SCRIPT_JSON("200 OK") "{\"model\":\"large\",\"messages\":[]}"},
+        {.text = TURN("a")},
+        {.text = SCRIPT_JSON("200 OK") "{\"model\":\"small\",\"messages\":[]}"}, /* /session b */
+        {.text = SCRIPT_JSON("200 OK") "{\"model\":\"gone\",\"messages\":[]}"},  /* /session c */
+        {.text = SCRIPT_JSON("404 No") "{\"error\":{\"message\":\"asks for 'gone'\"}}"},
+        {.text = SESSION("")}, /* what the server kept of it */
+        {.text = MODELS},      /* /model large */
+        {.text = TURN("b")},
+        {.text = SCRIPT_JSON("200 OK") "{\"model\":\"small\",\"messages\":[]}"}, /* /session d */
+        {.text = TURN("c")},
+    };
+    const char *const lines[] = {"Hi",           "/session b", "/model",     "/session c", "you?",
+                                 "/model large", "you?",       "/session d", "you?",       NULL};
+    serve(test, replies, COUNT_OF(replies));
+    api_flag(test, HS_CFG_SESSION, "a");
+    test->io.in_is_terminal = test->io.err_is_terminal = true;
+    test->lines = lines;
+    assert_int_equal(api_run(test, hs_cmd_chat, NULL), HS_OK);
+    assert_string_equal(test->out.data, "a\nb\nc\n");
+    assert_contains(test->err_out.data, "model large of http://127.0.0.1:");
+    assert_contains(test->err_out.data, "model small of http://127.0.0.1:");
+    assert_contains(test->err_out.data, "\nsmall of http://127.0.0.1:");
+    assert_contains(test->err_out.data, "asks for 'gone'");
+    expect_body(2, "/sessions/a/generate", "{\"stream\":true,\"prompt\":\"Hi\"}");
+    expect_body(5, "/sessions/c/generate", "{\"stream\":true,\"prompt\":\"you?\"}");
+    expect_body(8, "/sessions/c/generate",
+                "{\"stream\":true,\"model\":\"large\",\"prompt\":\"you?\"}");
+    expect_body(10, "/sessions/d/generate",
+                "{\"stream\":true,\"model\":\"large\",\"prompt\":\"you?\"}");
 }
 
 static void saving_as_a_session(void **state)
@@ -461,6 +498,7 @@ int main(void)
         TEST(a_conversation),
         TEST(a_question_in_a_session),
         TEST(a_conversation_in_a_session),
+        TEST(the_model_of_a_session),
         TEST(saving_as_a_session),
         TEST(sessions_that_cannot_be_used),
         TEST(without_memory),

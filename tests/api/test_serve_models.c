@@ -88,6 +88,38 @@ static void ids_are_unique(void **state)
     assert_int_equal(api_run(test, choose, NULL), HS_ALREADY_EXISTS);
 }
 
+static int64_t used_unix_ms(struct api_test *test, const char *name)
+{
+    hs_registry *registry = NULL;
+    struct hs_registry_model row;
+    assert_int_equal(hs_registry_open(&test->paths, &registry, NULL), HS_OK);
+    int64_t used = -1;
+    if (hs_registry_model_get(registry, name, &row, NULL) == HS_OK) {
+        used = row.used_unix_ms;
+        hs_registry_model_free(&row);
+    }
+    hs_registry_close(registry);
+    return used;
+}
+
+static void what_is_served_is_in_the_list(void **state)
+{
+    struct api_test *test = *state;
+    api_flag(test, HS_CFG_MODEL, file(test, "a.gguf"));
+    api_flag(test, HS_CFG_MODEL, file(test, "b.gguf"));
+    api_flag(test, HS_CFG_ALIAS, "first");
+    assert_int_equal(api_run(test, choose, NULL), HS_OK);
+    assert_int_equal(used_unix_ms(test, "a"), -1); /* not before it is loaded */
+    hs_serve_models_mark_used(&test->paths, &models);
+    assert_true(used_unix_ms(test, "a") > 0 && used_unix_ms(test, "b") > 0);
+    assert_int_equal(used_unix_ms(test, "first"), -1);
+    assert_string_equal(models.items[0].id, "first");
+    unlink(models.items[1].choice.path); /* the list cannot be kept: nothing else happens */
+    hs_model_choice_free(&models.items[1].choice);
+    models.items[1].choice.path = hs_strdup("/nowhere/b.gguf");
+    hs_serve_models_mark_used(&test->paths, &models);
+}
+
 static void aliases_that_are_no_ids(void **state)
 {
     struct api_test *test = *state;
@@ -178,11 +210,11 @@ static void without_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(one_model_and_its_alias), TEST(the_default_model),
-        TEST(several_models_in_order), TEST(ids_are_unique),
-        TEST(aliases_that_are_no_ids), TEST(as_many_as_a_server_takes),
-        TEST(their_sum_has_to_fit),    TEST(each_leaves_room_to_the_others),
-        TEST(without_memory),
+        TEST(one_model_and_its_alias),        TEST(the_default_model),
+        TEST(several_models_in_order),        TEST(ids_are_unique),
+        TEST(what_is_served_is_in_the_list),  TEST(aliases_that_are_no_ids),
+        TEST(as_many_as_a_server_takes),      TEST(their_sum_has_to_fit),
+        TEST(each_leaves_room_to_the_others), TEST(without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

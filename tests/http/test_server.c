@@ -175,6 +175,9 @@ static void test_cors(void **state)
     reply_free(&reply);
     check(server, "GET /hello", "Origin: https://evil.example\r\n", NULL, 403, NULL);
     check(server, "GET /hello", "Origin: null\r\n", NULL, 403, NULL);
+    request(server, "GET /hello", "Origin: https://evil.example\r\n", NULL, &reply);
+    assert_non_null(strstr(reply.body.data, "--cors-origin ORIGIN"));
+    reply_free(&reply);
     test_stop(server);
 
     server = test_start(NULL);
@@ -192,6 +195,7 @@ static void test_rebinding(void **state)
     client_send(fd, "GET /hello HTTP/1.1\r\nHost: evil.example\r\n\r\n");
     client_reply(fd, &reply, LONG_MS);
     assert_int_equal(reply.status, 403);
+    assert_non_null(strstr(reply.body.data, "--host-name NAME"));
     reply_free(&reply);
     client_send(fd, "GET /hello HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n");
     client_reply(fd, &reply, LONG_MS);

@@ -45,6 +45,15 @@ must_exist bin/hyprstream include/hyprstream.h include/hyprstream/status.def \
     share/doc/hyprstream/LICENSE share/doc/hyprstream/THIRD_PARTY.md \
     lib/systemd/system/hyprstream.service lib/sysusers.d/hyprstream.conf
 
+# What the documents lead to is there.
+for doc in README.md docs/server.md docs/cli.md; do
+    folder=$prefix/share/doc/hyprstream/$(dirname "$doc")
+    sed -n 's/](\([^):#]*\))/\n@\1\n/gp' "$prefix/share/doc/hyprstream/$doc" | sed -n 's/^@//p' |
+        while read -r link; do
+            [ -e "$folder/$link" ] || fail "$doc leads to $link, which is not installed"
+        done
+done
+
 # Nothing in the moved tree may look for its libraries in the build or the first place.
 for file in "$prefix/bin/hyprstream" "$prefix/$libdir"/*.so "$prefix/$libdir"/hyprstream/*.so; do
     path=$(LC_ALL=C readelf -d "$file" | sed -n 's/.*runpath: \[\(.*\)\]/\1/p')

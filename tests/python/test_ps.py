@@ -82,3 +82,10 @@ def test_tls(hs, serve, say, certificate):
     hs.ok("ps", "--port", server.port, "--tls-cert", cert, "--tls-ca", cert)
     result = hs.run("ps", "--server", url, "--tls-ca", key)
     assert re.search("--tls-ca|not trusted", result.err)
+    result = hs.run("ps", "--server", url, "--tls-ca", "nowhere.pem")
+    assert result.code == 2 and "'nowhere.pem'" in result.err and "PEM file" in result.err
+    result = hs.run("ps", "--port", server.port)  # HTTP
+    assert result.code != 0 and "https://" in result.err
+    plain = serve("-m", say)
+    result = hs.run("ps", "--server", f"https://127.0.0.1:{plain.port}")
+    assert result.code != 0 and "called http://" in result.err

@@ -100,6 +100,38 @@ static void settings_change(void **state)
     expect_messages(test, "user:Hi");
 }
 
+/* A session of the terminal, which calls its models by the names of its list. */
+static void write_terminals(struct rest_test *test, const char *model, const char *fingerprint)
+{
+    hs_session_file *file = NULL;
+    const struct hs_session_record record = {.model_name = (char *)model,
+                                             .fingerprint = (char *)fingerprint};
+    assert_int_equal(hs_session_file_open(test->sessions_dir, "a", true, &file, NULL), HS_OK);
+    assert_int_equal(hs_session_file_save(file, &record, NULL), HS_OK);
+    hs_session_file_close(file);
+}
+
+static void the_terminals_name_of_a_model(void **state)
+{
+    struct rest_test *test = *state;
+    write_terminals(test, "mine", test->rest.models[0].fingerprint);
+    about(test, "GET", "", NULL, 200);
+    rest_expect_string(test, "model", "fake"); /* the one of these weights */
+    generate(test, "{\"prompt\":\"Hi\"}", 200);
+    rest_expect_string(test, "model", "fake");
+    write_terminals(test, "mine", "00");
+    about(test, "GET", "", NULL, 200);
+    rest_expect_string(test, "model", "mine");
+    generate(test, "{\"prompt\":\"Hi\"}", 404);
+    rest_expect_string(test, "error/param", "model");
+    const char *message = json_string_value(rest_at(test, "error/message"));
+    assert_non_null(strstr(message, "asks for a model that is not loaded"));
+    assert_non_null(strstr(message, "'mine'; there is 'fake'"));
+    generate(test, "{\"prompt\":\"Hi\",\"model\":\"fake\"}", 200);
+    write_terminals(test, "fake", "00"); /* a name that is there is the one that is meant */
+    generate(test, "{\"prompt\":\"Hi\"}", 200);
+}
+
 static void messages_are_appended_and_cut_off(void **state)
 {
     struct rest_test *test = *state;
@@ -370,6 +402,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_session_comes_and_goes),
         TEST(settings_change),
+        TEST(the_terminals_name_of_a_model),
         TEST(messages_are_appended_and_cut_off),
         TEST(bad_fields_are_named),
         TEST(limits),

@@ -248,6 +248,27 @@ static void test_the_same_file_again(void **state)
     hs_free(path);
 }
 
+/* A file that lay in the models folder when the registry was made has a row under its own name,
+ * until somebody gives it another; not once that name was used. */
+static void test_what_was_found_is_named(void **state)
+{
+    struct hs_registry_model model = {0};
+    hs_registry *registry = open_registry(*state);
+    char *path = make_model(*state, "m.gguf", "one");
+    assert_int_equal(hs_registry_model_add(registry, path, NULL, "found", &model, NULL), HS_OK);
+    assert_string_equal(model.name, "m");
+    hs_registry_model_free(&model);
+    assert_int_equal(add(registry, path, "mine", NULL, NULL), HS_OK);
+    assert_int_equal(count_models(registry), 1);
+    assert_int_equal(hs_registry_model_get(registry, "m", &model, NULL), HS_NOT_FOUND);
+    assert_int_equal(hs_registry_model_add(registry, path, "m", "found", NULL, NULL), HS_OK);
+    assert_int_equal(hs_registry_model_touch(registry, "m", NULL), HS_OK);
+    assert_int_equal(add(registry, path, "mine", NULL, NULL), HS_OK);
+    assert_int_equal(count_models(registry), 2);
+    hs_registry_close(registry);
+    hs_free(path);
+}
+
 static void test_a_name_that_is_taken(void **state)
 {
     char *other_folder = path_of(*state, "other");
@@ -385,6 +406,7 @@ int main(void)
         cmocka_unit_test(test_default_names),
         TEST(test_names_given),
         TEST(test_the_same_file_again),
+        TEST(test_what_was_found_is_named),
         TEST(test_a_name_that_is_taken),
         TEST(test_files_that_are_no_models),
         TEST(test_links_and_relative_paths),

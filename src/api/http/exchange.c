@@ -121,13 +121,15 @@ static bool check_origin(hs_http_request *request)
     if (is_open && server->certificate.len == 0 && host != NULL &&
         !hs_http_host_is_allowed(&server->origins, host)) {
         refuse(request, 403, "host_not_allowed",
-               "the server does not go by the name in the Host header; add it to its host names");
+               "the server does not go by the name in the Host header; start it with --host-name "
+               "NAME to add one");
         return false;
     }
     if (origin != NULL &&
         !hs_http_origin_is_allowed(&server->origins, origin, host == NULL ? "" : host)) {
         refuse(request, 403, "origin_not_allowed",
-               "pages of this origin may not use the server; add it to the allowed origins");
+               "pages of this origin may not use the server; start it with --cors-origin ORIGIN to "
+               "let them");
         return false;
     }
     request->is_cors = origin != NULL;
@@ -218,7 +220,9 @@ static bool check_key(hs_http_request *request)
         return true;
     }
     if (request->has_key) {
-        refuse(request, 403, "insufficient_scope", "the API key does not have the scope for this");
+        refuse(request, 403, "insufficient_scope",
+               "this needs an API key with the scope admin ('hyprstream key create NAME --scopes "
+               "admin')");
         return false;
     }
     hs_http_set_header(request, "WWW-Authenticate", "Bearer");

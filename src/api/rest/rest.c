@@ -39,12 +39,12 @@ hs_status hs_rest_add_model(struct hs_rest *rest, const char *model_id, struct h
     return status;
 }
 
-static void respond_no_model(const struct hs_rest *rest, hs_http_request *request, const char *name)
+void hs_rest_respond_no_model(const struct hs_rest *rest, hs_http_request *request,
+                              const char *text, const char *name)
 {
     struct hs_buf message HS_CLEANUP(hs_buf_free) = HS_BUF_INIT(8192);
     size_t len = hs_utf8_clip(name, strlen(name), HS_ID_MAX);
-    hs_status status =
-        hs_buf_printf(&message, "there is no model '%.*s'; there is", (int)len, name);
+    hs_status status = hs_buf_printf(&message, "%s '%.*s'; there is", text, (int)len, name);
     for (size_t i = 0; i < rest->n_models && status == HS_OK; i++) {
         status = hs_buf_printf(&message, "%s '%s'", i == 0 ? "" : ",", rest->models[i].id);
     }
@@ -56,19 +56,38 @@ static void respond_no_model(const struct hs_rest *rest, hs_http_request *reques
                                    });
 }
 
+static const struct hs_model_info *find_id(const struct hs_rest *rest, const char *id)
+{
+    size_t i = 0;
+    while (i < rest->n_models && strcmp(rest->models[i].id, id) != 0) {
+        i++;
+    }
+    return i < rest->n_models ? &rest->models[i] : NULL;
+}
+
 const struct hs_model_info *hs_rest_model(const struct hs_rest *rest, hs_http_request *request,
                                           const char *name)
 {
     if ((name == NULL || *name == '\0') && rest->n_models > 0) {
         return &rest->models[0];
     }
-    for (size_t i = 0; i < rest->n_models && name != NULL; i++) {
-        if (strcmp(rest->models[i].id, name) == 0) {
-            return &rest->models[i];
-        }
+    const struct hs_model_info *model = name == NULL ? NULL : find_id(rest, name);
+    if (model == NULL) {
+        hs_rest_respond_no_model(rest, request, "there is no model", name == NULL ? "" : name);
     }
-    respond_no_model(rest, request, name == NULL ? "" : name);
-    return NULL;
+    return model;
+}
+
+const struct hs_model_info *hs_rest_model_of(const struct hs_rest *rest, const char *name,
+                                             const char *fingerprint)
+{
+    const struct hs_model_info *model = name == NULL ? NULL : find_id(rest, name);
+    bool has_weights = fingerprint != NULL && *fingerprint != '\0';
+    for (size_t i = 0; i < rest->n_models && model == NULL && has_weights; i++) {
+        bool is_it = strcmp(rest->models[i].fingerprint, fingerprint) == 0;
+        model = is_it ? &rest->models[i] : NULL;
+    }
+    return model;
 }
 
 const struct hs_model_info *hs_rest_open(const struct hs_rest *rest, hs_http_request *request,

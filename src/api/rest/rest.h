@@ -51,6 +51,13 @@ extern const char hs_rest_schemas[]; /* rest/schemas.json */
  * default model. */
 const struct hs_model_info *hs_rest_model(const struct hs_rest *rest, hs_http_request *request,
                                           const char *name);
+/* The loaded model that a saved session goes on with: the one of the name it asks for, else the one
+ * of its weights. NULL: none is loaded. */
+const struct hs_model_info *hs_rest_model_of(const struct hs_rest *rest, const char *name,
+                                             const char *fingerprint);
+/* 404: `text`, the name in quotes, and the models there are. */
+void hs_rest_respond_no_model(const struct hs_rest *rest, hs_http_request *request,
+                              const char *text, const char *name);
 /* The body's fields and the model it names. NULL: the request was answered. */
 const struct hs_model_info *hs_rest_open(const struct hs_rest *rest, hs_http_request *request,
                                          struct hs_fields *ret_fields);

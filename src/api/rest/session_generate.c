@@ -271,13 +271,24 @@ static void start(const struct call *call)
 static bool choose_model(struct call *call)
 {
     struct hs_session_record record HS_CLEANUP(hs_session_record_free) = {0};
+    hs_http_request *request = call->fields.request;
     const char *name = NULL;
-    if (!hs_rest_session_read(call->rest, call->fields.request, &call->ref, &record, NULL) ||
+    if (!hs_rest_session_read(call->rest, request, &call->ref, &record, NULL) ||
         !hs_field_string(&call->fields, "model", &name)) {
         return false;
     }
-    call->model =
-        hs_rest_model(call->rest, call->fields.request, name == NULL ? record.model_name : name);
+    bool has_own = name == NULL && record.model_name != NULL && *record.model_name != '\0';
+    if (!has_own) {
+        call->model = hs_rest_model(call->rest, request, name);
+        return call->model != NULL;
+    }
+    call->model = hs_rest_model_of(call->rest, record.model_name, record.fingerprint);
+    if (call->model == NULL) {
+        hs_rest_respond_no_model(call->rest, request,
+                                 "the session asks for a model that is not loaded (\"model\", or "
+                                 "--model in the terminal, names another):",
+                                 record.model_name);
+    }
     return call->model != NULL;
 }
 

@@ -105,20 +105,24 @@ json_t *hs_rest_session_message(const struct hs_message *message)
     return json;
 }
 
-static json_t *describe(const char *name, const struct hs_session_record *record, uint64_t size)
+/* `model` is the one it goes on with here, else the one that it asks for. */
+static json_t *describe(const struct hs_rest *rest, const char *name,
+                        const struct hs_session_record *record, uint64_t size)
 {
+    const struct hs_model_info *model =
+        hs_rest_model_of(rest, record->model_name, record->fingerprint);
     return json_pack("{s:s, s:s, s:s?, s:s, s:I, s:I, s:I, s:I}", "id", name, "object", "session",
-                     "model", record->model_name, "overflow",
+                     "model", model == NULL ? record->model_name : model->id, "overflow",
                      record->overflow == HS_OVERFLOW_SHIFT ? "shift" : "stop", "n_messages",
                      (json_int_t)record->n_messages, "size_bytes", (json_int_t)size, "created",
                      (json_int_t)(record->created_unix_ms / 1000), "updated",
                      (json_int_t)(record->updated_unix_ms / 1000));
 }
 
-static json_t *describe_whole(const char *name, const struct hs_session_record *record,
-                              uint64_t size)
+static json_t *describe_whole(const struct hs_rest *rest, const char *name,
+                              const struct hs_session_record *record, uint64_t size)
 {
-    json_t *json = describe(name, record, size);
+    json_t *json = describe(rest, name, record, size);
     json_t *messages = json_array();
     int failed = json == NULL || messages == NULL;
     for (size_t i = 0; i < record->n_messages && failed == 0; i++) {
@@ -154,7 +158,7 @@ static int add_session(const struct hs_rest *rest, const char *stored, const cha
     if (hs_session_store_read(rest->sessions_dir, stored, &record, &size, &err) != HS_OK) {
         return 0;
     }
-    return json_array_append_new(list, describe(name, &record, size));
+    return json_array_append_new(list, describe(rest, name, &record, size));
 }
 
 void hs_rest_session_list(hs_http_request *request, void *user)
@@ -194,7 +198,7 @@ void hs_rest_session_get(hs_http_request *request, void *user)
     uint64_t size = 0;
     if (hs_rest_session_ref(user, request, &ref) &&
         hs_rest_session_read(user, request, &ref, &record, &size)) {
-        hs_http_respond_json(request, 200, describe_whole(ref.name, &record, size));
+        hs_http_respond_json(request, 200, describe_whole(user, ref.name, &record, size));
     }
 }
 
@@ -367,7 +371,8 @@ static void apply(struct change *change, hs_session_file *file, const struct hs_
     if (apply_to(change)) {
         change->record.updated_unix_ms = hs_clock_unix_ms();
         if (hs_session_file_save(file, &change->record, &err) == HS_OK) {
-            hs_http_respond_json(request, status_ok, describe_whole(ref->name, &change->record, 0));
+            hs_http_respond_json(request, status_ok,
+                                 describe_whole(change->rest, ref->name, &change->record, 0));
         } else {
             hs_rest_respond_failure(request, &err, NULL);
         }

@@ -86,6 +86,9 @@ HS_CHECKED hs_status hs_config_load_env(struct hs_config *config, struct hs_erro
  * sources. */
 HS_CHECKED hs_status hs_config_set_flag(struct hs_config *config, enum hs_config_id id,
                                         const char *value, struct hs_error *err);
+/* Likewise, and as strong as a flag, with a name of its own in messages: "/set". */
+HS_CHECKED hs_status hs_config_set(struct hs_config *config, enum hs_config_id id,
+                                   const char *value, const char *origin, struct hs_error *err);
 void hs_config_free(struct hs_config *config);
 
 const char *hs_config_str(const struct hs_config *config,

@@ -58,7 +58,8 @@ void hs_registry_close(hs_registry *registry);
  * Add a GGUF file that was checked; `name` [A-Za-z0-9._:-]{1,96}; NULL: the one it has already,
  * else from the file's stem. HS_ALREADY_EXISTS when the name is taken by another file; the same
  * file under the same name updates its row (its sha256 is kept while fingerprint, size and time are
- * the same), under another name it gets a second row. The row is returned (may be NULL).
+ * the same), under another name it gets a second row; one that was only found, and never used, then
+ * goes. The row is returned (may be NULL).
  */
 HS_CHECKED hs_status hs_registry_model_add(hs_registry *registry, const char *path,
                                            const char *name, const char *source,
