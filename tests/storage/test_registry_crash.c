@@ -189,7 +189,8 @@ static void test_killed_while_it_is_made(void **state)
     struct progress *progress =
         mmap(NULL, sizeof *progress, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     assert_true(progress != MAP_FAILED);
-    char *path = make_model(paths.models_dir, "m.gguf", "one");
+    hs_free(make_model(paths.models_dir, "m.gguf", "one"));
+    char *path = make_model(*state, "w.gguf", "one"); /* the writer's is not one that is found */
     make_saved_session(paths.sessions_dir, "talk");
     struct writer writer = {*state, path, 0, progress};
     struct warnings warnings = {0};
