@@ -34,14 +34,14 @@ struct hs_lora_kernels {
     const char *name; /* "avx512", "avx2", "neon", "portable" */
     void (*shrink)(const struct hs_lora_group *groups, int32_t n_groups, const float *x,
                    size_t x_stride, int ith, int nth);
-    void (*lookup)(const struct hs_lora_group *groups, int32_t n_groups, const int32_t *tokens,
-                   int ith, int nth);
     void (*expand)(const struct hs_lora_group *groups, int32_t n_groups, const float *x,
                    size_t x_stride, float *y, size_t y_stride, int ith, int nth);
 };
 
 /* The sets that this CPU runs, the fastest first, the portable one last; NULL after it. */
 const struct hs_lora_kernels *hs_lora_kernels_at(size_t i);
+extern const struct hs_lora_kernels hs_lora_kernels_avx512, hs_lora_kernels_avx2,
+    hs_lora_kernels_neon, hs_lora_kernels_portable;
 
 /* Those of the fastest set. */
 void hs_lora_shrink(const struct hs_lora_group *groups, int32_t n_groups, const float *x,

@@ -6,6 +6,7 @@ import json
 import shutil
 import tempfile
 import unittest
+import unittest.mock
 from pathlib import Path
 
 import tidy
@@ -164,6 +165,14 @@ class TargetTest(TidyTest):
         self.assertEqual(self.findings("targets", build), [])
         self.write("tests/base/test_b.c", "")
         self.assert_finds("targets", "tests/base/test_b.c", "no target", build)
+
+    def test_sources_of_other_processors(self):
+        self.write("src/base/a_neon.c", "")
+        self.write("src/base/a_avx2.c", "")
+        build = self.build_of("src/base/b.c")
+        for machine, missing in (("x86_64", "a_avx2.c"), ("aarch64", "a_neon.c")):
+            with unittest.mock.patch("platform.machine", return_value=machine):
+                self.assert_finds("targets", missing, "no target", build)
 
     def test_headers_that_nothing_includes(self):
         self.write("src/base/a.c", "")
