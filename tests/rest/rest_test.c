@@ -117,8 +117,9 @@ static int ask_raw(const struct rest_test *test, const char *text)
     return strncmp(answer, "HTTP/1.1 ", 9) == 0 ? (int)strtol(answer + 9, NULL, 10) : 0;
 }
 
-void rest_without_memory(struct rest_test *test, const char *line, const char *body,
-                         const struct fake_answer *answers, size_t n_answers)
+static void run_without_memory(struct rest_test *test, void (*prepare)(struct rest_test *test),
+                               const char *line, const char *body,
+                               const struct fake_answer *answers, size_t n_answers)
 {
     char text[8192];
     snprintf(text, sizeof text,
@@ -127,6 +128,10 @@ void rest_without_memory(struct rest_test *test, const char *line, const char *b
     int n_failed = 0;
     for (uint64_t n = 1;; n++) {
         rest_reset();
+        if (prepare != NULL) {
+            prepare(test);
+            wait_until_stats(test->server, 0, 0); /* allocations of another request would count */
+        }
         fake_engine.answers = answers;
         fake_engine.n_answers = n_answers;
         hs_mem_fail_after(n);
@@ -146,6 +151,18 @@ void rest_without_memory(struct rest_test *test, const char *line, const char *b
     }
     assert_true(n_failed > 3);
     rest_reset();
+}
+
+void rest_without_memory(struct rest_test *test, const char *line, const char *body,
+                         const struct fake_answer *answers, size_t n_answers)
+{
+    run_without_memory(test, NULL, line, body, answers, n_answers);
+}
+
+void rest_without_memory_after(struct rest_test *test, void (*prepare)(struct rest_test *test),
+                               const char *line, const char *body)
+{
+    run_without_memory(test, prepare, line, body, NULL, 0);
 }
 
 const json_t *rest_at(const struct rest_test *test, const char *path)

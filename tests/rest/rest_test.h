@@ -38,6 +38,9 @@ void rest_chat(struct rest_test *test, const char *more, int status);
  */
 void rest_without_memory(struct rest_test *test, const char *line, const char *body,
                          const struct fake_answer *answers, size_t n_answers);
+/* The same, with `prepare` before each request: for what a request uses up. */
+void rest_without_memory_after(struct rest_test *test, void (*prepare)(struct rest_test *test),
+                               const char *line, const char *body);
 /* The value at a path like "choices/0/message/content"; fails the test when there is none. */
 const json_t *rest_at(const struct rest_test *test, const char *path);
 void rest_expect_string(const struct rest_test *test, const char *path, const char *want);

@@ -76,6 +76,37 @@ static void logprobs_as_lists(void **state)
     assert_int_equal(rest_asked()->params.n_logprobs, 0);
 }
 
+/* "\xC3\xA9" is two tokens here, and neither is text by itself: both would go by the same name. */
+static void likeliest_tokens_of_one_text(void **state)
+{
+    static const struct fake_piece pieces[] = {{HS_EVENT_TEXT, "\xC3\xA9"}, {HS_EVENT_TEXT, NULL}};
+    static const struct fake_answer answer = {.pieces = pieces};
+    struct rest_test *test = *state;
+    fake_engine.answers = &answer;
+    complete(test, "\"prompt\":\"x\",\"logprobs\":2", 200);
+    json_t *json = json_loads(test->reply.body.data, JSON_REJECT_DUPLICATES, NULL);
+    assert_non_null(json);
+    json_decref(json);
+    const json_t *top = rest_at(test, "choices/0/logprobs/top_logprobs/0");
+    assert_int_equal(json_object_size(top), 1);
+    assert_true(json_number_value(json_object_get(top, "\xEF\xBF\xBD")) == -0.5);
+}
+
+static void without_memory(void **state)
+{
+    static const struct fake_piece pieces[] = {
+        {HS_EVENT_TEXT, "a"}, {HS_EVENT_TEXT, "b"}, {HS_EVENT_TEXT, NULL}};
+    static const struct fake_answer answer = {.pieces = pieces};
+    static const char *const bodies[] = {
+        "{\"prompt\":[\"x\",\"y\"],\"echo\":true,\"stop\":[\"s\"],\"logit_bias\":{\"7\":1}}",
+        "{\"prompt\":[1,2],\"n\":2,\"stream\":true,\"logprobs\":1,"
+        "\"stream_options\":{\"include_usage\":true}}",
+    };
+    for (size_t i = 0; i < 2; i++) {
+        rest_without_memory(*state, "POST /v1/completions", bodies[i], &answer, 1);
+    }
+}
+
 static void bad_fields_are_named(void **state)
 {
     static const struct {
@@ -132,6 +163,8 @@ int main(void)
         TEST(tokens_are_taken_as_they_are),
         TEST(several_prompts_with_several_answers),
         TEST(logprobs_as_lists),
+        TEST(likeliest_tokens_of_one_text),
+        TEST(without_memory),
         TEST(bad_fields_are_named),
         TEST(a_prompt_that_is_too_long),
     };

@@ -672,6 +672,19 @@ static void without_memory(void **state)
     rest_without_memory(test, "POST /v1/responses", body, &all_kinds, 1);
 }
 
+static void put_one(struct rest_test *test)
+{
+    const struct hs_stored_response response = {.body = "{}", .input = "[]", .history = "[]"};
+    assert_int_equal(hs_response_store_put(test->rest.responses, "resp_1", "", &response, NULL),
+                     HS_OK);
+}
+
+static void deleted_without_memory(void **state)
+{
+    rest_without_memory_after(*state, put_one, "DELETE /v1/responses/resp_1", "");
+    ask_for(*state, "GET", "resp_1", "", 404);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -694,6 +707,7 @@ int main(void)
         TEST(streams_that_end_early),
         TEST(what_the_engine_refuses),
         TEST(without_memory),
+        TEST(deleted_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

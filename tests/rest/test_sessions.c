@@ -379,6 +379,26 @@ static void without_sessions(void **state)
     generate(test, "{\"prompt\":\"Hi\"}", 404);
 }
 
+/* One with a system message, whatever a request before made of it. */
+static void make_anew(struct rest_test *test)
+{
+    struct reply reply;
+    request(test->server, "DELETE /api/v1/sessions/a", "", NULL, &reply);
+    reply_free(&reply);
+    make(test, "\"name\":\"a\",\"system\":\"x\"", 201);
+}
+
+static void changes_without_memory(void **state)
+{
+    rest_without_memory_after(*state, make_anew, "POST /api/v1/sessions/a/messages",
+                              "{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"},"
+                              "{\"role\":\"assistant\",\"content\":[{\"type\":\"text\","
+                              "\"text\":\"a\"},{\"type\":\"text\",\"text\":\"b\"}]}]}");
+    expect_messages(*state, "system:x|user:Hi|assistant:a\nb");
+    rest_without_memory_after(*state, make_anew, "DELETE /api/v1/sessions/a", "");
+    about(*state, "GET", "", NULL, 404);
+}
+
 static void without_memory(void **state)
 {
     struct rest_test *test = *state;
@@ -415,6 +435,7 @@ int main(void)
         TEST(a_client_that_leaves),
         TEST(without_sessions),
         TEST(without_memory),
+        TEST(changes_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

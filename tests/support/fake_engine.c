@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
 #include "base/error.h"
 #include "base/mem.h"
 #include "storage/session_store.h"
@@ -299,20 +300,19 @@ hs_status hs_engine_infill_tokens(hs_engine *engine, const char *model_id,
                                   const struct hs_infill *infill, int32_t **ret_tokens,
                                   size_t *ret_n, struct hs_error *err)
 {
-    char text[256] = "";
     hs_status status = need_model(engine, model_id, err);
     if (status) {
         return status;
     }
     fake_engine.infill_max = infill->n_tokens_max;
-    size_t len = 0;
-    for (size_t i = 0; i < infill->n_files; i++) {
-        len += (size_t)snprintf(text + len, sizeof text - len, "{%s%s}",
-                                infill->files[i].name ? infill->files[i].name : "",
-                                infill->files[i].text);
+    HS_CLEANUP(hs_buf_free) struct hs_buf text = HS_BUF_INIT(1u << 20);
+    for (size_t i = 0; i < infill->n_files && !status; i++) {
+        const char *name = infill->files[i].name;
+        status = hs_buf_printf(&text, "{%s%s}", name ? name : "", infill->files[i].text);
     }
-    snprintf(text + len, sizeof text - len, "<%s>%s_", infill->prefix, infill->suffix);
-    return bytes_of(text, ret_tokens, ret_n);
+    status = status ? status : hs_buf_printf(&text, "<%s>%s_", infill->prefix, infill->suffix);
+    return status ? hs_error_set(err, status, "the gap is too long")
+                  : bytes_of(text.data, ret_tokens, ret_n);
 }
 
 hs_status hs_engine_detokenize(hs_engine *engine, const char *model_id, const int32_t *tokens,

@@ -77,7 +77,43 @@ static bool is_sane_id(const char *id)
     return len > 0 && len <= 64 && strspn(id, allowed) == len;
 }
 
-static bool read_headers(hs_http_request *request, struct MHD_Connection *mhd)
+/* A name that another reader takes for a different one, such as "Content-Length ", is refused. */
+static bool has_odd_name(const hs_http_request *request)
+{
+    static const char token[] = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
+                                "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    bool is_odd = false;
+    for (const struct hs_http_field *i = request->headers; i != NULL; i = i->next) {
+        is_odd |= i->name[0] == '\0' || i->name[strspn(i->name, token)] != '\0';
+    }
+    return is_odd;
+}
+
+static bool check_framing(hs_http_request *request, const char *version)
+{
+    /* Two readings of where a request ends would let one be smuggled in another's body. */
+    const char *coding = hs_http_request_header(request, "Transfer-Encoding");
+    int n_lengths = count_header(request, "Content-Length");
+    int n_codings = count_header(request, "Transfer-Encoding");
+    int n_hosts = count_header(request, "Host");
+    bool is_chunked = coding != NULL && strcasecmp(coding, "chunked") == 0;
+    const char *message = NULL;
+    if (n_hosts > 1 || n_lengths + n_codings > 1 || (n_codings == 1 && !is_chunked)) {
+        message = "Host, Content-Length and Transfer-Encoding may stand once, only one of the "
+                  "latter two, and the only coding known is chunked";
+    } else if (has_odd_name(request)) {
+        message = "a header's name has a character that names do not have";
+    } else if (n_hosts == 0 && strcmp(version, "HTTP/1.0") != 0) {
+        message = "the Host header is missing";
+    }
+    if (message != NULL) {
+        request->is_close = true;
+        refuse(request, 400, "bad_framing", message);
+    }
+    return message == NULL;
+}
+
+static bool read_headers(hs_http_request *request, struct MHD_Connection *mhd, const char *version)
 {
     int n = MHD_get_connection_values(mhd, MHD_HEADER_KIND, NULL, NULL);
     if (MHD_get_connection_values(mhd, MHD_HEADER_KIND, keep_header, request) != n) {
@@ -97,19 +133,7 @@ static bool read_headers(hs_http_request *request, struct MHD_Connection *mhd)
         refuse(request, 431, "headers_too_large", message);
         return false;
     }
-    /* Two readings of where a request ends would let one be smuggled in another's body. */
-    const char *coding = hs_http_request_header(request, "Transfer-Encoding");
-    bool has_length = count_header(request, "Content-Length") > 0;
-    if (count_header(request, "Content-Length") > 1 || count_header(request, "Host") > 1 ||
-        count_header(request, "Transfer-Encoding") > 1 || (coding != NULL && has_length) ||
-        (coding != NULL && strcasecmp(coding, "chunked") != 0)) {
-        request->is_close = true;
-        refuse(request, 400, "bad_framing",
-               "Host, Content-Length and Transfer-Encoding may stand once, only one of the latter "
-               "two, and the only coding known is chunked");
-        return false;
-    }
-    return true;
+    return check_framing(request, version);
 }
 
 static bool check_origin(hs_http_request *request)
@@ -242,10 +266,11 @@ static void refuse_body(hs_http_request *request)
 }
 
 /* Reads the head; afterwards the request either has its answer or waits for its body. */
-static void begin(hs_http_request *request, struct MHD_Connection *mhd, const char *method)
+static void begin(hs_http_request *request, struct MHD_Connection *mhd, const char *method,
+                  const char *version)
 {
     request->is_begun = true;
-    if (!read_headers(request, mhd) || request->is_claimed || !check_origin(request) ||
+    if (!read_headers(request, mhd, version) || request->is_claimed || !check_origin(request) ||
         !find_route(request, method) || !check_key(request)) {
         return;
     }
@@ -340,14 +365,13 @@ enum MHD_Result hs_http_on_access(void *cls, struct MHD_Connection *mhd, const c
 {
     (void)cls;
     (void)url;
-    (void)version;
     hs_http_request *request = *context;
     if (request == NULL || request->server->is_forced) {
         return MHD_NO;
     }
     struct hs_http_conn *conn = request->conn;
     if (!request->is_begun) {
-        begin(request, mhd, method);
+        begin(request, mhd, method, version);
         if (request->is_claimed && is_body_hopeless(request)) {
             request->is_close = true;
             return hs_http_reply_queue(conn, request);

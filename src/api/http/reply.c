@@ -278,13 +278,13 @@ static enum MHD_Result queue_gone(struct hs_http_conn *conn, hs_http_request *re
                            : "the server is stopping",
     };
     struct MHD_Response *response = NULL;
-    if (hs_http_error_write(style_of(request), &error, request->id, &body) == HS_OK) {
-        response = MHD_create_response_from_buffer(body.len, body.data, MHD_RESPMEM_MUST_COPY);
-    }
     request->sent_status = error.status;
-    request->bytes_out = body.len;
-    hs_buf_free(&body);
+    if (hs_http_error_write(style_of(request), &error, request->id, &body) == HS_OK) {
+        request->bytes_out = body.len;
+        response = MHD_create_response_from_buffer_with_free_callback(body.len, body.data, hs_free);
+    }
     if (response == NULL) {
+        hs_buf_free(&body);
         return MHD_NO;
     }
     enum MHD_Result result = MHD_NO;
@@ -310,8 +310,8 @@ enum MHD_Result hs_http_reply_queue(struct hs_http_conn *conn, hs_http_request *
     struct MHD_Response *response =
         is_stream ? MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK_SIZE,
                                                       hs_http_stream_read, request, NULL)
-                  : MHD_create_response_from_buffer(request->data_len, (void *)request->data,
-                                                    MHD_RESPMEM_PERSISTENT);
+                  : MHD_create_response_from_buffer_with_free_callback(request->data_len,
+                                                                       (void *)request->data, NULL);
     if (response == NULL) {
         return MHD_NO;
     }

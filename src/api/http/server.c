@@ -154,7 +154,7 @@ static hs_status start_mhd(hs_http_server *server, struct hs_error *err)
         hs_http_on_connection, server, MHD_OPTION_URI_LOG_CALLBACK, hs_http_on_uri, server,
         MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         2 * limits->header_bytes + CONNECTION_EXTRA, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)(limits->connections + CONNECTIONS_EXTRA), MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        (unsigned)(limits->connections + CONNECTIONS_EXTRA),
         has_tls ? MHD_OPTION_ARRAY : MHD_OPTION_END, tls, MHD_OPTION_END);
     if (server->mhd != NULL) {
         return HS_OK;

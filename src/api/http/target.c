@@ -124,7 +124,7 @@ hs_status hs_http_target_parse(const char *raw, struct hs_http_target *ret, stru
 {
     struct hs_http_target target = {.n_segments = 0};
     const char *path = skip_authority(raw);
-    if (path == NULL || strchr(path, '#') != NULL) {
+    if (path == NULL || path[strcspn(path, "# \t")] != '\0') {
         return hs_error_set(err, HS_INVALID_ARGUMENT, "the request line has no valid URL");
     }
     size_t path_len = strcspn(path, "?");

@@ -43,18 +43,45 @@ static hs_status quote_token(const struct hs_generation *generation, int32_t tok
     return status == HS_OK ? HS_OK : hs_error_nomem(err, "logprobs");
 }
 
-/* {"token": logprob, ...} of the likeliest ones. */
+struct name {
+    size_t at, len; /* in quotes, in the list */
+};
+
+static bool is_given(const struct hs_buf *out, const struct name *names, size_t n,
+                     const struct name *name)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (names[i].len == name->len &&
+            memcmp(out->data + names[i].at, out->data + name->at, name->len) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* {"token": logprob, ...} of the likeliest ones; of tokens with the same text, such as parts of
+ * characters, the likeliest, as an object has each name once. */
 static hs_status add_top(const struct hs_generation *generation,
                          const struct hs_token_logprob *tops, struct hs_buf *out,
                          struct hs_error *err)
 {
+    struct name names[HS_REST_TOP_LOGPROBS_MAX];
+    size_t n = 0;
     hs_status status = comma(out);
     status = status == HS_OK ? hs_buf_append_str(out, "{") : status;
     for (int32_t i = 0; i < generation->top_logprobs && status == HS_OK; i++) {
-        size_t ignored;
-        status = hs_buf_append_str(out, i == 0 ? "" : ",");
+        size_t before = out->len, ignored;
+        status = hs_buf_append_str(out, n == 0 ? "" : ",");
+        names[n].at = out->len;
         status =
             status == HS_OK ? quote_token(generation, tops[i].token, out, &ignored, err) : status;
+        names[n].len = out->len - names[n].at;
+        if (status == HS_OK && is_given(out, names, n, &names[n])) {
+            out->len = before;
+            out->data[before] = '\0';
+            continue;
+        }
+        n++;
         status = status == HS_OK ? hs_buf_append_str(out, ":") : status;
         status = status == HS_OK ? hs_generation_logprob(out, tops[i].logprob) : status;
     }
