@@ -9,7 +9,7 @@
 
 /* One level more, so that THINK counts as two arguments. */
 #define HS_FAMILY(...) HS_FAMILY_ROW(__VA_ARGS__)
-#define HS_FAMILY_ROW(architecture_, title_, hf_class_, start_, end_, targets_, permute_,          \
+#define HS_FAMILY_ROW(architecture_, title_, hf_class_, start_, end_, targets_, names_, permute_,  \
                       is_decoder_)                                                                 \
     {.architecture = (architecture_),                                                              \
      .title = (title_),                                                                            \
@@ -17,6 +17,7 @@
      .reasoning_start = (start_),                                                                  \
      .reasoning_end = (end_),                                                                      \
      .lora_targets = (targets_),                                                                   \
+     .lora_names = HS_LORA_NAMES_##names_,                                                         \
      .rope_permute = HS_ROPE_PERMUTE_##permute_,                                                   \
      .is_decoder = (is_decoder_)},
 

@@ -119,11 +119,10 @@ hs_status hs_adapter_json_read(const char *path, struct hs_registry_adapter *ret
     hs_status status = hs_fs_read(path, &text, err);
     if (status != HS_OK)
         return status;
-    hs_json_memory_watch();
     json_error_t where;
     HS_CLEANUP(decrefp)
     json_t *json =
-        json_loadb(text.data == NULL ? "" : text.data, text.len, JSON_REJECT_DUPLICATES, &where);
+        hs_json_load(text.data == NULL ? "" : text.data, text.len, JSON_REJECT_DUPLICATES, &where);
     if (hs_json_memory_failed())
         return hs_error_nomem(err, "adapter.json");
     if (json == NULL)

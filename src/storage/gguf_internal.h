@@ -84,14 +84,10 @@ uint64_t hs_gguf_le64(const uint8_t *p);
 /* Walk the strings of an array: *at is an offset into kv->value, 0 at first. */
 struct hs_gguf_text hs_gguf_next_string(const struct hs_gguf_kv *kv, size_t *at);
 
-/* How many files the model has by its split.count, and the path of part i (from 0), which
- * HS_NOT_FOUND says when `path` is not named like part 0. Free with hs_free. */
-uint32_t hs_gguf_split_count(const hs_gguf *gguf);
+/* The path of part i (from 0), which HS_NOT_FOUND says when `path` is not named like part 0. Free
+ * with hs_free. */
 HS_CHECKED hs_status hs_gguf_split_path(const char *path, uint32_t i, uint32_t n, char **ret_path,
                                         struct hs_error *err);
-/* Open part i >= 1 and check that it is the one it should be. */
-HS_CHECKED hs_status hs_gguf_split_open(const char *path, uint32_t i, uint32_t n,
-                                        hs_gguf **ret_gguf, struct hs_error *err);
 
 /* Parts of hs_gguf_check_model. */
 HS_CHECKED hs_status hs_gguf_check_hparams(const hs_gguf *gguf, const char *arch,

@@ -242,8 +242,7 @@ hs_status hs_session_record_parse(const char *text, size_t len,
         return hs_error_set(err, HS_LIMIT, "session.json has %zu bytes, more than %u", len,
                             HS_SESSION_MAX_JSON);
     json_error_t error;
-    hs_json_memory_watch();
-    HS_CLEANUP(json_freep) json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
+    HS_CLEANUP(json_freep) json_t *root = hs_json_load(text, len, JSON_REJECT_DUPLICATES, &error);
     if (hs_json_memory_failed())
         return hs_error_nomem(err, "session.json");
     if (root == NULL) {

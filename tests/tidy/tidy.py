@@ -26,7 +26,7 @@ LAYER_EDGES = {
     "storage": {"base"},
     "models": {"base"},
     "runtime": {"base"},
-    "adapters": {"base", "storage"},
+    "adapters": {"base", "models", "storage"},
     "inference": {"runtime", "adapters", "models", "storage", "base"},
     "api": {"inference", "models", "storage", "base"},
     "cli": {"api", "base"},

@@ -20,12 +20,19 @@ enum hs_rope_permute {
     HS_ROPE_PERMUTE_LLAMA /* interleaved halves, as convert_hf_to_gguf permutes Llama's q and k */
 };
 
+enum hs_lora_names {
+    HS_LORA_NAMES_NONE = 0, /* not known: adapters only as GGUF files */
+    HS_LORA_NAMES_PLAIN     /* each module is one tensor of GGUF, its rows moved by rope_permute at
+                               most: models/lora_names.h */
+};
+
 struct hs_model_family {
     const char *architecture;                    /* "qwen3" */
     const char *title;                           /* "Qwen3" */
     const char *hf_class;                        /* "Qwen3ForCausalLM" */
     const char *reasoning_start, *reasoning_end; /* NULL: does not reason */
     const char *lora_targets;                    /* default targets, PEFT names, comma-separated */
+    enum hs_lora_names lora_names;
     enum hs_rope_permute rope_permute;
     bool is_decoder; /* generates text; false: embedding or encoder models */
 };

@@ -104,6 +104,13 @@ char *hs_gguf_strdup(const hs_gguf *gguf, const char *key);
 /* "<architecture>.<suffix>" as u64, e.g. suffix "context_length". */
 bool hs_gguf_arch_u64(const hs_gguf *gguf, const char *suffix, uint64_t *ret_value);
 
+/* How many files the model has by its split.count. */
+uint32_t hs_gguf_split_count(const hs_gguf *gguf);
+/* Open part i >= 1 of the n of the model whose first part is at `path`, and check that it is the
+ * one it should be. */
+HS_CHECKED hs_status hs_gguf_split_open(const char *path, uint32_t i, uint32_t n,
+                                        hs_gguf **ret_gguf, struct hs_error *err);
+
 /* Sums over the tensor table. */
 uint64_t hs_gguf_n_params(const hs_gguf *gguf);
 uint64_t hs_gguf_weights_bytes(const hs_gguf *gguf);
