@@ -166,13 +166,10 @@ static hs_status convert(const struct hs_lora_target *target, enum hs_lora_type 
     float *factors = type == HS_LORA_I8 ? (float *)memory : NULL;
     char *data = memory + factors_bytes;
     for (int64_t i = 0; i < matrix->n_rows; i++) {
-        float factor;
         hs_lora_matrix_row(matrix, i, row);
-        if (!convert_row(row, matrix->n_cols, type, data + (size_t)i * row_bytes, &factor)) {
+        if (!convert_row(row, matrix->n_cols, type, data + (size_t)i * row_bytes,
+                         factors == NULL ? NULL : &factors[i])) {
             return refuse(target, "values that are no numbers, or too large for 16 bits", err);
-        }
-        if (factors != NULL) {
-            factors[i] = factor;
         }
     }
     matrix->type = type;
