@@ -16,6 +16,9 @@
 #define VECS_B 4 /* columns of B are computed by so many vectors at once */
 #define VECS_STRIP (HS_LORA_STRIP / VEC_LEN)
 #define ENTRIES_AT_ONCE 256
+#define PANEL 16 /* rows that entries are multiplied with at once */
+#define VECS_PANEL (PANEL / VEC_LEN)
+#define PREFETCH_BYTES 2048
 
 /* Call `function` for rows [0, n_rows) of a group, as many at once as registers allow. */
 #define FOR_ROWS(function, max, type, n_rows, ...)                                                 \
@@ -67,6 +70,27 @@ ALWAYS_INLINE float row_scale(const struct hs_lora_group *group, int32_t row)
     return group->scales[row] * group->weights->scale;
 }
 
+ALWAYS_INLINE size_t value_size(enum hs_lora_type type)
+{
+    return type == HS_LORA_F32 ? 4 : type == HS_LORA_I8 ? 1 : 2;
+}
+
+/* Decoding waits for memory: the CPU's own prefetching begins anew at every page. */
+ALWAYS_INLINE void prefetch(const void *data, int64_t at, size_t n_bytes)
+{
+    uintptr_t from = (uintptr_t)data + (uintptr_t)at; /* may lie outside: then it has no effect */
+    for (size_t i = 0; i < n_bytes; i += 64) {
+        __builtin_prefetch((const void *)(from + i));
+    }
+}
+
+/* Ask for what lies PREFETCH_BYTES behind the 64 values from `at` on. */
+ALWAYS_INLINE void prefetch_behind(enum hs_lora_type type, const void *data, int64_t at)
+{
+    size_t size = value_size(type);
+    prefetch(data, at * (int64_t)size + PREFETCH_BYTES, 64 * size);
+}
+
 /* ---- ax = scale * x A^T ---- */
 
 /* Products of one chunk of 4 ranks of A, from value `at` on, with the same columns of n rows. */
@@ -105,6 +129,9 @@ ALWAYS_INLINE void shrink_tile(enum hs_lora_type type, int n, int32_t first,
         inputs[q] = x + (size_t)group->rows[first + q] * x_stride;
     }
     for (int64_t chunk = 0; chunk < weights->n_in / HS_LORA_A_COLUMNS; chunk++) {
+        if (n == 1) {
+            prefetch_behind(type, weights->a, at);
+        }
         shrink_chunk(type, n, weights->a, at, inputs, sums);
         at += HS_LORA_A_RANKS * HS_LORA_A_COLUMNS;
         for (int q = 0; q < n; q++) {
@@ -146,16 +173,19 @@ static int64_t shrink_parts(const struct hs_lora_group *group)
                      parts_of(group->n_rows, SHRINK_ROWS);
 }
 
-/* Inputs of entries, by columns: f32[n_in, n_rows]. */
+/* Inputs of entries, by columns and for PANEL rows at once: f32[n_rows / PANEL][n_in][PANEL], the
+ * last panel as wide as rows are left. */
 static void transpose_inputs(const struct hs_lora_group *group, const float *x, size_t x_stride,
                              int ith, int nth)
 {
-    int64_t end = share(group->weights->n_in, ith + 1, nth);
+    int64_t n_in = group->weights->n_in, end = share(n_in, ith + 1, nth);
     for (int32_t row = 0; row < group->n_rows; row++) {
         const float *from = x + (size_t)group->rows[row] * x_stride;
-        float scale = row_scale(group, row);
-        for (int64_t i = share(group->weights->n_in, ith, nth); i < end; i++) {
-            group->ax[i * group->n_rows + row] = from[i] * scale;
+        int32_t first = row / PANEL * PANEL;
+        int32_t width = group->n_rows - first < PANEL ? group->n_rows - first : PANEL;
+        float *to = group->ax + first * n_in + row % PANEL, scale = row_scale(group, row);
+        for (int64_t i = share(n_in, ith, nth); i < end; i++) {
+            to[i * width] = from[i] * scale;
         }
     }
 }
@@ -174,6 +204,9 @@ static void shrink(const struct hs_lora_group *groups, int32_t n_groups, const f
         int64_t n_tiles = parts_of(weights->rank, HS_LORA_A_RANKS), n = shrink_parts(&groups[g]);
         int64_t first = begin > before ? begin - before : 0;
         int64_t last = end - before < n ? end - before : n;
+        if (g + 1 < n_groups && first < last) {
+            prefetch(groups[g + 1].weights->a, 0, PREFETCH_BYTES);
+        }
         for (int64_t part = first; part < last; part++) {
             struct hs_lora_group rows = groups[g];
             int32_t row = (int32_t)(part / n_tiles) * SHRINK_ROWS;
@@ -220,6 +253,9 @@ ALWAYS_INLINE void expand_tile(enum hs_lora_type type, int n, int32_t first,
     vec sums[ROW_TILE][VECS_B] = {0};
     for (int32_t k = 0; k < rank; k++) {
         vec columns[VECS_B];
+        if (n == 1 && column % HS_LORA_B_COLUMNS == 0) {
+            prefetch_behind(type, weights->b, at);
+        }
 #pragma GCC unroll 4
         for (int v = 0; v < VECS_B; v++) {
             columns[v] = vec_values(type, weights->b, at + v * VEC_LEN);
@@ -318,47 +354,68 @@ ALWAYS_INLINE void read_entries(enum hs_lora_type type, const void *values, int6
     }
 }
 
-/* Products of n entries with the inputs of VEC_LEN rows. */
-ALWAYS_INLINE vec entries_of_rows(const float *values, const uint16_t *columns, int64_t n,
-                                  const float *ax, int32_t n_rows)
+/* Products of n entries with the inputs of a whole panel, added to its rows. */
+ALWAYS_INLINE void entries_of_panel(const float *values, const uint16_t *columns, int64_t n,
+                                    const float *panel, float *ret_sums)
 {
-    vec sum = {0};
+    vec sums[2][VECS_PANEL] = {0}; /* two, to hide the latency of additions */
     for (int64_t i = 0; i < n; i++) {
-        sum += vec_load(ax + (int64_t)columns[i] * n_rows) * values[i];
+        const float *inputs = panel + columns[i] * PANEL;
+#pragma GCC unroll 4
+        for (int v = 0; v < VECS_PANEL; v++) {
+            sums[0][v] += vec_load(inputs + v * VEC_LEN) * values[i];
+        }
+        if (++i == n) {
+            break;
+        }
+        inputs = panel + columns[i] * PANEL;
+#pragma GCC unroll 4
+        for (int v = 0; v < VECS_PANEL; v++) {
+            sums[1][v] += vec_load(inputs + v * VEC_LEN) * values[i];
+        }
     }
-    return sum;
+    for (int v = 0; v < VECS_PANEL; v++) {
+        vec_store(ret_sums + v * VEC_LEN, sums[0][v] + sums[1][v]);
+    }
 }
 
+/* The same for one row of a panel that is `width` wide. */
 ALWAYS_INLINE float entries_of_row(const float *values, const uint16_t *columns, int64_t n,
-                                   const float *ax, int32_t n_rows)
+                                   const float *inputs, int32_t width)
 {
     float sums[4] = {0};
-    for (int64_t i = 0; i < n; i++) {
-        sums[i % 4] += ax[(int64_t)columns[i] * n_rows] * values[i];
+    int64_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+#pragma GCC unroll 4
+        for (int k = 0; k < 4; k++) {
+            sums[k] += inputs[columns[i + k] * width] * values[i + k];
+        }
+    }
+    for (; i < n; i++) {
+        sums[0] += inputs[columns[i] * width] * values[i];
     }
     return (sums[0] + sums[1]) + (sums[2] + sums[3]);
 }
 
-/* At most ENTRIES_AT_ONCE entries of column `column` of y. */
+/* At most ENTRIES_AT_ONCE entries of column `column` of y, for the panel of `width` rows from row
+ * `first` on. */
 ALWAYS_INLINE void expand_entries_at(enum hs_lora_type type, const struct hs_lora_group *group,
-                                     int64_t column, int64_t at, int64_t n, float *y,
-                                     size_t y_stride)
+                                     int32_t first, int32_t width, int64_t column, int64_t at,
+                                     int64_t n, float *y, size_t y_stride)
 {
     const uint16_t *columns = group->weights->columns + at;
-    int32_t n_rows = group->n_rows;
-    float values[ENTRIES_AT_ONCE];
+    const float *panel = group->ax + first * group->weights->n_in;
+    float values[ENTRIES_AT_ONCE], sums[PANEL];
     read_entries(type, group->weights->values, at, n, values);
-    for (int32_t row = 0; n_rows < VEC_LEN && row < n_rows; row++) {
-        y[(size_t)group->rows[row] * y_stride + (size_t)column] +=
-            entries_of_row(values, columns, n, group->ax + row, n_rows);
-    }
-    for (int32_t row = 0; n_rows >= VEC_LEN && row < n_rows; row += VEC_LEN) {
-        /* The last vector reaches back over rows that are done */
-        int32_t first = row <= n_rows - VEC_LEN ? row : n_rows - VEC_LEN;
-        vec sum = entries_of_rows(values, columns, n, group->ax + first, n_rows);
-        for (int32_t q = row; q < first + VEC_LEN; q++) {
-            y[(size_t)group->rows[q] * y_stride + (size_t)column] += sum[q - first];
+    if (width == PANEL) {
+        entries_of_panel(values, columns, n, panel, sums);
+    } else {
+        for (int32_t q = 0; q < width; q++) {
+            sums[q] = entries_of_row(values, columns, n, panel + q, width);
         }
+    }
+    for (int32_t q = 0; q < width; q++) {
+        y[(size_t)group->rows[first + q] * y_stride + (size_t)column] += sums[q];
     }
 }
 
@@ -366,11 +423,14 @@ ALWAYS_INLINE void expand_entries(enum hs_lora_type type, const struct hs_lora_g
                                   int64_t begin, int64_t end, float *y, size_t y_stride)
 {
     const int64_t *start = group->weights->start;
-    for (int64_t column = begin; column < end; column++) {
-        for (int64_t at = start[column]; at < start[column + 1]; at += ENTRIES_AT_ONCE) {
-            int64_t n = start[column + 1] - at;
-            expand_entries_at(type, group, column, at, n < ENTRIES_AT_ONCE ? n : ENTRIES_AT_ONCE, y,
-                              y_stride);
+    for (int32_t first = 0; first < group->n_rows; first += PANEL) {
+        int32_t width = group->n_rows - first < PANEL ? group->n_rows - first : PANEL;
+        for (int64_t column = begin; column < end; column++) {
+            for (int64_t at = start[column]; at < start[column + 1]; at += ENTRIES_AT_ONCE) {
+                int64_t n = start[column + 1] - at;
+                expand_entries_at(type, group, first, width, column, at,
+                                  n < ENTRIES_AT_ONCE ? n : ENTRIES_AT_ONCE, y, y_stride);
+            }
         }
     }
 }
@@ -386,6 +446,11 @@ static void expand(const struct hs_lora_group *groups, int32_t n_groups, const f
         int64_t begin = share(n_blocks, ith, nth) * HS_LORA_B_COLUMNS;
         int64_t end = share(n_blocks, ith + 1, nth) * HS_LORA_B_COLUMNS;
         end = end < weights->n_out ? end : weights->n_out;
+        if (g + 1 < n_groups) {
+            const struct hs_lora_packed *next = groups[g + 1].weights;
+            prefetch(next->b, begin * next->rank * (int64_t)value_size(next->b_type),
+                     PREFETCH_BYTES);
+        }
         if (weights->form == HS_LORA_LOW_RANK) {
             FOR_TYPE(expand_columns, weights->b_type, &groups[g], begin, end, y, y_stride)
         } else if (weights->form == HS_LORA_STRIPS) {
