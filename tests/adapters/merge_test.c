@@ -130,12 +130,40 @@ void test_lora_free(struct hs_lora *lora)
     free(lora);
 }
 
-static double entry(const struct hs_lora_matrix *matrix, int64_t row, int64_t col)
+/* f64[n_rows, n_cols] */
+static double *matrix_values(const struct hs_lora_matrix *matrix)
 {
-    float values[256];
-    assert_true(matrix->n_cols <= 256);
-    hs_lora_matrix_row(matrix, row, values);
-    return (double)values[col];
+    size_t n = (size_t)(matrix->n_rows * matrix->n_cols);
+    double *values = calloc(n, sizeof *values);
+    float *row = calloc((size_t)matrix->n_cols, sizeof *row);
+    assert_true(values != NULL && row != NULL);
+    for (int64_t i = 0; i < matrix->n_rows; i++) {
+        hs_lora_matrix_row(matrix, i, row);
+        for (int64_t j = 0; j < matrix->n_cols; j++) {
+            values[i * matrix->n_cols + j] = (double)row[j];
+        }
+    }
+    free(row);
+    return values;
+}
+
+static void add_product(const struct hs_lora_target *target, double *values)
+{
+    double *a = matrix_values(&target->a);
+    double *b = matrix_values(&target->b);
+    int64_t rank = target->rank;
+    int64_t n_in = target->n_in;
+    for (int64_t i = 0; i < target->n_out * n_in; i++) {
+        int64_t out = target->is_embedding ? i % target->n_out : i / n_in;
+        int64_t in = target->is_embedding ? i / target->n_out : i % n_in;
+        for (int64_t r = 0; r < rank; r++) {
+            values[i] +=
+                b[out * rank + r] * a[target->is_embedding ? in * rank + r : r * n_in + in];
+        }
+        values[i] *= (double)target->scale;
+    }
+    free(a);
+    free(b);
 }
 
 static void add_blocks(const struct hs_lora_target *target, double *values)
@@ -160,18 +188,8 @@ double *test_delta(const struct hs_lora_target *target, size_t n)
     assert_non_null(values);
     if (target != NULL && target->rank == 0) {
         add_blocks(target, values);
-        return values;
-    }
-    int64_t n_cols = target == NULL ? 0 : target->is_embedding ? target->n_out : target->n_in;
-    for (int64_t i = 0; target != NULL && i < (int64_t)n; i++) {
-        for (int32_t r = 0; r < target->rank; r++) {
-            int64_t row = i / n_cols;
-            int64_t col = i % n_cols;
-            values[i] += target->is_embedding
-                             ? entry(&target->a, row, r) * entry(&target->b, col, r)
-                             : entry(&target->b, row, r) * entry(&target->a, r, col);
-        }
-        values[i] *= (double)target->scale;
+    } else if (target != NULL) {
+        add_product(target, values);
     }
     return values;
 }
