@@ -7,6 +7,7 @@
 #include "llama_cxx.h"
 #include "llama_internal.h"
 #include "llama_log.h"
+#include "llama_lora.h"
 
 struct context_call {
     struct llama_model *model;
@@ -129,7 +130,8 @@ static hs_status context_error(const struct hs_rt_context_params *params,
 static bool abort_asked(void *user)
 {
     const hs_rt_context *context = user;
-    return context->should_abort && context->should_abort(context->abort_user);
+    bool has_failed = context->lora && context->lora->mismatch[0];
+    return has_failed || (context->should_abort && context->should_abort(context->abort_user));
 }
 
 static hs_status init_llama(hs_rt_context *context, struct llama_model *model, struct hs_error *err)
@@ -138,6 +140,10 @@ static hs_status init_llama(hs_rt_context *context, struct llama_model *model, s
                                 .params = hs_llama_context_params(&context->params)};
     call.params.abort_callback = abort_asked;
     call.params.abort_callback_data = context;
+    if (context->lora) {
+        call.params.cb_eval = hs_lora_eval;
+        call.params.cb_eval_user_data = context->lora;
+    }
     if (context->params.has_embeddings) {
         /* Other poolings of llama.cpp end at the border of a micro-batch. */
         call.params.pooling_type = context->model->info.pooling == HS_RT_POOLING_RANK
@@ -146,7 +152,9 @@ static hs_status init_llama(hs_rt_context *context, struct llama_model *model, s
     }
     struct hs_llama_capture log;
     hs_llama_log_capture(&log);
+    pthread_mutex_lock(&context->model->lora->llama_lock);
     hs_status status = hs_cxx_guard(init_context, &call, "making a context", err);
+    pthread_mutex_unlock(&context->model->lora->llama_lock);
     hs_llama_log_capture(NULL);
     if (status == HS_OK && !call.context) {
         status = context_error(&context->params, &log, err);
@@ -174,7 +182,10 @@ hs_status hs_llama_context_new(hs_rt_model *model, const struct hs_rt_context_pa
     }
     context->model = model;
     context->params = *params;
-    status = init_llama(context, model->llama, err);
+    status = params->has_adapters ? hs_lora_run_new(context, err) : HS_OK;
+    if (status == HS_OK) {
+        status = init_llama(context, model->llama, err);
+    }
     if (status != HS_OK) {
         hs_llama_context_free(context);
         return status;
@@ -204,6 +215,7 @@ void hs_llama_context_free(hs_rt_context *context)
         llama_batch_free(context->batch);
     }
     llama_free(context->llama);
+    hs_lora_run_free(context->lora);
     hs_free(context->has_logits);
     hs_free(context->candidates);
     hs_free(context->pooled);
@@ -333,6 +345,9 @@ hs_status hs_llama_decode(hs_rt_context *context, const struct hs_rt_batch_item 
 {
     context->n_items = 0;
     hs_status status = fill_batch(context, items, n_items, err);
+    if (status == HS_OK) {
+        status = hs_lora_decode_begin(context, items, n_items, err);
+    }
     if (status != HS_OK) {
         return status;
     }
@@ -342,6 +357,7 @@ hs_status hs_llama_decode(hs_rt_context *context, const struct hs_rt_batch_item 
     hs_llama_log_capture(&log);
     status = hs_cxx_guard(decode, &call, "computing the batch failed", err);
     hs_llama_log_capture(NULL);
+    status = hs_lora_decode_end(context, status == HS_OK && call.result == 0, status, err);
     if (status == HS_OK && call.result == 0) {
         memcpy(context->has_logits, context->batch.logits, (size_t)n_items);
         context->n_items = n_items;

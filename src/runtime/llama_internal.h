@@ -3,7 +3,7 @@
  * each row of the table in runtime.h. Contracts of the functions are in runtime.h.
  *
  * Each function group lives in the file of its name: llama_backend.c, llama_model.c, llama_vocab.c,
- * llama_context.c, llama_embed.c, llama_special.c, llama_state.c, llama_sampler.c, llama_memory.c,
+ * llama_context.c, llama_lora.c, llama_embed.c, llama_special.c, llama_state.c, llama_sampler.c, llama_memory.c,
  * chat_template.c, answer_format.c.
  */
 #ifndef RUNTIME_LLAMA_INTERNAL_H
@@ -16,6 +16,8 @@
 #include "runtime/runtime.h"
 
 struct hs_chat_templates;
+struct hs_llama_lora;
+struct hs_lora_run;
 
 struct hs_rt_model {
     struct llama_model *llama;
@@ -27,6 +29,7 @@ struct hs_rt_model {
     struct hs_chat_templates *templates; /* parsed ones; has a lock of its own */
     char *chat_template;                 /* override given at load; NULL: none */
     char *path;
+    struct hs_llama_lora *lora; /* what adapters may change, and how; has locks of its own */
 };
 
 struct hs_rt_context {
@@ -41,6 +44,7 @@ struct hs_rt_context {
     llama_token_data *candidates; /* [n_vocab] scratch of the samplers, made when first needed */
     bool (*should_abort)(void *user);
     void *abort_user;
+    struct hs_lora_run *lora; /* NULL: without adapters */
     /* Of embedders. */
     bool is_encoder;   /* llama_encode */
     double *pooled;    /* [n_seq_max][n_embd_out], sums or, of CLS, LAST and RANK, the values */
@@ -122,6 +126,15 @@ int32_t hs_llama_kv_pos_max(const hs_rt_context *context, int32_t seq);
 void hs_llama_kv_clear(hs_rt_context *context);
 /* llama.cpp's parameters for a context, without callbacks. */
 struct llama_context_params hs_llama_context_params(const struct hs_rt_context_params *params);
+
+/* llama_lora.c */
+hs_status hs_llama_adapter_new(const hs_rt_model *model, const struct hs_lora *lora,
+                               hs_rt_adapter **ret_adapter, struct hs_error *err);
+void hs_llama_adapter_free(hs_rt_adapter *adapter);
+uint64_t hs_llama_adapter_bytes(const hs_rt_adapter *adapter);
+hs_status hs_llama_lora_prepare(hs_rt_model *model, enum hs_lora_engine wanted,
+                                const struct hs_rt_context_params *params, struct hs_error *err);
+void hs_llama_lora_stats(const hs_rt_context *context, struct hs_rt_lora_stats *ret_stats);
 
 /* llama_embed.c */
 hs_status hs_llama_embedder_new(hs_rt_model *model, const struct hs_rt_context_params *params,

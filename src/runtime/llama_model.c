@@ -8,6 +8,7 @@
 #include "llama_cxx.h"
 #include "llama_internal.h"
 #include "llama_log.h"
+#include "llama_lora.h"
 
 struct progress {
     hs_progress_fn fn;
@@ -236,6 +237,10 @@ static hs_status load_model(const char *path, const struct hs_model_params *para
         return status;
     }
     fill_info(model, devices, n_gpu_layers);
+    status = hs_llama_lora_new(model, err);
+    if (status != HS_OK) {
+        return status;
+    }
     return hs_chat_templates_new(&model->templates, err);
 }
 
@@ -266,6 +271,7 @@ void hs_llama_model_free(hs_rt_model *model)
     }
     hs_chat_templates_free(model->templates);
     llama_model_free(model->llama);
+    hs_llama_lora_free(model->lora);
     hs_free(model->chat_template);
     hs_free(model->eog);
     hs_free(model->path);

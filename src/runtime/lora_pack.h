@@ -68,5 +68,7 @@ void hs_lora_packed_free(struct hs_lora_packed *packed);
 uint64_t hs_lora_packed_bytes(const struct hs_lora_packed *packed);
 /* Floats of scratch that the kernels need for each row. */
 int64_t hs_lora_packed_scratch(const struct hs_lora_packed *packed);
+/* The matrices of a product of low rank again. Out: a f32[rank, n_in], b f32[n_out, rank]. */
+void hs_lora_packed_read(const struct hs_lora_packed *packed, float *a, float *b);
 
 #endif

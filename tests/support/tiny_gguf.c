@@ -305,7 +305,7 @@ static void put_piece(struct gguf_writer *out, int32_t token)
     gguf_bytes_str(&out->kv, piece);
 }
 
-static void put_vocab(const struct tiny_gguf_spec *spec, struct gguf_writer *out)
+void tiny_put_vocab(const struct tiny_gguf_spec *spec, struct gguf_writer *out)
 {
     gguf_writer_str(out, "tokenizer.ggml.model", "llama");
     gguf_writer_str(out, "tokenizer.ggml.pre", "default");
@@ -347,7 +347,7 @@ bool tiny_gguf_build(const struct tiny_gguf_spec *spec, struct gguf_bytes *ret_b
     struct gguf_writer out;
     gguf_writer_init(&out);
     put_hparams(spec, &out);
-    put_vocab(spec, &out);
+    tiny_put_vocab(spec, &out);
     tiny_put_matrix(&out, "token_embd.weight", N_EMBD, N_VOCAB, w->embd);
     tiny_put_matrix(&out, "output.weight", N_EMBD, N_VOCAB, w->output);
     tiny_put_norm(&out, "output_norm.weight", 1.0f);

@@ -38,6 +38,8 @@ enum {
 void tiny_layers_put(const struct tiny_gguf_spec *spec, uint32_t i, struct gguf_writer *out);
 void tiny_put_matrix(struct gguf_writer *out, const char *name, uint64_t n_in, uint64_t n_out,
                      const void *data);
+/* The words, with what the spec says about them. */
+void tiny_put_vocab(const struct tiny_gguf_spec *spec, struct gguf_writer *out);
 /* A vector of N_EMBD equal values. */
 void tiny_put_norm(struct gguf_writer *out, const char *name, float value);
 
