@@ -3,8 +3,8 @@
  * each row of the table in runtime.h. Contracts of the functions are in runtime.h.
  *
  * Each function group lives in the file of its name: llama_backend.c, llama_model.c, llama_vocab.c,
- * llama_context.c, llama_lora.c, llama_embed.c, llama_special.c, llama_state.c, llama_sampler.c, llama_memory.c,
- * chat_template.c, answer_format.c.
+ * llama_context.c, llama_lora.c, llama_embed.c, llama_special.c, llama_state.c, llama_sampler.c,
+ * llama_memory.c, chat_template.c, answer_format.c.
  */
 #ifndef RUNTIME_LLAMA_INTERNAL_H
 #define RUNTIME_LLAMA_INTERNAL_H
