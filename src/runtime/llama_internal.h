@@ -145,6 +145,14 @@ void hs_llama_embed_take(hs_rt_context *context, int32_t seq, float *values);
 /* What the file says of pooling, and how many values come of it. */
 void hs_llama_embed_info(const struct llama_model *model, struct hs_rt_model_info *info);
 
+/* llama_quantise.c */
+hs_status hs_llama_dequantise(uint32_t type, const void *data, int64_t n, float *values,
+                              struct hs_error *err);
+hs_status hs_llama_quantise(uint32_t type, const float *values, int64_t n_rows, int64_t n_cols,
+                            void *data, struct hs_error *err);
+hs_status hs_llama_model_quantise(const char *path, const char *path_out, const char *mixture,
+                                  int32_t n_threads, struct hs_error *err);
+
 /* llama_special.c */
 hs_status hs_llama_rank_tokens(const hs_rt_model *model, const char *query, const char *document,
                                struct hs_buf *tokens, struct hs_error *err);

@@ -277,6 +277,25 @@ struct hs_runtime {
     void (*lora_stats)(const hs_rt_context *context, struct hs_rt_lora_stats *ret_stats);
 
     /*
+     * Values of a tensor type (ggml's number) as f32, and back; n, and n_cols, are multiples of the
+     * type's block. From any thread.
+     * Errors: HS_NOT_SUPPORTED (a type that cannot be read, or not be made of values alone),
+     * HS_INVALID_ARGUMENT (half a block).
+     */
+    hs_status (*dequantise)(uint32_t type, const void *data, int64_t n, float *values,
+                            struct hs_error *err);
+    hs_status (*quantise)(uint32_t type, const float *values, int64_t n_rows, int64_t n_cols,
+                          void *data, struct hs_error *err);
+    /*
+     * Write a GGUF file anew in one of llama.cpp's mixtures of types ("Q4_K_M"); the source has
+     * F32 or F16 weights. What path_out was is lost, whether it succeeds or not.
+     * Errors: HS_INVALID_ARGUMENT (no such mixture; the hint lists them), HS_NOT_SUPPORTED,
+     * HS_INTERNAL (what llama.cpp says), HS_OUT_OF_MEMORY.
+     */
+    hs_status (*model_quantise)(const char *path, const char *path_out, const char *mixture,
+                                int32_t n_threads, struct hs_error *err);
+
+    /*
      * A context for embeddings, beside the one that generates.
      * In:     params: n_ctx is the longest input wanted, n_ubatch and n_seq_max the most.
      * Errors: those of context_new; HS_NOT_SUPPORTED (an encoder with a decoder behind it).
