@@ -1,0 +1,62 @@
+/*
+ * route_table.h - which adapters a text is close to: embeddings of example texts, and of texts that
+ * belong to none.
+ *
+ * Nothing is trained. The closeness of a query to an adapter is the mean of its HS_ROUTE_NEAREST
+ * largest cosines to the adapter's examples, all of them less the mean of the examples and the
+ * background (embeddings of language models lie in a narrow cone, whose axis says nothing). The
+ * background stands for everything that no adapter is for: an adapter is chosen only when it is at
+ * least HS_ROUTE_FLOOR times as close as the background is.
+ *
+ * Owner:   the table copies what it is given. Threads: none of its own.
+ * Source:  centring: Mu and Viswanath, arXiv 1702.01417. Both constants were chosen on texts that
+ *          no adapter of the tests is measured with (docs/adapters.md).
+ */
+#ifndef ADAPTERS_ROUTE_TABLE_H
+#define ADAPTERS_ROUTE_TABLE_H
+
+#include "adapters/adapter_ref.h"
+
+#define HS_ROUTE_NEAREST 3
+#define HS_ROUTE_FLOOR 0.9
+#define HS_ROUTE_DIMS_MAX 65536
+#define HS_ROUTE_EXAMPLES_MAX 256 /* of one adapter, and of the background */
+#define HS_ROUTE_CARDS_MAX 65536
+
+typedef struct hs_route_table hs_route_table;
+
+struct hs_route_match {
+    const char *name; /* lives until the table changes */
+    double closeness; /* -1..1 */
+    double weight;    /* of the chosen ones, 1 in all */
+};
+
+/* In: background f32[n_background, n_dims], n_background >= 1. Errors: HS_INVALID_ARGUMENT (not
+ * finite, or all zero), HS_LIMIT, HS_OUT_OF_MEMORY. */
+HS_CHECKED hs_status hs_route_table_new(int32_t n_dims, const float *background,
+                                        int32_t n_background, hs_route_table **ret_table,
+                                        struct hs_error *err);
+void hs_route_table_free(hs_route_table *table);
+/* Set or replace an adapter's examples, f32[n, n_dims], n >= 1. Errors as hs_route_table_new. */
+HS_CHECKED hs_status hs_route_table_set(hs_route_table *table, const char *name,
+                                        const float *examples, int32_t n, struct hs_error *err);
+void hs_route_table_remove(hs_route_table *table, const char *name);
+bool hs_route_table_has(const hs_route_table *table, const char *name);
+
+/*
+ * The adapters that a query is close to.
+ * In:     query f32[n_dims]; is_wanted (NULL: all) says which adapters may be chosen.
+ * Out:    ret_matches[max]: closest first; weights are in proportion to how far each is above the
+ *         floor, and one that has less than half of the first's is left out. ret_n may be 0.
+ *         ret_best: the closest adapter whether chosen or not, name NULL: there is none;
+ *         ret_background: how close the background is.
+ * Errors: HS_INVALID_ARGUMENT (a query that is not finite, or all zero), HS_OUT_OF_MEMORY.
+ */
+HS_CHECKED hs_status hs_route_table_match(const hs_route_table *table, const float *query,
+                                          bool (*is_wanted)(const char *name, void *user),
+                                          void *user, int32_t max,
+                                          struct hs_route_match *ret_matches, int32_t *ret_n,
+                                          struct hs_route_match *ret_best, double *ret_background,
+                                          struct hs_error *err);
+
+#endif
