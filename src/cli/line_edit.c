@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <termios.h>
 #include <unistd.h>
 #include <wchar.h>
@@ -14,8 +15,10 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "cluster.h"
 #include "history.h"
 #include "interrupt.h"
+#include "line_screen.h"
 #include "multiline.h"
 
 #define PASTE_ON "\033[?2004h"
@@ -29,6 +32,8 @@ struct hs_line_edit {
     History *history;
     FILE *screen;
     FILE *own_screen; /* opened here, or NULL */
+    FILE *nowhere;    /* what libedit draws: it cannot do wide characters and marks; or NULL */
+    struct hs_line_screen shown;
     char *history_file;
     const char *prompt;
     hs_complete_fn complete;
@@ -77,12 +82,55 @@ static void set_echo(bool on)
 
 /* ---- input ---- */
 
+static struct winsize size_of(const hs_line_edit *editor)
+{
+    struct winsize size = {.ws_row = 0};
+    ioctl(fileno(editor->screen), TIOCGWINSZ, &size);
+    return size;
+}
+
+/* A terminal without escape codes is left to libedit. */
+static void draw(hs_line_edit *editor)
+{
+    if (!editor->is_plain) {
+        const LineInfoW *line = el_wline(editor->el);
+        hs_line_screen_draw(&editor->shown, editor->prompt, line->buffer,
+                            (size_t)(line->lastchar - line->buffer),
+                            (size_t)(line->cursor - line->buffer));
+    }
+}
+
 /* Draw prompt and text again, from the beginning of the line. */
 static void redraw(hs_line_edit *editor)
 {
-    fputs(editor->is_plain ? "\r" : "\r\033[J", editor->screen);
-    fflush(editor->screen);
-    el_set(editor->el, EL_REFRESH);
+    if (editor->is_plain) {
+        fputc('\r', editor->screen);
+        fflush(editor->screen);
+        el_set(editor->el, EL_REFRESH);
+    }
+    hs_line_screen_forget(&editor->shown);
+    draw(editor);
+}
+
+static void resize(hs_line_edit *editor)
+{
+    struct winsize size = size_of(editor);
+    el_resize(editor->el);
+    if (!editor->is_plain) {
+        hs_line_screen_resize(&editor->shown, size.ws_col, size.ws_row);
+    }
+    redraw(editor);
+}
+
+/* Leave the line for what is printed below it. */
+static void leave_line(hs_line_edit *editor)
+{
+    if (editor->is_plain) {
+        fputc('\n', editor->screen);
+        fflush(editor->screen);
+    } else {
+        hs_line_screen_leave(&editor->shown);
+    }
 }
 
 /* Ctrl-Z: give the terminal back, stop, and take it again when the shell lets us go on. */
@@ -107,15 +155,18 @@ static bool wait_for_input(hs_line_edit *editor)
             return false;
         }
         if (hs_interrupt_take_resize()) {
-            el_resize(editor->el);
-            redraw(editor);
+            resize(editor);
         }
         if (hs_interrupt_take_stop()) {
             suspend(editor);
         }
         struct pollfd fds[2] = {{.fd = STDIN_FILENO, .events = POLLIN},
                                 {.fd = hs_interrupt_fd(), .events = POLLIN}};
-        int n = poll(fds, 2, -1);
+        int n = poll(fds, 2, 0);
+        if (n == 0) { /* what was typed faster than it can be drawn is drawn at once */
+            draw(editor);
+            n = poll(fds, 2, -1);
+        }
         if (n > 0 && fds[1].revents) {
             hs_interrupt_drain();
         }
@@ -214,7 +265,7 @@ static unsigned char on_paste(EditLine *el, int key)
 
 static void list_words(hs_line_edit *editor, const struct hs_buf *words)
 {
-    fputc('\n', editor->screen);
+    leave_line(editor);
     for (size_t i = 0; i < words->len; i += strlen(words->data + i) + 1) {
         fprintf(editor->screen, "%s%s", i > 0 ? "  " : "", words->data + i);
     }
@@ -264,6 +315,60 @@ static unsigned char on_tab(EditLine *el, int key)
     return rest && el_insertstr(el, rest) == 0 ? CC_REFRESH : CC_ERROR;
 }
 
+/* A cluster is one step for the cursor, and goes as a whole. */
+static unsigned char on_left(EditLine *el, int key)
+{
+    (void)key;
+    const LineInfoW *line = el_wline(el);
+    size_t i = (size_t)(line->cursor - line->buffer);
+    size_t len = (size_t)(line->lastchar - line->buffer);
+    if (i == 0) {
+        return CC_ERROR;
+    }
+    el_cursor(el, (int)hs_cluster_begin(line->buffer, len, i) - (int)i);
+    return CC_CURSOR;
+}
+
+static unsigned char on_right(EditLine *el, int key)
+{
+    (void)key;
+    const LineInfoW *line = el_wline(el);
+    size_t i = (size_t)(line->cursor - line->buffer);
+    size_t len = (size_t)(line->lastchar - line->buffer);
+    if (i == len) {
+        return CC_ERROR;
+    }
+    el_cursor(el, (int)(hs_cluster_end(line->buffer, len, i) - i));
+    return CC_CURSOR;
+}
+
+static unsigned char on_erase(EditLine *el, int key)
+{
+    const wchar_t *before = el_wline(el)->cursor;
+    if (on_left(el, key) == CC_ERROR) {
+        return CC_ERROR;
+    }
+    size_t n = (size_t)(before - el_wline(el)->cursor);
+    el_cursor(el, (int)n);
+    el_wdeletestr(el, (int)n);
+    return CC_REFRESH;
+}
+
+static unsigned char on_delete(EditLine *el, int key)
+{
+    return on_right(el, key) == CC_ERROR ? CC_ERROR : on_erase(el, key);
+}
+
+static unsigned char on_clear(EditLine *el, int key)
+{
+    (void)key;
+    hs_line_edit *editor = editor_of(el);
+    if (!editor->is_plain) {
+        hs_line_screen_clear(&editor->shown);
+    }
+    return CC_REFRESH;
+}
+
 /* ---- history ---- */
 
 static void load_history(hs_line_edit *editor)
@@ -306,17 +411,22 @@ static void remember(hs_line_edit *editor, const char *message)
 static void bind_keys(EditLine *el)
 {
     static const char *const keys[][2] = {
-        {"\\e[200~", "hs-paste"},     {"\t", "hs-complete"},
-
-        {"^R", "em-inc-search-prev"}, {"\\e[A", "ed-prev-history"},
-        {"\\e[B", "ed-next-history"}, {"\\e[3~", "ed-delete-next-char"},
-        {"\\e[H", "ed-move-to-beg"},  {"\\e[F", "ed-move-to-end"},
-        {"\\e[1~", "ed-move-to-beg"}, {"\\e[4~", "ed-move-to-end"},
-        {"\\e[1;5C", "em-next-word"}, {"\\e[1;5D", "ed-prev-word"},
+        {"\\e[200~", "hs-paste"},     {"\t", "hs-complete"},        {"^B", "hs-left"},
+        {"\\e[D", "hs-left"},         {"\\eOD", "hs-left"},         {"^F", "hs-right"},
+        {"\\e[C", "hs-right"},        {"\\eOC", "hs-right"},        {"^H", "hs-erase"},
+        {"^?", "hs-erase"},           {"\\e[3~", "hs-delete"},      {"^L", "hs-clear"},
+        {"^R", "em-inc-search-prev"}, {"\\e[A", "ed-prev-history"}, {"\\e[B", "ed-next-history"},
+        {"\\e[H", "ed-move-to-beg"},  {"\\e[F", "ed-move-to-end"},  {"\\e[1~", "ed-move-to-beg"},
+        {"\\e[4~", "ed-move-to-end"}, {"\\e[1;5C", "em-next-word"}, {"\\e[1;5D", "ed-prev-word"},
     };
-    /* el_set would copy these two and never free them */
+    /* el_set would copy these and never free them */
     el_wset(el, EL_ADDFN, L"hs-paste", L"insert pasted text", on_paste);
     el_wset(el, EL_ADDFN, L"hs-complete", L"complete a command", on_tab);
+    el_wset(el, EL_ADDFN, L"hs-left", L"move left", on_left);
+    el_wset(el, EL_ADDFN, L"hs-right", L"move right", on_right);
+    el_wset(el, EL_ADDFN, L"hs-erase", L"erase what is before the cursor", on_erase);
+    el_wset(el, EL_ADDFN, L"hs-delete", L"erase what is at the cursor", on_delete);
+    el_wset(el, EL_ADDFN, L"hs-clear", L"clear the terminal", on_clear);
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         el_set(el, EL_BIND, keys[i][0], keys[i][1], NULL);
     }
@@ -336,7 +446,13 @@ static hs_status start(hs_line_edit *editor, struct hs_error *err)
     editor->is_plain = !terminal || !*terminal || strcmp(terminal, "dumb") == 0;
     editor->screen = choose_screen(editor);
     editor->history = history_init();
-    editor->el = el_init("hyprstream", stdin, editor->screen, editor->screen);
+    editor->nowhere = editor->is_plain ? NULL : fopen("/dev/null", "we");
+    FILE *drawn = editor->is_plain ? editor->screen : editor->nowhere;
+    int fd = fileno(editor->screen);
+    editor->el =
+        drawn ? el_init_fd("hyprstream", stdin, drawn, editor->screen, STDIN_FILENO, fd, fd) : NULL;
+    struct winsize size = size_of(editor);
+    hs_line_screen_init(&editor->shown, editor->screen, size.ws_col, size.ws_row);
     if (!editor->history || !editor->el) {
         hs_status status = hs_error_set(err, HS_IO, "the terminal cannot be used for editing");
         hs_error_hint(err, "give the prompt as an argument or through standard input");
@@ -387,6 +503,8 @@ void hs_line_edit_free(hs_line_edit *editor)
     if (editor->history) {
         history_end(editor->history);
     }
+    hs_line_screen_free(&editor->shown);
+    hs_fclosep(&editor->nowhere);
     hs_fclosep(&editor->own_screen);
     hs_free(editor->history_file);
     hs_free(editor);
@@ -396,6 +514,17 @@ void hs_line_edit_set_completer(hs_line_edit *editor, hs_complete_fn complete, v
 {
     editor->complete = complete;
     editor->complete_user = user;
+}
+
+/* The line as it was sent: without its newline, and with all that was typed at last. */
+static void draw_end(hs_line_edit *editor)
+{
+    const LineInfoW *line = el_wline(editor->el);
+    size_t len = (size_t)(line->lastchar - line->buffer);
+    len -= len > 0 && line->buffer[len - 1] == L'\n';
+    if (!editor->is_plain) {
+        hs_line_screen_draw(&editor->shown, editor->prompt, line->buffer, len, len);
+    }
 }
 
 /* One line without its newline; NULL at the end of input. */
@@ -411,19 +540,22 @@ static hs_status read_one(hs_line_edit *editor, const char *prompt, char **ret_l
     /* before the prompt, so that nobody answers it while the terminal still echoes by itself */
     el_set(editor->el, EL_PREP_TERM, 1);
     const char *line = el_gets(editor->el, &n);
+    bool has_line = !editor->was_interrupted && line && n > 0;
+    if (has_line) {
+        draw_end(editor);
+    }
+    if (!has_line || !editor->is_plain) { /* libedit leaves a line itself */
+        leave_line(editor);
+    }
     set_paste_marks(editor, false);
     set_echo(false);
     hs_interrupt_hold_stop(false);
     if (editor->was_interrupted) {
-        fputc('\n', editor->screen);
-        fflush(editor->screen);
         *ret_line = NULL;
         hs_interrupt_take();
         return hs_interrupt_end_signal() ? HS_OK : HS_CANCELLED;
     }
-    if (!line || n <= 0) {
-        fputc('\n', editor->screen);
-        fflush(editor->screen);
+    if (!has_line) {
         *ret_line = NULL;
         return HS_OK;
     }
