@@ -169,13 +169,14 @@ static void add_product(const struct hs_lora_target *target, double *values)
 static void add_blocks(const struct hs_lora_target *target, double *values)
 {
     const struct hs_lora_sparse *sparse = &target->sparse;
-    for (int64_t row = 0; row < target->n_out / 2; row++) {
+    int64_t n_rows = sparse->block_rows, n_cols = sparse->block_cols;
+    for (int64_t row = 0; row < target->n_out / n_rows; row++) {
         for (int64_t i = sparse->row_start[row]; i < sparse->row_start[row + 1]; i++) {
-            for (int64_t j = 0; j < 4; j++) {
+            for (int64_t j = 0; j < n_rows * n_cols; j++) {
                 float value;
-                hs_lora_values(sparse->type, sparse->values, 4 * i + j, 1, &value);
-                int64_t col = 2 * (int64_t)sparse->block_column[i] + j % 2;
-                values[(2 * row + j / 2) * target->n_in + col] =
+                hs_lora_values(sparse->type, sparse->values, n_rows * n_cols * i + j, 1, &value);
+                int64_t col = n_cols * sparse->block_column[i] + j % n_cols;
+                values[(n_rows * row + j / n_cols) * target->n_in + col] =
                     (double)target->scale * (double)value;
             }
         }
