@@ -132,13 +132,14 @@ void hs_batch_clear(struct hs_batch *batch)
 }
 
 void hs_batch_add(struct hs_batch *batch, size_t owner, int32_t seq, int32_t pos,
-                  const int32_t *tokens, int32_t n, bool wants_logits)
+                  const int32_t *tokens, int32_t n, bool wants_logits,
+                  const struct hs_rt_adapter_set *adapters)
 {
     batch->spans[batch->n_spans++] = (struct hs_batch_span){
         .owner = owner, .first = batch->n_items, .n = n, .wants_logits = wants_logits};
     for (int32_t i = 0; i < n; i++) {
         batch->items[batch->n_items++] = (struct hs_rt_batch_item){
-            .token = tokens[i], .pos = pos + i, .seq = seq, .want_logits = false};
+            .token = tokens[i], .pos = pos + i, .seq = seq, .adapters = adapters};
     }
     if (wants_logits && n > 0) {
         batch->items[batch->n_items - 1].want_logits = true;

@@ -59,6 +59,7 @@ void hs_batch_free(struct hs_batch *batch);
 void hs_batch_clear(struct hs_batch *batch);
 /* tokens[n] of sequence seq from position pos on; there is room. */
 void hs_batch_add(struct hs_batch *batch, size_t owner, int32_t seq, int32_t pos,
-                  const int32_t *tokens, int32_t n, bool wants_logits);
+                  const int32_t *tokens, int32_t n, bool wants_logits,
+                  const struct hs_rt_adapter_set *adapters);
 
 #endif

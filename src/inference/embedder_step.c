@@ -64,7 +64,7 @@ static void add_tokens(hs_embedder *embedder, ptrdiff_t s, int32_t n)
     size_t n_all = 0;
     const int32_t *tokens = hs_embed_request_input(slot->request, slot->input, &n_all);
     hs_batch_add(&embedder->batch, (size_t)s, (int32_t)s, (int32_t)slot->n_done,
-                 tokens + slot->n_done, n, false);
+                 tokens + slot->n_done, n, false, NULL);
     slot->request->is_served = true;
 }
 

@@ -1,6 +1,5 @@
 #include "engine_internal.h"
 
-#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -8,20 +7,10 @@
 #include "base/mem.h"
 #include "embedder.h"
 #include "model_loader.h"
-#include "session_manager.h"
 #include "worker.h"
 
 #define TEXT_MAX_BYTES ((size_t)1 << 30)
 #define CHECKPOINT_MIN_TOKENS 32 /* shorter prompts are quickly evaluated anew */
-
-struct hs_engine {
-    const struct hs_runtime *rt;
-    struct hs_engine_params params; /* sessions_dir is the manager's */
-    hs_session_manager *sessions;
-    pthread_mutex_t mutex;
-    struct hs_model **models; /* [n_models], guarded by the mutex, as are their counts */
-    size_t n_models, cap_models;
-};
 
 /* ---- life ---- */
 
@@ -67,8 +56,12 @@ hs_status hs_engine_create_with_runtime(const struct hs_engine_params *params,
         hs_free(engine);
         return hs_error_set(err, hs_status_from_errno(rc), "cannot make a lock: %s", strerror(rc));
     }
-    status = hs_session_manager_new(params->sessions_dir, &engine->sessions, err);
+    status = hs_engine_new_adapters(engine, err);
+    if (status == HS_OK) {
+        status = hs_session_manager_new(params->sessions_dir, &engine->sessions, err);
+    }
     if (status != HS_OK) {
+        hs_adapter_pool_free(engine->adapters);
         pthread_mutex_destroy(&engine->mutex);
         hs_free(engine);
         return status;
@@ -96,6 +89,7 @@ void hs_engine_free(hs_engine *engine)
         hs_embedder_close(engine->models[i]->embedder);
     }
     hs_session_manager_free(engine->sessions);
+    hs_adapter_pool_free(engine->adapters);
     for (size_t i = 0; i < engine->n_models; i++) {
         hs_model_unload(engine->models[i]);
         hs_free(engine->models[i]);
@@ -117,8 +111,8 @@ static size_t find_locked(const hs_engine *engine, const char *id)
     return i;
 }
 
-static hs_status model_acquire(hs_engine *engine, const char *id, struct hs_model **ret_model,
-                               struct hs_error *err)
+hs_status hs_engine_acquire_model(hs_engine *engine, const char *id, struct hs_model **ret_model,
+                                  struct hs_error *err)
 {
     if (id == NULL) {
         return hs_error_set(err, HS_INVALID_ARGUMENT, "no model is named");
@@ -138,7 +132,7 @@ static hs_status model_acquire(hs_engine *engine, const char *id, struct hs_mode
     return status;
 }
 
-static void model_release(hs_engine *engine, struct hs_model *model)
+void hs_engine_release_model(hs_engine *engine, struct hs_model *model)
 {
     pthread_mutex_lock(&engine->mutex);
     model->n_users--;
@@ -259,7 +253,7 @@ static hs_status check_unused(struct hs_model *model, struct hs_error *err)
 hs_status hs_engine_unload_model(hs_engine *engine, const char *model_id, struct hs_error *err)
 {
     struct hs_model *model = NULL;
-    hs_status status = model_acquire(engine, model_id, &model, err);
+    hs_status status = hs_engine_acquire_model(engine, model_id, &model, err);
     if (status != HS_OK) {
         return status;
     }
@@ -272,6 +266,7 @@ hs_status hs_engine_unload_model(hs_engine *engine, const char *model_id, struct
     }
     pthread_mutex_unlock(&engine->mutex);
     if (status == HS_OK) {
+        hs_adapter_pool_drop(engine->adapters, model);
         hs_model_unload(model);
         remove_model(engine, model);
         hs_free(model);
@@ -283,11 +278,11 @@ hs_status hs_engine_model_info(hs_engine *engine, const char *model_id,
                                struct hs_model_info *ret_info, struct hs_error *err)
 {
     struct hs_model *model = NULL;
-    hs_status status = model_acquire(engine, model_id, &model, err);
+    hs_status status = hs_engine_acquire_model(engine, model_id, &model, err);
     if (status == HS_OK) {
         *ret_info = model->info;
         hs_embedder_add_memory(model->embedder, &ret_info->memory);
-        model_release(engine, model);
+        hs_engine_release_model(engine, model);
     }
     return status;
 }
@@ -296,14 +291,15 @@ hs_status hs_engine_model_stats(hs_engine *engine, const char *model_id,
                                 struct hs_model_stats *ret_stats, struct hs_error *err)
 {
     struct hs_model *model = NULL;
-    hs_status status = model_acquire(engine, model_id, &model, err);
+    hs_status status = hs_engine_acquire_model(engine, model_id, &model, err);
     if (status == HS_OK) {
         *ret_stats = (struct hs_model_stats){0};
         if (model->worker != NULL) {
             hs_worker_stats(model->worker, ret_stats);
         }
         hs_embedder_add_stats(model->embedder, ret_stats);
-        model_release(engine, model);
+        hs_adapter_pool_stats(engine->adapters, model, ret_stats);
+        hs_engine_release_model(engine, model);
     }
     return status;
 }
@@ -312,23 +308,23 @@ hs_status hs_engine_model_slots(hs_engine *engine, const char *model_id, struct 
                                 size_t max, size_t *ret_n, struct hs_error *err)
 {
     struct hs_model *model = NULL;
-    hs_status status = model_acquire(engine, model_id, &model, err);
+    hs_status status = hs_engine_acquire_model(engine, model_id, &model, err);
     if (status == HS_OK) {
         *ret_n = model->worker == NULL ? 0 : hs_worker_slots(model->worker, ret_slots, max);
-        model_release(engine, model);
+        hs_engine_release_model(engine, model);
     }
     return status;
 }
 
-static hs_status acquire_generator(hs_engine *engine, const char *id, struct hs_model **ret_model,
-                                   struct hs_error *err)
+hs_status hs_engine_acquire_generator(hs_engine *engine, const char *id,
+                                      struct hs_model **ret_model, struct hs_error *err)
 {
     struct hs_model *model = NULL;
-    hs_status status = model_acquire(engine, id, &model, err);
+    hs_status status = hs_engine_acquire_model(engine, id, &model, err);
     if (status == HS_OK) {
         status = hs_model_check_generates(model, err);
         if (status != HS_OK) {
-            model_release(engine, model);
+            hs_engine_release_model(engine, model);
             return status;
         }
         *ret_model = model;
@@ -356,14 +352,14 @@ hs_status hs_engine_tokenize(hs_engine *engine, const char *model_id, const char
                              int32_t **ret_tokens, size_t *ret_n, struct hs_error *err)
 {
     struct hs_model *model = NULL;
-    hs_status status = model_acquire(engine, model_id, &model, err);
+    hs_status status = hs_engine_acquire_model(engine, model_id, &model, err);
     if (status != HS_OK) {
         return status;
     }
     HS_CLEANUP(hs_buf_free) struct hs_buf tokens = HS_BUF_INIT(TEXT_MAX_BYTES);
     status = engine->rt->tokenize(model->rt_model, text, text_len, add_special, parse_special,
                                   &tokens, err);
-    model_release(engine, model);
+    hs_engine_release_model(engine, model);
     return status == HS_OK ? take_tokens(&tokens, ret_tokens, ret_n, err) : status;
 }
 
@@ -372,13 +368,13 @@ hs_status hs_engine_rank_tokens(hs_engine *engine, const char *model_id, const c
                                 struct hs_error *err)
 {
     struct hs_model *model = NULL;
-    hs_status status = model_acquire(engine, model_id, &model, err);
+    hs_status status = hs_engine_acquire_model(engine, model_id, &model, err);
     if (status != HS_OK) {
         return status;
     }
     HS_CLEANUP(hs_buf_free) struct hs_buf tokens = HS_BUF_INIT(TEXT_MAX_BYTES);
     status = engine->rt->rank_tokens(model->rt_model, query, document, &tokens, err);
-    model_release(engine, model);
+    hs_engine_release_model(engine, model);
     return status == HS_OK ? take_tokens(&tokens, ret_tokens, ret_n, err) : status;
 }
 
@@ -387,13 +383,13 @@ hs_status hs_engine_infill_tokens(hs_engine *engine, const char *model_id,
                                   size_t *ret_n, struct hs_error *err)
 {
     struct hs_model *model = NULL;
-    hs_status status = model_acquire(engine, model_id, &model, err);
+    hs_status status = hs_engine_acquire_model(engine, model_id, &model, err);
     if (status != HS_OK) {
         return status;
     }
     HS_CLEANUP(hs_buf_free) struct hs_buf tokens = HS_BUF_INIT(TEXT_MAX_BYTES);
     status = engine->rt->infill_tokens(model->rt_model, infill, &tokens, err);
-    model_release(engine, model);
+    hs_engine_release_model(engine, model);
     return status == HS_OK ? take_tokens(&tokens, ret_tokens, ret_n, err) : status;
 }
 
@@ -411,7 +407,7 @@ hs_status hs_engine_detokenize(hs_engine *engine, const char *model_id, const in
                                size_t *ret_len, struct hs_error *err)
 {
     struct hs_model *model = NULL;
-    hs_status status = model_acquire(engine, model_id, &model, err);
+    hs_status status = hs_engine_acquire_model(engine, model_id, &model, err);
     if (status != HS_OK) {
         return status;
     }
@@ -421,7 +417,7 @@ hs_status hs_engine_detokenize(hs_engine *engine, const char *model_id, const in
         status =
             engine->rt->detokenize(model->rt_model, tokens, n_tokens, unparse_special, &text, err);
     }
-    model_release(engine, model);
+    hs_engine_release_model(engine, model);
     return status == HS_OK ? take_text(&text, ret_text, ret_len, err) : status;
 }
 
@@ -436,7 +432,7 @@ hs_status hs_engine_render(hs_engine *engine, const char *model_id,
         status = hs_shape_check(params, err);
     }
     if (status == HS_OK) {
-        status = model_acquire(engine, model_id, &model, err);
+        status = hs_engine_acquire_model(engine, model_id, &model, err);
     }
     if (status != HS_OK) {
         return status;
@@ -445,20 +441,27 @@ hs_status hs_engine_render(hs_engine *engine, const char *model_id,
     struct hs_rt_reasoning reasoning;
     struct hs_shape shape = hs_shape_of(params);
     status = hs_prompt_render(model, messages, n_messages, &shape, true, &text, &reasoning, err);
-    model_release(engine, model);
+    hs_engine_release_model(engine, model);
     return status == HS_OK ? take_text(&text, ret_text, ret_len, err) : status;
 }
 
 /* ---- generation ---- */
 
-static hs_status refuse_adapters(int32_t n_adapters, struct hs_error *err)
+/* The present versions of the adapters that the request names are its own from now on. */
+static hs_status lease_adapters(hs_engine *engine, struct hs_request *request,
+                                const struct hs_adapter_ref *adapters, int32_t n_adapters,
+                                struct hs_error *err)
 {
     if (n_adapters == 0) {
         return HS_OK;
     }
-    hs_error_set(err, HS_NOT_SUPPORTED, "LoRA adapters are not supported yet");
-    hs_error_hint(err, "use the model without adapters");
-    return HS_NOT_SUPPORTED;
+    const struct hs_model *model = request->model;
+    hs_status status = hs_adapter_lease_take(engine->adapters, model, adapters, n_adapters,
+                                             hs_worker_wake, model->worker, &request->lease, err);
+    if (status == HS_OK && request->lease != NULL) {
+        memcpy(request->key, hs_adapter_lease_key(request->lease), sizeof(request->key));
+    }
+    return status;
 }
 
 static hs_status submit(struct hs_model *model, struct hs_request *request,
@@ -550,16 +553,13 @@ hs_status hs_engine_chat(hs_engine *engine, const char *model_id,
                          const struct hs_generate_params *params, hs_stream **ret_stream,
                          struct hs_error *err)
 {
-    (void)adapters;
-    hs_status status = refuse_adapters(n_adapters, err);
-    if (status == HS_OK) {
-        status = n_messages == 0
-                     ? hs_error_set(err, HS_INVALID_ARGUMENT, "there are no messages to answer")
-                     : hs_prompt_check_messages(messages, n_messages, params->continue_final, err);
-    }
+    hs_status status =
+        n_messages == 0
+            ? hs_error_set(err, HS_INVALID_ARGUMENT, "there are no messages to answer")
+            : hs_prompt_check_messages(messages, n_messages, params->continue_final, err);
     struct hs_model *model = NULL;
     if (status == HS_OK) {
-        status = acquire_generator(engine, model_id, &model, err);
+        status = hs_engine_acquire_generator(engine, model_id, &model, err);
     }
     if (status != HS_OK) {
         return status;
@@ -568,12 +568,15 @@ hs_status hs_engine_chat(hs_engine *engine, const char *model_id,
     size_t n_skipped = 0;
     status = make_chat(model, messages, n_messages, 0, params, &request, &n_skipped, err);
     if (status == HS_OK) {
-        status = submit(model, request, params, ret_stream, err);
-        if (status != HS_OK) {
-            hs_request_free(request);
-        }
+        status = lease_adapters(engine, request, adapters, n_adapters, err);
     }
-    model_release(engine, model);
+    if (status == HS_OK) {
+        status = submit(model, request, params, ret_stream, err);
+    }
+    if (status != HS_OK) {
+        hs_request_free(request);
+    }
+    hs_engine_release_model(engine, model);
     return status;
 }
 
@@ -625,24 +628,23 @@ hs_status hs_engine_complete(hs_engine *engine, const char *model_id,
                              const struct hs_generate_params *params, hs_stream **ret_stream,
                              struct hs_error *err)
 {
-    (void)adapters;
-    hs_status status = refuse_adapters(n_adapters, err);
     struct hs_model *model = NULL;
-    if (status == HS_OK) {
-        status = acquire_generator(engine, model_id, &model, err);
-    }
+    hs_status status = hs_engine_acquire_generator(engine, model_id, &model, err);
     if (status != HS_OK) {
         return status;
     }
     struct hs_request *request = NULL;
     status = make_completion(model, tokens, n_tokens, params, &request, err);
     if (status == HS_OK) {
-        status = submit(model, request, params, ret_stream, err);
-        if (status != HS_OK) {
-            hs_request_free(request);
-        }
+        status = lease_adapters(engine, request, adapters, n_adapters, err);
     }
-    model_release(engine, model);
+    if (status == HS_OK) {
+        status = submit(model, request, params, ret_stream, err);
+    }
+    if (status != HS_OK) {
+        hs_request_free(request);
+    }
+    hs_engine_release_model(engine, model);
     return status;
 }
 
@@ -652,10 +654,10 @@ hs_status hs_engine_embed(hs_engine *engine, const char *model_id,
                           struct hs_error *err)
 {
     struct hs_model *model = NULL;
-    hs_status status = model_acquire(engine, model_id, &model, err);
+    hs_status status = hs_engine_acquire_model(engine, model_id, &model, err);
     if (status == HS_OK) {
         status = hs_embedder_submit(model->embedder, inputs, n_inputs, params, ret_stream, err);
-        model_release(engine, model);
+        hs_engine_release_model(engine, model);
     }
     return status;
 }
@@ -665,15 +667,16 @@ hs_status hs_engine_embed(hs_engine *engine, const char *model_id,
 hs_status hs_engine_create_session(hs_engine *engine, const struct hs_session_params *params,
                                    char ret_session_id[HS_ID_MAX], struct hs_error *err)
 {
-    hs_status status = refuse_adapters(params->n_adapters, err);
     struct hs_model *model = NULL;
-    if (status == HS_OK) {
-        status = acquire_generator(engine, params->model_id, &model, err);
-    }
+    hs_status status = hs_engine_acquire_generator(engine, params->model_id, &model, err);
     if (status != HS_OK) {
         return status;
     }
-    status = hs_session_open(engine->sessions, model, params, ret_session_id, err);
+    status =
+        hs_adapter_pool_check(engine->adapters, model, params->adapters, params->n_adapters, err);
+    if (status == HS_OK) {
+        status = hs_session_open(engine->sessions, model, params, ret_session_id, err);
+    }
     pthread_mutex_lock(&engine->mutex);
     model->n_users--;
     model->n_sessions += status == HS_OK;
@@ -724,16 +727,6 @@ hs_status hs_session_set_system(hs_engine *engine, const char *session_id, const
     return hs_session_system(engine->sessions, session_id, system, err);
 }
 
-hs_status hs_engine_apply_lora_weights(hs_engine *engine, const char *session_id,
-                                       const struct hs_adapter_ref *adapters, int32_t n_adapters,
-                                       struct hs_error *err)
-{
-    (void)adapters;
-    (void)n_adapters;
-    hs_status status = hs_session_exists(engine->sessions, session_id, err);
-    return status == HS_OK ? refuse_adapters(1, err) : status;
-}
-
 hs_status hs_engine_generate(hs_engine *engine, const char *session_id, const char *prompt,
                              const struct hs_generate_params *params, hs_stream **ret_stream,
                              struct hs_error *err)
@@ -757,6 +750,11 @@ hs_status hs_engine_generate(hs_engine *engine, const char *session_id, const ch
     size_t n_skipped = 0;
     status = make_chat(model, conversation->messages, conversation->n, conversation->n_skipped,
                        &own, &request, &n_skipped, err);
+    if (status == HS_OK) {
+        int32_t n_adapters = 0;
+        const struct hs_adapter_ref *adapters = hs_session_refs(session, &n_adapters);
+        status = lease_adapters(engine, request, adapters, n_adapters, err);
+    }
     if (status == HS_OK) {
         status = hs_session_attach(session, request, n_skipped, &own, err);
     }

@@ -6,6 +6,7 @@
 #ifndef INFERENCE_MODEL_H
 #define INFERENCE_MODEL_H
 
+#include "adapters/lora_base.h"
 #include "kv_cache.h"
 
 typedef struct hs_worker hs_worker;
@@ -18,10 +19,12 @@ struct hs_model {
     hs_embedder *embedder;
     struct hs_model_info info;
     struct hs_rt_model_info rt_info;
+    hs_lora_base *lora_base;          /* what adapters are checked against */
     char *chat_template;              /* used instead of the model's own; NULL: the model's */
     char cache_key[HS_CACHE_KEY_MAX]; /* of the model without adapters */
-    bool is_loading;                  /* the id is taken, nothing else is there yet */
-    int32_t n_users;                  /* calls under way */
+    struct hs_rt_context_params context_params; /* of the worker's context */
+    bool is_loading;                            /* the id is taken, nothing else is there yet */
+    int32_t n_users;                            /* calls under way */
     int32_t n_sessions;
 };
 

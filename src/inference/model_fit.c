@@ -36,6 +36,7 @@ hs_status hs_model_params_check(const struct hs_model_params *params, struct hs_
         {"n_gpu_layers", params->n_gpu_layers, -1, 1 << 16},
         {"flash_attn", params->flash_attn, HS_FLASH_ATTN_AUTO, HS_FLASH_ATTN_ON},
         {"kv_type", params->kv_type, HS_KV_F16, HS_KV_Q8_0},
+        {"lora_engine", params->lora_engine, HS_LORA_ENGINE_AUTO, HS_LORA_ENGINE_NATIVE},
     };
     for (size_t i = 0; i < sizeof(ranges) / sizeof(ranges[0]); i++) {
         if (ranges[i].value < ranges[i].min || ranges[i].value > ranges[i].max) {
@@ -74,6 +75,7 @@ static void set_context(const struct hs_model_params *params, int32_t n_ctx, int
         .n_threads_batch = or_default(params->n_threads_batch, n_threads),
         .flash_attn = params->flash_attn,
         .kv_type = params->kv_type,
+        .lora_engine = params->lora_engine,
     };
 }
 

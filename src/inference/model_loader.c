@@ -47,7 +47,9 @@ struct header {
     bool says_pooling; /* made for embeddings */
 };
 
-static hs_status check_file(const char *path, struct header *ret_header, struct hs_error *err)
+/* Out: ret_base, what adapters of this model are checked against. */
+static hs_status check_file(const char *path, struct header *ret_header, hs_lora_base **ret_base,
+                            struct hs_error *err)
 {
     hs_gguf *gguf = NULL;
     hs_status status = hs_gguf_open(path, &gguf, err);
@@ -68,6 +70,10 @@ static hs_status check_file(const char *path, struct header *ret_header, struct 
         (void)hs_gguf_arch_u64(gguf, "context_length", &header.n_ctx_train);
         header.says_pooling = hs_gguf_arch_u64(gguf, "pooling_type", &pooling) && pooling > 0;
         *ret_header = header;
+        uint64_t n_parts = 0;
+        bool is_split = hs_gguf_u64(gguf, "split.count", &n_parts) && n_parts > 1;
+        status = is_split ? hs_lora_base_open(path, ret_base, err)
+                          : hs_lora_base_new(gguf, header.fingerprint, ret_base, err);
     }
     hs_free(architecture);
     hs_gguf_free(gguf);
@@ -241,7 +247,7 @@ hs_status hs_model_load(const struct hs_model_load *load, struct hs_model *model
     struct hs_fit fit = {0};
     hs_status status = hs_model_params_check(load->params, err);
     if (status == HS_OK) {
-        status = check_file(load->path, &header, err);
+        status = check_file(load->path, &header, &model->lora_base, err);
     }
     if (status == HS_OK) {
         status = load->rt->init(&version, err);
@@ -253,6 +259,9 @@ hs_status hs_model_load(const struct hs_model_load *load, struct hs_model *model
         status = load_weights(load, &fit, model, err);
     }
     if (status == HS_OK) {
+        fit.context.has_adapters =
+            load->engine->adapter_budget_bytes > 0 && load->rt->adapter_new != NULL;
+        model->context_params = fit.context;
         fill_info(model, load, &fit, &header);
         status = make_cache_key(model, &fit.context, version, err);
     }
@@ -292,6 +301,8 @@ void hs_model_unload(struct hs_model *model)
         model->rt->model_free(model->rt_model);
         model->rt_model = NULL;
     }
+    hs_lora_base_free(model->lora_base);
+    model->lora_base = NULL;
     hs_free(model->chat_template);
     model->chat_template = NULL;
 }

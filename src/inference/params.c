@@ -8,6 +8,7 @@ void hs_engine_params_defaults(struct hs_engine_params *params)
     *params = (struct hs_engine_params){
         .max_queue = 256,
         .park_budget_bytes = (uint64_t)512 << 20,
+        .adapter_budget_bytes = (uint64_t)1 << 30,
         .prefill_chunk = 512,
         .prefill_ms = 200,
     };
@@ -21,6 +22,11 @@ void hs_model_params_defaults(struct hs_model_params *params)
         .flash_attn = HS_FLASH_ATTN_AUTO,
         .kv_type = HS_KV_F16,
     };
+}
+
+void hs_adapter_params_defaults(struct hs_adapter_params *params)
+{
+    *params = (struct hs_adapter_params){0};
 }
 
 void hs_session_params_defaults(struct hs_session_params *params)
@@ -82,4 +88,21 @@ void hs_tokens_free(int32_t *tokens)
 void hs_text_free(char *text)
 {
     hs_free(text);
+}
+
+void hs_adapter_infos_free(struct hs_adapter_info *infos)
+{
+    hs_free(infos);
+}
+
+const char *hs_adapter_state_name(enum hs_adapter_state state)
+{
+    static const char *const names[] = {"registered", "loading", "ready", "failed"};
+    return (unsigned)state < sizeof(names) / sizeof(names[0]) ? names[state] : "unknown";
+}
+
+const char *hs_lora_engine_name(enum hs_lora_engine engine)
+{
+    static const char *const names[] = {"auto", "rewrite", "stacked", "native"};
+    return (unsigned)engine < sizeof(names) / sizeof(names[0]) ? names[engine] : "unknown";
 }

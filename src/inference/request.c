@@ -205,6 +205,7 @@ void hs_request_free(struct hs_request *request)
         hs_stream_detach(request->stream);
         hs_stream_unref(request->stream);
     }
+    hs_adapter_lease_free(request->lease, NULL);
     if (request->sampler != NULL) {
         request->model->rt->sampler_free(request->sampler);
     }

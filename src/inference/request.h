@@ -9,6 +9,7 @@
 #ifndef INFERENCE_REQUEST_H
 #define INFERENCE_REQUEST_H
 
+#include "adapter_pool.h"
 #include "answer_reader.h"
 #include "prompt.h"
 #include "stream.h"
@@ -32,6 +33,7 @@ struct hs_request {
     char client[HS_TAG_MAX]; /* empty: nobody else's */
     const struct hs_model *model;
     char key[HS_CACHE_KEY_MAX];
+    hs_adapter_lease *lease; /* NULL: the model alone */
     char tag[HS_TAG_MAX];
 
     /* The prompt, then what was generated; see README.md, invariant 1. */
@@ -71,6 +73,7 @@ struct hs_request {
     /* The worker's. */
     struct hs_kv_slot *slot;
     bool is_lagging;
+    uint64_t served_at; /* the last step that was for its set of adapters */
     struct hs_buf piece;
     struct hs_token_logprob *logprobs; /* of tokens whose text has not left yet */
     size_t n_pending, cap_pending;     /* tokens */

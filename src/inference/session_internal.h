@@ -19,6 +19,9 @@ struct hs_session {
     int64_t created_unix_ms;
     bool save_kv;
     enum hs_overflow overflow;
+    struct hs_adapter_ref *adapters; /* [n_adapters], guarded by the manager's mutex; also read by
+                                        whoever made it busy */
+    size_t n_adapters;
     /* Guarded by the manager's mutex; the messages are also read by whoever made it busy. */
     struct hs_conversation conversation;
     /* What hs_session_keep cut off behind it, until a turn joins or the text is saved: a turn that
@@ -34,7 +37,8 @@ struct hs_session {
     struct hs_generate_params *turn_params; /* of the turn in progress */
     int32_t *kv_tokens; /* [n_kv_tokens] of the last turn: some of its KV is in the worker */
     size_t n_kv_tokens;
-    bool is_kv_saved; /* kv.bin holds it */
+    char kv_key[HS_CACHE_KEY_MAX]; /* what it is kept under */
+    bool is_kv_saved;              /* kv.bin holds it */
     struct hs_kv_state brought;
 };
 

@@ -74,6 +74,7 @@ static void session_free(hs_session *session)
     hs_conversation_free(&session->dropped);
     hs_session_params_free(session->params);
     hs_session_params_free(session->turn_params);
+    hs_adapter_refs_free(session->adapters, session->n_adapters);
     hs_kv_state_clear(&session->brought);
     hs_free(session->kv_tokens);
     hs_free(session);
@@ -160,6 +161,14 @@ static void release(hs_session *session)
     pthread_mutex_unlock(&manager->mutex);
 }
 
+static void set_adapters(hs_session *session, struct hs_adapter_ref *refs, size_t n)
+{
+    pthread_mutex_lock(&session->manager->mutex);
+    session->adapters = refs;
+    session->n_adapters = n;
+    pthread_mutex_unlock(&session->manager->mutex);
+}
+
 /* ---- opening and closing ---- */
 
 static bool has_system(const struct hs_conversation *conversation)
@@ -205,6 +214,19 @@ static hs_status check_params(const struct hs_session_params *params, struct hs_
     return params->name == NULL ? HS_OK : hs_session_name_check(params->name, err);
 }
 
+static hs_status replace_adapters(hs_session *session, const struct hs_session_params *params,
+                                  struct hs_error *err)
+{
+    struct hs_adapter_ref *copy = NULL;
+    size_t n = (size_t)params->n_adapters;
+    hs_status status = hs_adapter_refs_copy(params->adapters, n, &copy, err);
+    if (status == HS_OK) {
+        hs_adapter_refs_free(session->adapters, session->n_adapters);
+        set_adapters(session, copy, n);
+    }
+    return status;
+}
+
 static hs_status make_session(hs_session_manager *manager, struct hs_model *model,
                               const struct hs_session_params *params, hs_session **ret_session,
                               struct hs_error *err)
@@ -233,6 +255,9 @@ static hs_status make_session(hs_session_manager *manager, struct hs_model *mode
     }
     if (status == HS_OK && params->system != NULL) {
         status = replace_system(&session->conversation, params->system, err);
+    }
+    if (status == HS_OK && params->n_adapters > 0) {
+        status = replace_adapters(session, params, err);
     }
     if (status != HS_OK) {
         session_free(session);
@@ -301,13 +326,57 @@ hs_status hs_session_close(hs_session_manager *manager, const char *id, struct h
     return HS_OK;
 }
 
-/* ---- messages ---- */
+/* ---- adapters ---- */
 
-hs_status hs_session_exists(hs_session_manager *manager, const char *id, struct hs_error *err)
+hs_status hs_session_set_adapters(hs_session_manager *manager, hs_adapter_pool *pool,
+                                  const char *id, const struct hs_adapter_ref *refs, int32_t n,
+                                  struct hs_error *err)
 {
-    size_t n = 0;
-    return hs_session_count(manager, id, &n, err);
+    hs_session *session = NULL;
+    hs_status status = acquire(manager, id, &session, err);
+    if (status != HS_OK) {
+        return status;
+    }
+    struct hs_adapter_ref *copy = NULL;
+    status = hs_adapter_pool_check(pool, session->model, refs, n, err);
+    if (status == HS_OK) {
+        status = hs_adapter_refs_copy(refs, (size_t)n, &copy, err);
+    }
+    if (status != HS_OK) {
+        release(session);
+        return status;
+    }
+    struct hs_adapter_ref *old = session->adapters;
+    size_t n_old = session->n_adapters;
+    set_adapters(session, copy, (size_t)n);
+    status = hs_session_save_text(session, &session->conversation, err);
+    if (status != HS_OK) {
+        set_adapters(session, old, n_old);
+        hs_adapter_refs_free(copy, (size_t)n);
+    } else {
+        hs_adapter_refs_free(old, n_old);
+    }
+    release(session);
+    return status;
 }
+
+hs_status hs_session_get_adapters(hs_session_manager *manager, const char *id,
+                                  struct hs_adapter_ref **ret_refs, size_t *ret_n,
+                                  struct hs_error *err)
+{
+    pthread_mutex_lock(&manager->mutex);
+    const hs_session *session = hs_session_find(manager, id);
+    hs_status status = session == NULL ? not_found(id, err)
+                                       : hs_adapter_refs_copy(session->adapters,
+                                                              session->n_adapters, ret_refs, err);
+    if (status == HS_OK) {
+        *ret_n = session->n_adapters;
+    }
+    pthread_mutex_unlock(&manager->mutex);
+    return status;
+}
+
+/* ---- messages ---- */
 
 hs_status hs_session_count(hs_session_manager *manager, const char *id, size_t *ret_n,
                            struct hs_error *err)

@@ -43,9 +43,14 @@ HS_CHECKED hs_status hs_session_add(hs_session_manager *manager, const char *id,
                                     const struct hs_message *message, struct hs_error *err);
 HS_CHECKED hs_status hs_session_system(hs_session_manager *manager, const char *id,
                                        const char *system, struct hs_error *err);
-/* Whether there is such a session. */
-HS_CHECKED hs_status hs_session_exists(hs_session_manager *manager, const char *id,
-                                       struct hs_error *err);
+/* As hs_engine_apply_lora_weights says; the pool knows the adapters. */
+HS_CHECKED hs_status hs_session_set_adapters(hs_session_manager *manager, hs_adapter_pool *pool,
+                                             const char *id, const struct hs_adapter_ref *refs,
+                                             int32_t n, struct hs_error *err);
+/* As hs_session_adapters says. */
+HS_CHECKED hs_status hs_session_get_adapters(hs_session_manager *manager, const char *id,
+                                             struct hs_adapter_ref **ret_refs, size_t *ret_n,
+                                             struct hs_error *err);
 
 /*
  * Begin a turn: the prompt, unless NULL, joins as a user message.
@@ -58,6 +63,7 @@ HS_CHECKED hs_status hs_session_begin(hs_session_manager *manager, const char *i
 /* What the prompt is built from; valid while the turn lasts. */
 const struct hs_conversation *hs_session_conversation(const hs_session *session);
 enum hs_overflow hs_session_overflow(const hs_session *session);
+const struct hs_adapter_ref *hs_session_refs(const hs_session *session, int32_t *ret_n);
 /*
  * Hand the turn to a request: its end will end the turn. n_skipped: as the prompt was built;
  * params: kept in the file when the answer joins.

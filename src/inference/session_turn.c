@@ -26,6 +26,8 @@ hs_status hs_session_save_text(hs_session *session, const struct hs_conversation
     struct hs_session_record record = {
         .model_name = session->model->info.id,
         .fingerprint = session->model->info.fingerprint,
+        .adapters = session->adapters,
+        .n_adapters = session->n_adapters,
         .messages = conversation->messages,
         .n_messages = conversation->n,
         .overflow = session->overflow,
@@ -76,7 +78,7 @@ void hs_session_save_kv(hs_session *session)
     struct hs_error error;
     struct hs_kv_state state = {0};
     hs_status status =
-        hs_worker_export_kv(session->model->worker, session->model->cache_key, session->kv_tokens,
+        hs_worker_export_kv(session->model->worker, session->kv_key, session->kv_tokens,
                             session->n_kv_tokens, SIZE_MAX, &state, &error);
     if (status == HS_OK) {
         write_kv(session, &state);
@@ -85,6 +87,14 @@ void hs_session_save_kv(hs_session *session)
                error.message);
     }
     hs_kv_state_clear(&state);
+}
+
+static void log_other_key(const hs_session *session)
+{
+    hs_log(
+        HS_LOG_INFO, "inference",
+        "KV of session '%s' is of another model, setting or adapter, its text is evaluated again",
+        session->id);
 }
 
 static void load_kv(hs_session *session)
@@ -102,13 +112,12 @@ static void load_kv(hs_session *session)
     }
     const struct hs_model *model = session->model;
     if (strcmp(kv.fingerprint, model->info.fingerprint) != 0 ||
-        strcmp(kv.cache_key, model->cache_key) != 0) {
-        hs_log(HS_LOG_INFO, "inference",
-               "KV of session '%s' is of another model or setting, its text is evaluated again",
-               session->id);
+        strlen(kv.cache_key) >= HS_CACHE_KEY_MAX) {
+        log_other_key(session);
     } else {
+        /* Whether its key is that of the next turn is seen when that begins: adapters change. */
         struct hs_kv_state *brought = &session->brought;
-        memcpy(brought->content.key, model->cache_key, sizeof(brought->content.key));
+        memcpy(brought->content.key, kv.cache_key, sizeof(brought->content.key));
         brought->content.tokens = kv.tokens;
         brought->content.n_tokens = brought->content.cap = kv.n_tokens;
         brought->state = kv.state;
@@ -137,19 +146,17 @@ hs_status hs_session_load(hs_session *session, struct hs_error *err)
     if (status != HS_OK) {
         return status;
     }
-    if (record.n_adapters > 0) {
-        status = hs_error_set(err, HS_NOT_SUPPORTED,
-                              "session '%s' uses LoRA adapters, which are not supported yet",
-                              session->id);
-    }
-    if (status == HS_OK &&
-        hs_conversation_copy(record.messages, record.n_messages, &session->conversation) != HS_OK) {
+    if (hs_conversation_copy(record.messages, record.n_messages, &session->conversation) != HS_OK) {
         status = hs_error_nomem(err, "messages of a session");
     }
     if (status == HS_OK) {
         session->created_unix_ms = record.created_unix_ms;
         session->params = record.params;
         record.params = NULL;
+        session->adapters = record.adapters;
+        session->n_adapters = record.n_adapters;
+        record.adapters = NULL;
+        record.n_adapters = 0;
         if (session->overflow == HS_OVERFLOW_SAVED) {
             session->overflow = record.overflow;
         }
@@ -224,6 +231,12 @@ const struct hs_conversation *hs_session_conversation(const hs_session *session)
 enum hs_overflow hs_session_overflow(const hs_session *session)
 {
     return session->overflow;
+}
+
+const struct hs_adapter_ref *hs_session_refs(const hs_session *session, int32_t *ret_n)
+{
+    *ret_n = (int32_t)session->n_adapters;
+    return session->adapters;
 }
 
 static void end_turn(hs_session *session)
@@ -322,6 +335,7 @@ static void settle_kv(hs_session *session, struct hs_request *request)
         return;
     }
     hs_free(session->kv_tokens);
+    memcpy(session->kv_key, request->key, sizeof(session->kv_key));
     session->kv_tokens = request->tokens;
     session->n_kv_tokens = request->n_tokens;
     session->is_kv_saved = false;
@@ -388,6 +402,10 @@ hs_status hs_session_attach(hs_session *session, struct hs_request *request, siz
     request->wants_text = true;
     bool saves_kv = session->file != NULL && session->save_kv && request->cache_prompt;
     request->wants_kv_bytes = saves_kv ? CHEAP_KV_BYTES : 0;
+    if (session->brought.state != NULL && strcmp(session->brought.content.key, request->key) != 0) {
+        log_other_key(session);
+        hs_kv_state_clear(&session->brought);
+    }
     request->brought = session->brought;
     session->brought = (struct hs_kv_state){0};
     return HS_OK;

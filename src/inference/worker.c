@@ -261,6 +261,12 @@ static bool is_over(const hs_worker *worker, struct hs_request *request, double 
         *ret_finish = HS_FINISH_ERROR;
         return true;
     }
+    if (request->lease != NULL &&
+        hs_adapter_lease_state(request->lease) == HS_ADAPTER_LEASE_FAILED) {
+        request->error = *hs_adapter_lease_error(request->lease);
+        *ret_finish = HS_FINISH_ERROR;
+        return true;
+    }
     return false;
 }
 
@@ -377,11 +383,14 @@ static bool preempt_lagging(hs_worker *worker)
     return false;
 }
 
+/* One whose adapters are not there yet is passed over: whoever loads them wakes the worker. */
 static struct hs_request *next_admissible(hs_worker *worker)
 {
     for (struct hs_request *r = worker->waiting; r != NULL; r = r->next) {
         bool was_running = r->admitted_at_ms > 0;
-        if (!was_running || hs_stream_has_room(r->stream, HS_STREAM_CAPACITY_MIN)) {
+        bool is_ready =
+            r->lease == NULL || hs_adapter_lease_state(r->lease) == HS_ADAPTER_LEASE_READY;
+        if (is_ready && (!was_running || hs_stream_has_room(r->stream, HS_STREAM_CAPACITY_MIN))) {
             return r;
         }
     }

@@ -40,6 +40,23 @@ static void show_slots(hs_worker *worker)
     }
 }
 
+static void show_adapters(hs_worker *worker)
+{
+    if (worker->rt->lora_stats == NULL || !worker->p.model->context_params.has_adapters) {
+        return;
+    }
+    struct hs_rt_lora_stats stats = {0};
+    worker->rt->lora_stats(worker->p.context, &stats);
+    struct hs_model_stats *figures = &worker->figures;
+    figures->lora_engine = stats.engine;
+    memcpy(figures->lora_reason, stats.reason, sizeof(figures->lora_reason));
+    figures->n_lora_decodes = stats.n_decodes;
+    figures->n_lora_decodes_mixed = stats.n_decodes_mixed;
+    figures->n_lora_sets_max = stats.n_sets_max;
+    figures->n_lora_nodes = stats.n_nodes;
+    worker->takes_one_set = stats.is_one_set;
+}
+
 void hs_worker_publish(hs_worker *worker, int32_t n_done)
 {
     struct hs_model_stats *figures = &worker->figures;
@@ -47,6 +64,7 @@ void hs_worker_publish(hs_worker *worker, int32_t n_done)
     figures->n_kv_used = hs_kv_cache_used_cells(worker->cache);
     figures->n_parked = hs_kv_cache_n_parked(worker->cache);
     figures->parked_bytes = hs_kv_cache_host_bytes(worker->cache);
+    show_adapters(worker);
     pthread_mutex_lock(&worker->mutex);
     worker->stats = *figures;
     show_slots(worker);
@@ -82,6 +100,8 @@ void hs_worker_end(hs_worker *worker, struct hs_request *request)
         request->finish = HS_FINISH_ERROR;
     }
     fill_usage(request);
+    hs_adapter_lease_free(request->lease, request->admitted_at_ms > 0 ? &request->usage : NULL);
+    request->lease = NULL;
     export_kv(worker, request);
     if (request->slot != NULL) {
         hs_kv_cache_release(worker->cache, request->slot, request->cache_prompt);
@@ -147,6 +167,32 @@ static int32_t collect(hs_worker *worker)
         }
     }
     return n;
+}
+
+/*
+ * Where a decode takes one set of adapters only: keep those who have the set that was served
+ * longest ago, so that the sets take turns. Owners stay in their order.
+ */
+static int32_t keep_one_set(hs_worker *worker, int32_t n)
+{
+    if (!worker->takes_one_set || n == 0) {
+        return n;
+    }
+    const struct hs_request *next = worker->running[worker->owners[0]];
+    for (int32_t i = 1; i < n; i++) {
+        const struct hs_request *request = worker->running[worker->owners[i]];
+        next = request->served_at < next->served_at ? request : next;
+    }
+    int32_t n_kept = 0;
+    for (int32_t i = 0; i < n; i++) {
+        struct hs_request *request = worker->running[worker->owners[i]];
+        if (strcmp(request->key, next->key) == 0) {
+            request->served_at = worker->turn;
+            worker->owners[n_kept] = worker->owners[i];
+            worker->wants[n_kept++] = worker->wants[i];
+        }
+    }
+    return n_kept;
 }
 
 ptrdiff_t hs_worker_victim(const hs_worker *worker, size_t keep)
@@ -240,7 +286,8 @@ static bool fill_batch(hs_worker *worker, int32_t n)
         bool is_last = n_past + (size_t)worker->quotas[i] == request->n_tokens;
         n_decode += worker->wants[i] == 1;
         hs_batch_add(&worker->batch, worker->owners[i], slot->seq, (int32_t)n_past,
-                     request->tokens + n_past, worker->quotas[i], is_last);
+                     request->tokens + n_past, worker->quotas[i], is_last,
+                     request->lease == NULL ? NULL : hs_adapter_lease_set(request->lease));
     }
     worker->n_prefill = worker->batch.n_items - n_decode;
     worker->is_abortable = worker->n_prefill > 0;
@@ -421,7 +468,7 @@ static void worker_decode(hs_worker *worker)
 bool hs_worker_step(hs_worker *worker)
 {
     worker->turn++;
-    int32_t n = collect(worker);
+    int32_t n = keep_one_set(worker, collect(worker));
     if (n == 0) {
         worker->should_admit |= worker->is_holding;
         worker->is_holding = false;

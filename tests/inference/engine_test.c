@@ -194,6 +194,10 @@ void test_check_clean(void)
     assert_int_equal(counters.n_models, 0);
     assert_int_equal(counters.n_contexts, 0);
     assert_int_equal(counters.n_samplers, 0);
+    struct fake_lora_counters lora;
+    fake_lora_counters(&lora);
+    assert_int_equal(lora.n_misused, 0);
+    assert_int_equal(lora.n_alive, 0);
 }
 
 void test_text(char *text, size_t n, uint32_t seed)

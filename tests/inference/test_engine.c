@@ -177,7 +177,7 @@ static void nothing_is_done_for_models_that_are_not_there(void **state)
     test_check_clean();
 }
 
-static void adapters_are_not_supported_yet(void **state)
+static void adapters_must_be_registered(void **state)
 {
     (void)state;
     fake_runtime_reset(NULL);
@@ -188,22 +188,22 @@ static void adapters_are_not_supported_yet(void **state)
     int32_t token = 1;
     hs_stream *stream = NULL;
     assert_int_equal(hs_engine_chat(engine, "m", &adapter, 1, &message, 1, &params, &stream, &err),
-                     HS_NOT_SUPPORTED);
-    assert_non_null(strstr(err.message, "LoRA"));
+                     HS_NOT_FOUND);
+    assert_non_null(strstr(err.message, "'style'"));
     assert_true(err.hint[0] != '\0');
     assert_int_equal(
         hs_engine_complete(engine, "m", &adapter, 1, &token, 1, &params, &stream, &err),
-        HS_NOT_SUPPORTED);
+        HS_NOT_FOUND);
     struct hs_session_params session;
     hs_session_params_defaults(&session);
     session.model_id = "m";
     session.adapters = &adapter;
     session.n_adapters = 1;
     char id[HS_ID_MAX];
-    assert_int_equal(hs_engine_create_session(engine, &session, id, &err), HS_NOT_SUPPORTED);
+    assert_int_equal(hs_engine_create_session(engine, &session, id, &err), HS_NOT_FOUND);
     session.n_adapters = 0;
     assert_int_equal(hs_engine_create_session(engine, &session, id, &err), HS_OK);
-    assert_int_equal(hs_engine_apply_lora_weights(engine, id, &adapter, 1, &err), HS_NOT_SUPPORTED);
+    assert_int_equal(hs_engine_apply_lora_weights(engine, id, &adapter, 1, &err), HS_NOT_FOUND);
     assert_int_equal(hs_engine_apply_lora_weights(engine, "x", &adapter, 1, &err), HS_NOT_FOUND);
     hs_engine_free(engine);
     test_check_clean();
@@ -405,7 +405,7 @@ int main(void)
         cmocka_unit_test(the_figures_of_a_worker),
         cmocka_unit_test(a_model_without_template_is_warned_of_once),
         cmocka_unit_test(nothing_is_done_for_models_that_are_not_there),
-        cmocka_unit_test(adapters_are_not_supported_yet),
+        cmocka_unit_test(adapters_must_be_registered),
         cmocka_unit_test(wrong_requests_are_refused),
         cmocka_unit_test(text_becomes_tokens_and_text_again),
         cmocka_unit_test(a_model_in_use_is_not_unloaded),

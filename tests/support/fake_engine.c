@@ -7,7 +7,6 @@
 #include "base/buf.h"
 #include "base/error.h"
 #include "base/mem.h"
-#include "storage/session_store.h"
 
 #define FAKE_MAX_CALLS 8
 
@@ -69,6 +68,7 @@ static void free_asked(struct fake_asked *asked)
     free((char *)asked->params.tool_name);
     free((char *)asked->params.json_schema);
     free((char *)asked->params.template_kwargs);
+    hs_adapter_refs_free(asked->adapters, asked->n_adapters);
     *asked = (struct fake_asked){0};
 }
 
@@ -191,7 +191,17 @@ hs_status hs_engine_load_model(hs_engine *engine, const char *path, const char *
     return HS_OK;
 }
 
-static hs_status need_model(const hs_engine *engine, const char *model_id, struct hs_error *err)
+const char *fake_model_id(const hs_engine *engine)
+{
+    return engine->model_id;
+}
+
+struct hs_session_record *fake_session(hs_engine *engine, const char *id)
+{
+    return strcmp(engine->session, id) == 0 ? &engine->record : NULL;
+}
+
+hs_status fake_need_model(const hs_engine *engine, const char *model_id, struct hs_error *err)
 {
     return engine->model_id[0] && strcmp(engine->model_id, model_id) == 0
                ? HS_OK
@@ -200,7 +210,7 @@ static hs_status need_model(const hs_engine *engine, const char *model_id, struc
 
 hs_status hs_engine_unload_model(hs_engine *engine, const char *model_id, struct hs_error *err)
 {
-    hs_status status = need_model(engine, model_id, err);
+    hs_status status = fake_need_model(engine, model_id, err);
     if (!status && engine->session[0]) {
         status = hs_error_set(err, HS_BUSY, "a session is open");
     }
@@ -214,7 +224,7 @@ hs_status hs_engine_unload_model(hs_engine *engine, const char *model_id, struct
 hs_status hs_engine_model_info(hs_engine *engine, const char *model_id,
                                struct hs_model_info *ret_info, struct hs_error *err)
 {
-    hs_status status = need_model(engine, model_id, err);
+    hs_status status = fake_need_model(engine, model_id, err);
     if (status) {
         return status;
     }
@@ -239,8 +249,9 @@ hs_status hs_engine_model_info(hs_engine *engine, const char *model_id,
 hs_status hs_engine_model_stats(hs_engine *engine, const char *model_id,
                                 struct hs_model_stats *ret_stats, struct hs_error *err)
 {
-    *ret_stats = (struct hs_model_stats){.n_kv_used = 7};
-    return need_model(engine, model_id, err);
+    *ret_stats = fake_engine.stats;
+    ret_stats->n_kv_used = 7;
+    return fake_need_model(engine, model_id, err);
 }
 
 hs_status hs_engine_model_slots(hs_engine *engine, const char *model_id, struct hs_slot *ret_slots,
@@ -251,7 +262,7 @@ hs_status hs_engine_model_slots(hs_engine *engine, const char *model_id, struct 
         ret_slots[i].id = (int32_t)i;
     }
     *ret_n = max < FAKE_N_SEQ ? max : FAKE_N_SEQ;
-    return need_model(engine, model_id, err);
+    return fake_need_model(engine, model_id, err);
 }
 
 hs_status hs_engine_tokenize(hs_engine *engine, const char *model_id, const char *text,
@@ -259,7 +270,7 @@ hs_status hs_engine_tokenize(hs_engine *engine, const char *model_id, const char
                              int32_t **ret_tokens, size_t *ret_n, struct hs_error *err)
 {
     (void)parse_special;
-    hs_status status = need_model(engine, model_id, err);
+    hs_status status = fake_need_model(engine, model_id, err);
     int32_t *tokens = status ? NULL : malloc((text_len + 1) * sizeof *tokens);
     if (!tokens) {
         return status ? status : hs_error_nomem(err, "tokens");
@@ -292,7 +303,7 @@ hs_status hs_engine_rank_tokens(hs_engine *engine, const char *model_id, const c
 {
     char text[256];
     snprintf(text, sizeof text, "%s|%s", query, document);
-    hs_status status = need_model(engine, model_id, err);
+    hs_status status = fake_need_model(engine, model_id, err);
     return status ? status : bytes_of(text, ret_tokens, ret_n);
 }
 
@@ -300,7 +311,7 @@ hs_status hs_engine_infill_tokens(hs_engine *engine, const char *model_id,
                                   const struct hs_infill *infill, int32_t **ret_tokens,
                                   size_t *ret_n, struct hs_error *err)
 {
-    hs_status status = need_model(engine, model_id, err);
+    hs_status status = fake_need_model(engine, model_id, err);
     if (status) {
         return status;
     }
@@ -319,7 +330,7 @@ hs_status hs_engine_detokenize(hs_engine *engine, const char *model_id, const in
                                size_t n_tokens, bool unparse_special, char **ret_text,
                                size_t *ret_len, struct hs_error *err)
 {
-    hs_status status = need_model(engine, model_id, err);
+    hs_status status = fake_need_model(engine, model_id, err);
     char *text = status ? NULL : calloc(4 * n_tokens + 1, 1);
     if (!text) {
         return status ? status : hs_error_nomem(err, "text");
@@ -443,6 +454,15 @@ hs_status hs_engine_create_session(hs_engine *engine, const struct hs_session_pa
     engine->record.updated_unix_ms = 2000;
     snprintf(engine->session, HS_ID_MAX, "%s", params->name);
     memcpy(ret_session_id, engine->session, HS_ID_MAX);
+    if (params->n_adapters > 0) {
+        status = hs_engine_apply_lora_weights(engine, engine->session, params->adapters,
+                                              params->n_adapters, err);
+    } else {
+        status = HS_OK;
+    }
+    if (status) {
+        return status;
+    }
     return params->system ? hs_session_set_system(engine, engine->session, params->system, err)
                           : HS_OK;
 }
@@ -533,17 +553,6 @@ hs_status hs_session_set_system(hs_engine *engine, const char *session_id, const
     return HS_OK;
 }
 
-hs_status hs_engine_apply_lora_weights(hs_engine *engine, const char *session_id,
-                                       const struct hs_adapter_ref *adapters, int32_t n_adapters,
-                                       struct hs_error *err)
-{
-    (void)engine;
-    (void)session_id;
-    (void)adapters;
-    (void)n_adapters;
-    return hs_error_set(err, HS_NOT_SUPPORTED, "no adapters here");
-}
-
 /* ---- generating ---- */
 
 static char *own(const char *text)
@@ -606,6 +615,13 @@ static void record_asked(const char *model_id, const char *prompt,
                params);
 }
 
+static void record_adapters(const struct hs_adapter_ref *adapters, size_t n)
+{
+    struct fake_asked *asked = &fake_engine.asked[fake_engine.n_asked - 1];
+    asked->adapters = fake_adapters_copy(adapters, n);
+    asked->n_adapters = n;
+}
+
 static hs_status new_stream(hs_engine *engine, bool in_session, hs_stream **ret_stream,
                             struct hs_error *err)
 {
@@ -640,6 +656,7 @@ hs_status hs_engine_generate(hs_engine *engine, const char *session_id, const ch
     }
     record_asked(engine->model_id, prompt, engine->record.messages, engine->record.n_messages,
                  params);
+    record_adapters(engine->record.adapters, engine->record.n_adapters);
     hs_status status = new_stream(engine, true, ret_stream, err);
     if (status && prompt) {
         hs_message_free(&engine->record.messages[--engine->record.n_messages]);
@@ -653,13 +670,13 @@ hs_status hs_engine_chat(hs_engine *engine, const char *model_id,
                          const struct hs_generate_params *params, hs_stream **ret_stream,
                          struct hs_error *err)
 {
-    (void)adapters;
-    (void)n_adapters;
-    hs_status status = need_model(engine, model_id, err);
+    hs_status status = fake_need_model(engine, model_id, err);
+    status = status ? status : fake_adapters_take(model_id, adapters, n_adapters, err);
     if (status) {
         return status;
     }
     record_asked(model_id, NULL, messages, n_messages, params);
+    record_adapters(adapters, (size_t)n_adapters);
     return new_stream(engine, false, ret_stream, err);
 }
 
@@ -669,13 +686,13 @@ hs_status hs_engine_complete(hs_engine *engine, const char *model_id,
                              const struct hs_generate_params *params, hs_stream **ret_stream,
                              struct hs_error *err)
 {
-    (void)adapters;
-    (void)n_adapters;
-    hs_status status = need_model(engine, model_id, err);
+    hs_status status = fake_need_model(engine, model_id, err);
+    status = status ? status : fake_adapters_take(model_id, adapters, n_adapters, err);
     if (status) {
         return status;
     }
     record_asked(model_id, NULL, NULL, 0, params);
+    record_adapters(adapters, (size_t)n_adapters);
     struct fake_asked *asked = &fake_engine.asked[fake_engine.n_asked - 1];
     asked->n_tokens = n_tokens < 64 ? n_tokens : 64;
     for (size_t i = 0; i < asked->n_tokens; i++) {
@@ -689,7 +706,7 @@ hs_status hs_engine_render(hs_engine *engine, const char *model_id,
                            const struct hs_generate_params *params, char **ret_text,
                            size_t *ret_len, struct hs_error *err)
 {
-    hs_status status = need_model(engine, model_id, err);
+    hs_status status = fake_need_model(engine, model_id, err);
     if (status) {
         return status;
     }
@@ -710,7 +727,7 @@ hs_status hs_engine_embed(hs_engine *engine, const char *model_id,
                           struct hs_error *err)
 {
     struct fake_embedding *script = &fake_engine.embedding;
-    hs_status status = need_model(engine, model_id, err);
+    hs_status status = fake_need_model(engine, model_id, err);
     if (status) {
         return status;
     }

@@ -13,7 +13,7 @@
 
 #include <stdatomic.h>
 
-#include "hyprstream.h"
+#include "storage/session_store.h"
 
 #define FAKE_N_VOCAB 257
 #define FAKE_N_SEQ 4
@@ -22,6 +22,7 @@
 #define FAKE_MAX_MESSAGES 32
 #define FAKE_N_EMBEDDING 3
 #define FAKE_MAX_INPUTS 8
+#define FAKE_MAX_ADAPTERS 32
 
 /* One event of an answer; text NULL ends the list. "\1" waits until the stream is cancelled. */
 struct fake_piece {
@@ -59,6 +60,8 @@ struct fake_asked {
     float bias_values[8];
     int32_t tokens[64]; /* complete's */
     size_t n_tokens;
+    struct hs_adapter_ref *adapters; /* [n_adapters] copies; generate's are the session's */
+    size_t n_adapters;
 };
 
 /*
@@ -94,6 +97,12 @@ struct fake_engine_script {
     int session_fails_at;        /* only the n-th call fails with it; 0: all */
     hs_status close_status;      /* of close_session, which then leaves it open */
     hs_status system_status;     /* of hs_system_info_get */
+    hs_status adapter_status;    /* of what is registered, loaded, replaced and unloaded from now */
+    /* Registered ones by name, in the engine's functions of hyprstream.h as far as they go without
+     * a file: a load makes it ready with 1000 bytes, a version is "1" when none is given. */
+    struct hs_adapter_info adapters[FAKE_MAX_ADAPTERS];
+    size_t n_adapters;
+    struct hs_model_stats stats; /* of hs_engine_model_stats, but for 7 cells in use */
     struct hs_slot slots[FAKE_N_SEQ];
 
     size_t n_asked;
@@ -114,5 +123,13 @@ extern struct fake_engine_script fake_engine;
 
 /* Clears script and record. The answer is then "Hello" " world". */
 void fake_engine_reset(void);
+
+/* What fake_engine.c and fake_adapters.c know of each other. */
+hs_status fake_need_model(const hs_engine *engine, const char *model_id, struct hs_error *err);
+const char *fake_model_id(const hs_engine *engine);
+struct hs_session_record *fake_session(hs_engine *engine, const char *id); /* NULL: not open */
+hs_status fake_adapters_take(const char *model_id, const struct hs_adapter_ref *refs, int32_t n,
+                             struct hs_error *err);
+struct hs_adapter_ref *fake_adapters_copy(const struct hs_adapter_ref *refs, size_t n);
 
 #endif

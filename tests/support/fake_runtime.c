@@ -121,6 +121,7 @@ void fake_runtime_reset(const struct fake_config *new_config)
     if (new_config != NULL) {
         config = *new_config;
     }
+    fake_lora_reset(NULL);
 #define ZERO(name) atomic_store(&counters.name, 0);
     COUNTERS(ZERO)
 #undef ZERO
@@ -169,7 +170,7 @@ int32_t fake_next(const int32_t *tokens, size_t n)
     size_t n_answer = 0;
     for (size_t i = 0; i < n; i++) {
         hash = (hash ^ (uint32_t)tokens[i]) * 16777619u;
-        n_answer = tokens[i] == FAKE_GEN ? 0 : n_answer + 1;
+        n_answer = FAKE_TOKEN(tokens[i]) == FAKE_GEN ? 0 : n_answer + 1;
     }
     if (config.answer_len > 0 && n_answer >= (size_t)config.answer_len) {
         return FAKE_EOG;
@@ -197,14 +198,22 @@ size_t fake_tokenize(const char *text, int32_t *tokens)
 size_t fake_answer(const int32_t *prompt, size_t n_prompt, size_t max_tokens, size_t n_ctx,
                    char *text)
 {
+    return fake_answer_with(0, prompt, n_prompt, max_tokens, n_ctx, text);
+}
+
+size_t fake_answer_with(int32_t effect, const int32_t *prompt, size_t n_prompt, size_t max_tokens,
+                        size_t n_ctx, char *text)
+{
     int32_t *tokens = hs_alloc((n_prompt + max_tokens + 1) * sizeof(tokens[0]));
     assert(tokens != NULL);
-    memcpy(tokens, prompt, n_prompt * sizeof(tokens[0]));
+    for (size_t i = 0; i < n_prompt; i++) {
+        tokens[i] = FAKE_MARK(prompt[i], effect);
+    }
     size_t n = n_prompt;
     size_t len = 0;
     while (n - n_prompt < max_tokens && n < n_ctx) {
         int32_t next = fake_next(tokens, n);
-        tokens[n++] = next;
+        tokens[n++] = FAKE_MARK(next, effect);
         if (next == FAKE_EOG) {
             break;
         }
@@ -585,7 +594,7 @@ static void compute_item(hs_rt_context *context, const struct hs_rt_batch_item *
 {
     struct seq *seq = &context->seqs[item->seq];
     bool was_sound = is_sound(seq);
-    seq->tokens[seq->n] = item->token;
+    seq->tokens[seq->n] = FAKE_MARK(item->token, fake_effect(item->adapters));
     seq->cells[seq->n] = cell_take(context);
     seq->n++;
     seq->special_end++;
@@ -634,6 +643,7 @@ static hs_status decode_inside(hs_rt_context *context, const struct hs_rt_batch_
         }
     }
     context->n_outputs = n_items;
+    fake_lora_count(items, n_items);
     atomic_fetch_add(&counters.n_decode, 1);
     atomic_fetch_add(&counters.n_items, n_items);
     *ret_outcome = HS_RT_DECODE_OK;
@@ -963,6 +973,11 @@ const struct hs_runtime *fake_runtime(void)
         .set_abort = set_abort,
         .decode = decode,
         .logits = logits,
+        .adapter_new = fake_adapter_new,
+        .adapter_free = fake_adapter_free,
+        .adapter_bytes = fake_adapter_bytes,
+        .lora_prepare = fake_lora_prepare,
+        .lora_stats = fake_lora_stats,
         .embedder_new = embedder_new,
         .embed = embed,
         .embed_take = embed_take,

@@ -20,6 +20,11 @@
  * cutting a window too far back succeeds and is wrong afterwards: the answer then is
  * FAKE_GARBAGE and n_corrupt counts it.
  *
+ * Adapters: the first value of their first B is their shift. What a sequence holds of a token is
+ * FAKE_MARK(token, effect), the effect being the sum of shift times scale of the adapters it was
+ * computed with, and the next token is a function of that: KV of other adapters shows in the
+ * answer.
+ *
  * Embeddings: FAKE_N_EMBD values of tokens[n]: n, their sum, the sum of (i + 1) * tokens[i], -1.
  *
  * Threads: one configuration per process, set while nothing runs. Counters are atomic. Context
@@ -37,6 +42,8 @@
 #define FAKE_GARBAGE '#'
 #define FAKE_FORMAT_STOP "</end>"
 #define FAKE_N_EMBD 4
+#define FAKE_MARK(token, effect) ((token) | (int32_t)((uint32_t)(effect) << 12))
+#define FAKE_TOKEN(mark) ((mark)&0xfff)
 
 typedef int32_t (*fake_next_fn)(const int32_t *tokens, size_t n, void *user);
 
@@ -96,6 +103,38 @@ void fake_runtime_wait_held(void);
 #define FAKE_LOG_SEQS 64
 int32_t fake_runtime_logged(int32_t i, int32_t seq);
 
+/* ---- adapters (fake_lora.c) ---- */
+
+struct fake_lora_config {
+    uint64_t bytes; /* of each; 0: 100 */
+    bool fails_new, fails_prepare;
+    bool is_one_set; /* decode takes one set only */
+};
+struct fake_lora_counters {
+    int32_t n_alive, n_made, n_prepared;
+    int32_t n_misused; /* freed ones, scales of 0, mixed sets where that cannot be */
+};
+/* NULL: all defaults. */
+void fake_lora_reset(const struct fake_lora_config *config);
+void fake_lora_counters(struct fake_lora_counters *ret_counters);
+struct fake_weights {
+    float shift;
+    struct hs_lora_target target;
+    struct hs_lora lora;
+};
+/* Weights that shift, in the memory given. */
+const struct hs_lora *fake_lora(struct fake_weights *weights, float shift);
+int32_t fake_effect(const struct hs_rt_adapter_set *set);
+/* A decode with these items succeeded. */
+void fake_lora_count(const struct hs_rt_batch_item *items, int32_t n_items);
+hs_status fake_adapter_new(const hs_rt_model *model, const struct hs_lora *lora,
+                           hs_rt_adapter **ret_adapter, struct hs_error *err);
+void fake_adapter_free(hs_rt_adapter *adapter);
+uint64_t fake_adapter_bytes(const hs_rt_adapter *adapter);
+hs_status fake_lora_prepare(hs_rt_model *model, enum hs_lora_engine wanted,
+                            const struct hs_rt_context_params *params, struct hs_error *err);
+void fake_lora_stats(const hs_rt_context *context, struct hs_rt_lora_stats *ret_stats);
+
 /* What fake_format.c adds to the table. */
 hs_status fake_render_tools(const struct hs_rt_template_params *params, struct hs_buf *text);
 hs_status fake_render_assistant(const struct hs_message *message, bool is_open,
@@ -120,5 +159,8 @@ size_t fake_tokenize(const char *text, int32_t *tokens);
  */
 size_t fake_answer(const int32_t *prompt, size_t n_prompt, size_t max_tokens, size_t n_ctx,
                    char *text);
+/* The same with adapters of this effect. */
+size_t fake_answer_with(int32_t effect, const int32_t *prompt, size_t n_prompt, size_t max_tokens,
+                        size_t n_ctx, char *text);
 
 #endif
