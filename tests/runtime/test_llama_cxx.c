@@ -125,5 +125,6 @@ int main(void)
         cmocka_unit_test(templates_have_a_limit),
         cmocka_unit_test(templates_have_a_limit_of_time),
     };
+    hs_cxx_init(); /* as the backend does it: what llama-common says goes nowhere */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
