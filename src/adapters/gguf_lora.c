@@ -1,7 +1,8 @@
 /*
  * gguf_lora.c - LoRA adapters in GGUF, as llama.cpp's convert_lora_to_gguf.py writes them: keys
  * general.type "adapter", adapter.type "lora", adapter.lora.alpha; a tensor "<matrix>.lora_a" and
- * "<matrix>.lora_b" for each matrix. Scales are alpha / rank, or 1 when alpha is 0 or missing.
+ * "<matrix>.lora_b" for each matrix. Scales are alpha / rank, or 1 when alpha is 0 or missing. With
+ * adapter.type "sparse" the file is one of sparse_file.c.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 #include "base/error.h"
 #include "base/half.h"
 #include "base/mem.h"
+#include "sparse_internal.h"
 #include "storage/gguf.h"
 
 #define FINGERPRINT_KEY "hyprstream.base_fingerprint"
@@ -147,11 +149,17 @@ static hs_status read_pairs(struct lora_file *in, struct hs_error *err)
 
 /* ---- keys ---- */
 
+static bool is_sparse(const struct lora_file *in)
+{
+    return text_is(in->gguf, "adapter.type", HS_SPARSE_TYPE);
+}
+
 static hs_status check_keys(struct lora_file *in, struct hs_error *err)
 {
     const char *what = !text_is(in->gguf, "general.type", "adapter") ? "no adapter but a model"
-                       : !text_is(in->gguf, "adapter.type", "lora")  ? "no LoRA adapter"
-                                                                     : NULL;
+                       : !text_is(in->gguf, "adapter.type", "lora") && !is_sparse(in)
+                           ? "no LoRA adapter"
+                           : NULL;
     if (what != NULL) {
         hs_error_set(err, HS_BAD_FORMAT, "the GGUF file is %s", what);
         hs_error_hint(err, "llama.cpp's convert_lora_to_gguf.py writes LoRA adapters");
@@ -203,7 +211,8 @@ hs_status hs_adapter_read_gguf(struct hs_adapter_loaded *adapter, const hs_lora_
         status = describe(&in, err);
     }
     if (status == HS_OK) {
-        status = read_pairs(&in, err);
+        status = is_sparse(&in) ? hs_sparse_read(in.gguf, adapter, &in.faults, err)
+                                : read_pairs(&in, err);
     }
     if (status == HS_OK) {
         status = hs_adapter_finish(adapter, base, &in.faults, err);
