@@ -323,3 +323,60 @@ void hs_sparsify_clear(struct hs_lora_target *target)
     hs_free((void *)target->sparse.values);
     *target = (struct hs_lora_target){0};
 }
+
+/* ---- whole adapters ---- */
+
+static void add_report(struct hs_sparsify_report *total, const struct hs_sparsify_report *report)
+{
+    total->n_blocks += report->n_blocks;
+    total->n_kept += report->n_kept;
+    total->n_bytes += report->n_bytes;
+    total->norm = hypot(total->norm, report->norm);
+    total->error = hypot(total->error, report->error);
+}
+
+hs_status hs_sparse_application(const hs_merge_plan *plan, const struct hs_sparsify_params *params,
+                                bool (*progress)(float fraction, void *user), void *user,
+                                struct hs_sparse_adapter **ret_adapter, struct hs_error *err)
+{
+    int32_t n = hs_merge_plan_n_targets(plan);
+    struct hs_sparse_adapter *adapter = hs_calloc(1, sizeof *adapter);
+    struct hs_lora_target *targets = hs_calloc((size_t)n, sizeof *targets);
+    if (adapter == NULL || targets == NULL) {
+        hs_free(adapter);
+        hs_free(targets);
+        return hs_error_nomem(err, "a sparse adapter");
+    }
+    adapter->lora = (struct hs_lora){targets, n};
+    adapter->reports = hs_calloc((size_t)n, sizeof *adapter->reports);
+    hs_status status = adapter->reports == NULL ? hs_error_nomem(err, "a sparse adapter") : HS_OK;
+    for (int32_t i = 0; i < n && status == HS_OK; i++) {
+        if (progress != NULL && !progress((float)i / (float)n, user)) {
+            status = hs_error_set(err, HS_CANCELLED, "cancelled");
+            break;
+        }
+        status = hs_sparsify(plan, i, params, &targets[i], &adapter->reports[i], err);
+        if (status == HS_OK) {
+            add_report(&adapter->total, &adapter->reports[i]);
+        }
+    }
+    if (status != HS_OK) {
+        hs_sparse_adapter_free(adapter);
+        return status;
+    }
+    *ret_adapter = adapter;
+    return HS_OK;
+}
+
+void hs_sparse_adapter_free(struct hs_sparse_adapter *adapter)
+{
+    if (adapter == NULL) {
+        return;
+    }
+    for (int32_t i = 0; i < adapter->lora.n_targets; i++) {
+        hs_sparsify_clear((struct hs_lora_target *)&adapter->lora.targets[i]);
+    }
+    hs_free((void *)adapter->lora.targets);
+    hs_free(adapter->reports);
+    hs_free(adapter);
+}

@@ -289,6 +289,83 @@ static void test_allocations_fail(void **state)
     test_lora_free(lora);
 }
 
+/* ---- whole adapters ---- */
+
+static const struct test_shape shapes[] = {
+    {"blk.0.attn_q.weight", 32, 8, 2, false, HS_LORA_F32},
+    {"blk.0.attn_v.weight", 16, 8, 3, false, HS_LORA_F16},
+    {"blk.1.attn_q.weight", 32, 8, 2, false, HS_LORA_F32},
+};
+
+struct steps {
+    int n, n_max;
+    float last;
+};
+
+static bool count_step(float fraction, void *user)
+{
+    struct steps *steps = user;
+    assert_true(fraction >= steps->last && fraction < 1);
+    steps->last = fraction;
+    return ++steps->n <= steps->n_max;
+}
+
+static void test_whole_adapter(void **state)
+{
+    (void)state;
+    struct hs_lora *lora = test_lora_new(shapes, 3, 1, 8);
+    hs_merge_plan *plan = plan_of(lora);
+    struct hs_sparsify_params params = HS_SPARSIFY_PARAMS_DEFAULT;
+    params.density = 0.25;
+    struct hs_sparse_adapter *adapter = NULL;
+    struct steps steps = {0, 3, 0};
+    assert_int_equal(hs_sparse_application(plan, &params, count_step, &steps, &adapter, NULL),
+                     HS_OK);
+    assert_int_equal(steps.n, 3);
+    assert_int_equal(adapter->lora.n_targets, 3);
+    assert_int_equal(hs_lora_check(&adapter->lora, NULL, NULL), HS_OK);
+    assert_int_equal(adapter->total.n_blocks, 16 + 8 + 16);
+    assert_int_equal(adapter->total.n_kept, 4 + 2 + 4);
+    double norms = 0, errors = 0;
+    uint64_t n_bytes = 0;
+    for (int i = 0; i < 3; i++) {
+        const struct hs_lora_target *dense = &lora->targets[i];
+        assert_string_equal(adapter->lora.targets[i].tensor, dense->tensor);
+        size_t n = (size_t)(dense->n_in * dense->n_out);
+        double *whole = test_delta(dense, n), *kept = test_delta(&adapter->lora.targets[i], n);
+        for (size_t k = 0; k < n; k++) {
+            norms += whole[k] * whole[k];
+            errors += (whole[k] - kept[k]) * (whole[k] - kept[k]);
+        }
+        n_bytes += adapter->reports[i].n_bytes;
+        free(whole);
+        free(kept);
+    }
+    assert_true(fabs(adapter->total.norm - sqrt(norms)) <= 1e-6 * sqrt(norms));
+    assert_true(fabs(adapter->total.error - sqrt(errors)) <= 1e-5 * sqrt(norms));
+    assert_int_equal(adapter->total.n_bytes, n_bytes);
+    hs_sparse_adapter_free(adapter);
+    hs_sparse_adapter_free(NULL);
+
+    struct hs_error err;
+    steps = (struct steps){0, 1, 0};
+    assert_int_equal(hs_sparse_application(plan, &params, count_step, &steps, &adapter, &err),
+                     HS_CANCELLED);
+    assert_int_equal(steps.n, 2);
+    hs_status status = HS_OUT_OF_MEMORY;
+    for (uint64_t nth = 1; status != HS_OK; nth++) {
+        assert_in_range(nth, 1, 500);
+        adapter = NULL;
+        hs_mem_fail_after(nth);
+        status = hs_sparse_application(plan, &params, NULL, NULL, &adapter, NULL);
+        hs_mem_fail_after(0);
+        assert_int_equal(status, adapter == NULL ? HS_OUT_OF_MEMORY : HS_OK);
+    }
+    hs_sparse_adapter_free(adapter);
+    hs_merge_plan_free(plan);
+    test_lora_free(lora);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -299,6 +376,7 @@ int main(void)
         cmocka_unit_test(test_of_a_sparse_delta),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_allocations_fail),
+        cmocka_unit_test(test_whole_adapter),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

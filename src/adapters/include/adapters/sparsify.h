@@ -46,4 +46,20 @@ HS_CHECKED hs_status hs_sparsify(const hs_merge_plan *plan, int32_t i,
                                  struct hs_sparsify_report *ret_report, struct hs_error *err);
 void hs_sparsify_clear(struct hs_lora_target *target);
 
+/* All targets of a plan made sparse, ready to be applied or written (sparse_file.h). */
+struct hs_sparse_adapter {
+    struct hs_lora lora;                /* in the order of the plan */
+    struct hs_sparsify_report *reports; /* [lora.n_targets] */
+    struct hs_sparsify_report total;    /* norms as of one long vector */
+};
+
+/* progress (may be NULL) is called before each target with the share that is done; false ends with
+ * HS_CANCELLED. */
+HS_CHECKED hs_status hs_sparse_application(const hs_merge_plan *plan,
+                                           const struct hs_sparsify_params *params,
+                                           bool (*progress)(float fraction, void *user), void *user,
+                                           struct hs_sparse_adapter **ret_adapter,
+                                           struct hs_error *err);
+void hs_sparse_adapter_free(struct hs_sparse_adapter *adapter);
+
 #endif
