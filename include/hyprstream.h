@@ -677,6 +677,60 @@ HS_API HS_CHECKED hs_status hs_engine_list_adapters(hs_engine *engine, const cha
                                                     size_t *ret_n, struct hs_error *err);
 HS_API void hs_adapter_infos_free(struct hs_adapter_info *infos);
 
+/* ---- routing: adapters chosen by what a text is about ---- */
+
+#define HS_ROUTE_MAX 8 /* adapters of one choice */
+
+/* The user's own rule, which goes before closeness. */
+struct hs_route_rule {
+    const char *pattern; /* POSIX extended regular expression, letters of either case */
+    const struct hs_adapter_ref *adapters; /* [n_adapters]; 0: the base alone */
+    int32_t n_adapters;
+};
+
+struct hs_route_params {
+    int32_t max_adapters;              /* 1..HS_ROUTE_MAX */
+    float scale;                       /* of the chosen ones, in all */
+    const struct hs_route_rule *rules; /* [n_rules], the first that matches decides */
+    int32_t n_rules;
+    const char *embed_model_id; /* the loaded model that embeds; NULL: the model itself */
+    int64_t deadline_ms;        /* for the text and, the first time, the examples; 0: none */
+};
+HS_API void hs_route_params_defaults(struct hs_route_params *params); /* one adapter, scale 1 */
+
+struct hs_route_choice {
+    char name[HS_ADAPTER_NAME_SIZE];
+    float scale;
+    float closeness; /* -1..1; 0: by a rule */
+};
+
+struct hs_route {
+    struct hs_route_choice choices[HS_ROUTE_MAX]; /* the closest first */
+    int32_t n_choices;                            /* 0: the base alone */
+    char closest[HS_ADAPTER_NAME_SIZE];           /* chosen or not; "": none has examples */
+    float closeness, background; /* of the closest, and of texts that no adapter is for */
+    char reason[256];            /* one sentence */
+};
+
+/*
+ * Texts that an adapter is for, as its users write them: they are embedded when a text is first
+ * routed. n_texts 0: it is chosen by rules only. They are forgotten with the adapter.
+ * Errors: HS_NOT_FOUND (no adapter of that name), HS_LIMIT (more than 256, or 64 KiB in one),
+ * HS_INVALID_ARGUMENT (an empty text).
+ */
+HS_API HS_CHECKED hs_status hs_engine_set_adapter_examples(hs_engine *engine, const char *name,
+                                                           const char *const *texts, size_t n_texts,
+                                                           struct hs_error *err);
+/*
+ * Choose adapters of a model for a text: by the rules, else those whose examples are closest to it
+ * (docs/adapters.md), or none when nothing is. Waits for the embeddings.
+ * Errors: HS_NOT_FOUND (no such model; an adapter of a rule that is not registered for it),
+ * HS_INVALID_ARGUMENT (a pattern, max_adapters, scale), those of hs_engine_embed, HS_TIMEOUT.
+ */
+HS_API HS_CHECKED hs_status hs_engine_route(hs_engine *engine, const char *model_id,
+                                            const char *text, const struct hs_route_params *params,
+                                            struct hs_route *ret_route, struct hs_error *err);
+
 /* ---- token streams ---- */
 
 /*

@@ -119,8 +119,8 @@ void hs_merge_field_clear(struct hs_merge_field *field)
     hs_freep(&field->blocks);
 }
 
-hs_status hs_merge_arc(const struct hs_merge_operand operands[2], const double weights[2], double t,
-                       double ret_weights[2], struct hs_error *err)
+hs_status hs_merge_arc(const struct hs_merge_operand *operands, const double *weights, double t,
+                       double *ret_weights, struct hs_error *err)
 {
     int64_t n_cols = operands[0].n_cols;
     HS_CLEANUP(hs_freep) double *rows = hs_calloc((size_t)n_cols, 2 * sizeof *rows);

@@ -31,10 +31,9 @@ void hs_merge_field_clear(struct hs_merge_field *field);
 /*
  * Weights of the point at t on the arc from weights[0] * operands[0] to weights[1] * operands[1],
  * seen as vectors: of the straight line when they are nearly parallel; one that is nearly 0 counts
- * as at a right angle.
+ * as at a right angle. Each is of two.
  */
-HS_CHECKED hs_status hs_merge_arc(const struct hs_merge_operand operands[2],
-                                  const double weights[2], double t, double ret_weights[2],
-                                  struct hs_error *err);
+HS_CHECKED hs_status hs_merge_arc(const struct hs_merge_operand *operands, const double *weights,
+                                  double t, double *ret_weights, struct hs_error *err);
 
 #endif

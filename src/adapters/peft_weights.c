@@ -1,5 +1,6 @@
 /* peft_weights.c - PEFT's adapter_model.safetensors: pairs of A and B, by the names of modules. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -262,7 +263,7 @@ static hs_status read_pairs(struct peft *peft, struct hs_error *err)
             struct hs_lora_target *target = &adapter->targets[adapter->n_targets++];
             const char *dot = strrchr(a->module, '.');
             const char *kind = dot == NULL ? a->module : dot + 1;
-            strncpy(target->tensor, kind, sizeof target->tensor - 1); /* until fit_base */
+            snprintf(target->tensor, sizeof target->tensor, "%.63s", kind); /* until fit_base */
             status = read_pair(peft, a, &a[1], target, err);
         }
     }

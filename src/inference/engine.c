@@ -61,7 +61,7 @@ hs_status hs_engine_create_with_runtime(const struct hs_engine_params *params,
         status = hs_session_manager_new(params->sessions_dir, &engine->sessions, err);
     }
     if (status != HS_OK) {
-        hs_adapter_pool_free(engine->adapters);
+        hs_engine_free_adapters(engine);
         pthread_mutex_destroy(&engine->mutex);
         hs_free(engine);
         return status;
@@ -89,7 +89,7 @@ void hs_engine_free(hs_engine *engine)
         hs_embedder_close(engine->models[i]->embedder);
     }
     hs_session_manager_free(engine->sessions);
-    hs_adapter_pool_free(engine->adapters);
+    hs_engine_free_adapters(engine);
     for (size_t i = 0; i < engine->n_models; i++) {
         hs_model_unload(engine->models[i]);
         hs_free(engine->models[i]);
@@ -267,6 +267,7 @@ hs_status hs_engine_unload_model(hs_engine *engine, const char *model_id, struct
     pthread_mutex_unlock(&engine->mutex);
     if (status == HS_OK) {
         hs_adapter_pool_drop(engine->adapters, model);
+        hs_lora_router_forget_model(engine->router, model_id);
         hs_model_unload(model);
         remove_model(engine, model);
         hs_free(model);

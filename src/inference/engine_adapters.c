@@ -31,7 +31,14 @@ hs_status hs_engine_new_adapters(hs_engine *engine, struct hs_error *err)
         .budget_bytes = engine->params.adapter_budget_bytes,
         .reader = {.read = read_file, .close = close_file},
     };
-    return hs_adapter_pool_new(&params, &engine->adapters, err);
+    hs_status status = hs_adapter_pool_new(&params, &engine->adapters, err);
+    return status != HS_OK ? status : hs_lora_router_new(&engine->router, err);
+}
+
+void hs_engine_free_adapters(hs_engine *engine)
+{
+    hs_adapter_pool_free(engine->adapters);
+    hs_lora_router_free(engine->router);
 }
 
 hs_status hs_engine_register_adapter(hs_engine *engine, const struct hs_adapter_params *params,
@@ -41,6 +48,9 @@ hs_status hs_engine_register_adapter(hs_engine *engine, const struct hs_adapter_
     hs_status status = hs_engine_acquire_generator(engine, params->model_id, &model, err);
     if (status == HS_OK) {
         status = hs_adapter_pool_register(engine->adapters, model, params, err);
+        if (status == HS_OK) { /* examples of an adapter that went with its model */
+            hs_lora_router_forget_adapter(engine->router, params->name);
+        }
         hs_engine_release_model(engine, model);
     }
     return status;
@@ -80,7 +90,27 @@ hs_status hs_engine_unload_adapter(hs_engine *engine, const char *name, struct h
 
 hs_status hs_engine_unregister_adapter(hs_engine *engine, const char *name, struct hs_error *err)
 {
-    return hs_adapter_pool_unregister(engine->adapters, name, err);
+    hs_status status = hs_adapter_pool_unregister(engine->adapters, name, err);
+    if (status == HS_OK) {
+        hs_lora_router_forget_adapter(engine->router, name);
+    }
+    return status;
+}
+
+hs_status hs_engine_set_adapter_examples(hs_engine *engine, const char *name,
+                                         const char *const *texts, size_t n_texts,
+                                         struct hs_error *err)
+{
+    struct hs_adapter_info info;
+    hs_status status = hs_adapter_pool_info(engine->adapters, name, &info, err);
+    return status != HS_OK ? status : hs_lora_router_set(engine->router, name, texts, n_texts, err);
+}
+
+hs_status hs_engine_route(hs_engine *engine, const char *model_id, const char *text,
+                          const struct hs_route_params *params, struct hs_route *ret_route,
+                          struct hs_error *err)
+{
+    return hs_lora_router_route(engine->router, engine, model_id, text, params, ret_route, err);
 }
 
 hs_status hs_engine_adapter_info(hs_engine *engine, const char *name,

@@ -8,6 +8,7 @@
 #include <pthread.h>
 
 #include "adapter_pool.h"
+#include "lora_router.h"
 #include "session_manager.h"
 
 struct hs_engine {
@@ -15,6 +16,7 @@ struct hs_engine {
     struct hs_engine_params params; /* sessions_dir is the manager's */
     hs_session_manager *sessions;
     hs_adapter_pool *adapters;
+    hs_lora_router *router;
     pthread_mutex_t mutex;
     struct hs_model **models; /* [n_models], guarded by the mutex, as are their counts */
     size_t n_models, cap_models;
@@ -24,8 +26,9 @@ struct hs_engine {
 HS_CHECKED hs_status hs_engine_create_with_runtime(const struct hs_engine_params *params,
                                                    const struct hs_runtime *rt,
                                                    hs_engine **ret_engine, struct hs_error *err);
-/* Make engine->adapters. */
+/* Make engine->adapters and engine->router; free them. */
 HS_CHECKED hs_status hs_engine_new_adapters(hs_engine *engine, struct hs_error *err);
+void hs_engine_free_adapters(hs_engine *engine);
 
 /* A loaded model, which stays loaded until it is released. HS_NOT_FOUND. */
 HS_CHECKED hs_status hs_engine_acquire_model(hs_engine *engine, const char *id,
