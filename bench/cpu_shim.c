@@ -1,14 +1,20 @@
 /*
- * cpu_shim.c - preloaded into a server (LD_PRELOAD), counts the CPU time that its thread spends in
- * llama_decode (llama_process) and llama_sampler_apply, so that bench/server can tell what the rest
- * of the server costs. The same for hyprstream and for llama-server.
+ * cpu_shim.c - preloaded into a server (LD_PRELOAD), counts the CPU time that its threads spend in
+ * llama_decode (llama_process), in choosing tokens, and in send(), so that bench/server can tell
+ * what the rest of the server costs. The same for hyprstream and for llama-server.
+ *
+ * To choose a token begins with llama_get_logits_ith and ends with the last llama_sampler_apply:
+ * what a server does in between to pick candidates from the logits is part of it.
  *
  * Writes struct figures to the file that HS_BENCH_SHIM names, as it goes.
  */
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -16,13 +22,14 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-/* Read by bench/server: four doubles. The whole process's time is that at the last decode. */
+/* Read by bench/server: five doubles. The whole process's time is that at the last decode. */
 struct figures {
-    double process_s, decode_s, sample_s, n_decodes;
+    double process_s, decode_s, sample_s, n_decodes, send_s;
 };
 
 static struct figures *figures;
-static __thread int depth; /* a chain calls its samplers by the same name */
+static __thread int depth;         /* a chain calls its samplers by the same name */
+static __thread double counted_to; /* of this thread's choosing */
 
 __attribute__((constructor)) static void open_figures(void)
 {
@@ -40,6 +47,15 @@ static double cpu_s(clockid_t clock)
     struct timespec t;
     clock_gettime(clock, &t);
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* llama-server has a thread for each stream. */
+static void add_sent(double seconds)
+{
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    pthread_mutex_lock(&lock);
+    figures->send_s += seconds;
+    pthread_mutex_unlock(&lock);
 }
 
 static void end_decode(double begin)
@@ -78,15 +94,44 @@ EXPORT int32_t llama_process(struct llama_context *context, enum llama_process_t
     return result;
 }
 
+EXPORT float *llama_get_logits_ith(struct llama_context *context, int32_t i)
+{
+    static float *(*real)(struct llama_context *, int32_t);
+    if (real == NULL) {
+        *(void **)&real = dlsym(RTLD_NEXT, "llama_get_logits_ith");
+    }
+    counted_to = cpu_s(CLOCK_THREAD_CPUTIME_ID);
+    return real(context, i);
+}
+
 EXPORT void llama_sampler_apply(struct llama_sampler *sampler, llama_token_data_array *array)
 {
     static void (*real)(struct llama_sampler *, llama_token_data_array *);
     if (real == NULL) {
         *(void **)&real = dlsym(RTLD_NEXT, "llama_sampler_apply");
     }
-    double begin = depth++ == 0 ? cpu_s(CLOCK_THREAD_CPUTIME_ID) : 0;
+    depth++;
     real(sampler, array);
     if (--depth == 0 && figures != NULL) {
-        figures->sample_s += cpu_s(CLOCK_THREAD_CPUTIME_ID) - begin;
+        double now = cpu_s(CLOCK_THREAD_CPUTIME_ID);
+        figures->sample_s += now - counted_to;
+        counted_to = now;
     }
+}
+
+EXPORT ssize_t send(int fd, const void *data, size_t len, int flags)
+{
+    static _Atomic(void *) found;
+    void *address = atomic_load(&found);
+    if (address == NULL) {
+        atomic_store(&found, address = dlsym(RTLD_NEXT, "send"));
+    }
+    ssize_t (*real)(int, const void *, size_t, int);
+    *(void **)&real = address;
+    double begin = cpu_s(CLOCK_THREAD_CPUTIME_ID);
+    ssize_t n = real(fd, data, len, flags);
+    if (figures != NULL) {
+        add_sent(cpu_s(CLOCK_THREAD_CPUTIME_ID) - begin);
+    }
+    return n;
 }

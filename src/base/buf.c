@@ -60,14 +60,20 @@ hs_status hs_buf_printf(struct hs_buf *buf, const char *format, ...)
     va_start(args, format);
     va_list again;
     va_copy(again, args);
-    int len = vsnprintf(NULL, 0, format, args);
+    /* Into the room there is: to measure first takes longer than to print. */
+    size_t room = buf->cap - buf->len;
+    int len = vsnprintf(room > 0 ? buf->data + buf->len : NULL, room, format, args);
     va_end(args);
     hs_status status = len < 0 ? HS_INVALID_ARGUMENT : hs_buf_reserve(buf, (size_t)len);
-    if (status == HS_OK) {
+    if (status == HS_OK && (size_t)len >= room) {
         vsnprintf(buf->data + buf->len, (size_t)len + 1, format, again);
-        buf->len += (size_t)len;
     }
     va_end(again);
+    if (status == HS_OK) {
+        buf->len += (size_t)len;
+    } else if (room > 0) {
+        buf->data[buf->len] = '\0';
+    }
     return status;
 }
 

@@ -7,7 +7,7 @@
 #include "base/error.h"
 #include "base/log.h"
 
-#define TOLD_AT_ONCE 8
+#define TOLD_AT_ONCE 32
 
 /* ---- ending requests ---- */
 

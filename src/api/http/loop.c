@@ -7,6 +7,7 @@
  * kept here, absolute.
  */
 #include <errno.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -266,8 +267,9 @@ static void handle_event(hs_http_server *server, const struct epoll_event *event
             hs_http_accept(server, ((struct hs_http_listener *)(void *)watch)->fd);
         }
         break;
-    case HS_HTTP_WATCH_WAKE:
-        atomic_store(&server->is_signalled, false); /* edge-triggered: the counter is never read */
+    case HS_HTTP_WATCH_WAKE: /* edge-triggered: the counter is never read */
+        /* whoever woke this thread has more streams to wake, and may wait for its processor */
+        sched_yield();
         break;
     case HS_HTTP_WATCH_MHD:
         break;
@@ -285,6 +287,17 @@ static bool run_mhd(hs_http_server *server)
         }
     }
     return true;
+}
+
+/* Whoever has something for this thread need not signal while it is awake: it looks again before it
+ * sleeps. true: there was something. */
+static bool has_news(hs_http_server *server)
+{
+    atomic_store(&server->is_signalled, false);
+    pthread_mutex_lock(&server->ready_lock);
+    bool has_ready = server->ready != NULL;
+    pthread_mutex_unlock(&server->ready_lock);
+    return has_ready || (atomic_load(&server->is_stopping) && !server->is_draining);
 }
 
 static int timeout_ms(const hs_http_server *server)
@@ -306,7 +319,9 @@ void *hs_http_loop_main(void *arg)
     struct epoll_event events[EVENTS_MAX];
     bool has_more = false;
     while (!is_over(server)) {
-        int n = epoll_wait(server->epoll_fd, events, EVENTS_MAX, has_more ? 0 : timeout_ms(server));
+        int timeout = has_more || has_news(server) ? 0 : timeout_ms(server);
+        int n = epoll_wait(server->epoll_fd, events, EVENTS_MAX, timeout);
+        atomic_store(&server->is_signalled, true);
         if (n < 0 && errno != EINTR) {
             hs_log(HS_LOG_ERROR, "http", "waiting for connections failed: %s", strerror(errno));
             atomic_store(&server->is_stopping, true);
