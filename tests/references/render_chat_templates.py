@@ -1,22 +1,22 @@
 #!/usr/bin/env python3
-"""Writes ../data/chat_templates.json, for test_chat_template.c: what Jinja2 makes of templates.
-
-The environment is the one of Hugging Face transformers' apply_chat_template (5.x,
-utils/chat_template_utils.py): sandboxed, trim_blocks, lstrip_blocks, loop controls, and the
-functions raise_exception and tojson.
+"""Writes ../data/chat_templates.json, for test_chat_template.c: what Hugging Face transformers'
+apply_chat_template makes of templates.
 
     render_chat_templates.py FOLDER_OF_LLAMA_CPP_TEMPLATES
 
-Written with Python 3.11, Jinja2 3.1.6. Templates: those in ../data/templates, and files of the
-pinned llama.cpp's models/templates that are not copied here.
+Written with Python 3.11, transformers 5.23.0, Jinja2 3.1.6; the cases without tools came out alike
+of Jinja2 alone. Templates: those in ../data/templates, and files of the pinned llama.cpp's
+models/templates that are not copied here.
 """
+import copy
 import json
+import os
 import pathlib
 import sys
 
-import jinja2
-import jinja2.ext
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+os.environ["HF_HUB_OFFLINE"] = "1"  # nothing is fetched: tokenizer and templates come from here
+import tokenizers  # noqa: E402
+import transformers  # noqa: E402
 
 HERE = pathlib.Path(__file__).resolve().parent
 OWN = HERE.parent / "data" / "templates"
@@ -62,48 +62,104 @@ TEMPLATES = {
 }
 
 
-def environment():
-    env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True,
-                                        extensions=[jinja2.ext.loopcontrols])
+WEATHER = {"type": "function", "function": {
+    "name": "weather",
+    "description": "The weather of a city, \"now\"",
+    "parameters": {
+        "type": "object",
+        "properties": {"city": {"type": "string", "description": "such as Z\u00fcrich"},
+                       "days": {"type": "integer"}},
+        "required": ["city"],
+    },
+}}
+CLOCK = {"type": "function", "function": {
+    "name": "clock", "description": "What time it is",
+    "parameters": {"type": "object", "properties": {}},
+}}
+ASK = {"role": "user", "content": "Is it warm in <Z\u00fcrich>?"}
 
-    def raise_exception(message):
-        raise jinja2.exceptions.TemplateError(message)
 
-    def tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
-        return json.dumps(x, ensure_ascii=ensure_ascii, indent=indent, separators=separators,
-                          sort_keys=sort_keys)
+def call(number, name, arguments):
+    return {"id": f"call{number}", "type": "function",
+            "function": {"name": name, "arguments": arguments}}
 
-    env.filters["tojson"] = tojson
-    env.globals["raise_exception"] = raise_exception
-    return env
+
+TOOL_CONVERSATIONS = {
+    "tools": [{"role": "system", "content": "Be brief."}, ASK],
+    "called": [
+        ASK,
+        {"role": "assistant", "content": "",
+         "tool_calls": [call(1, "weather", {"city": "Z\u00fcrich", "days": 2})]},
+        {"role": "tool", "tool_call_id": "call1", "content": "21 \u00b0C"},
+    ],
+    "called-two": [
+        ASK,
+        {"role": "assistant", "content": "Let me see.",
+         "tool_calls": [call(1, "weather", {"city": "Z\u00fcrich"}), call(2, "clock", {})]},
+        {"role": "tool", "tool_call_id": "call1", "content": "21 \u00b0C"},
+        {"role": "tool", "tool_call_id": "call2", "content": "noon"},
+        {"role": "assistant", "content": "Yes."},
+        {"role": "user", "content": "Thanks."},
+    ],
+}
+TOOL_TEMPLATES = ["hermes.jinja", "tools.jinja", "Qwen-Qwen3-0.6B.jinja",
+                  "Qwen-Qwen2.5-7B-Instruct.jinja"]
+
+
+def tokenizer():
+    words = {"<unk>": 0, BOS: 1, EOS: 2}
+    model = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<unk>"))
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=model, bos_token=BOS,
+                                                eos_token=EOS)
+
+
+def as_json(messages):
+    """Arguments of calls are texts on the wire, and objects for templates."""
+    messages = copy.deepcopy(messages)
+    for message in messages:
+        for one in message.get("tool_calls", ()):
+            one["function"]["arguments"] = json.dumps(one["function"]["arguments"],
+                                                      ensure_ascii=False)
+    return messages
+
+
+class Cases:
+    def __init__(self, foreign):
+        self.foreign = foreign
+        self.tokenizer = tokenizer()
+        self.rows = []
+
+    def add(self, file, name, messages, thinking=True, prompt=True, goes_on=False, tools=None):
+        path = OWN / file if (OWN / file).exists() else self.foreign / file
+        expected = self.tokenizer.apply_chat_template(
+            copy.deepcopy(messages), tools=tools, chat_template=path.read_text(encoding="utf-8"),
+            tokenize=False, add_generation_prompt=prompt and not goes_on,
+            continue_final_message=goes_on, enable_thinking=thinking)
+        row = {"template": file, "conversation": name, "enable_thinking": thinking,
+               "add_generation_prompt": prompt, "messages": as_json(messages)}
+        if goes_on:
+            row["continue_final"] = True
+        if tools:
+            row["tools"] = [tool["function"] for tool in tools]
+        self.rows.append({**row, "expected": expected})
 
 
 def main():
-    foreign = pathlib.Path(sys.argv[1])
-    cases = []
-    for file, conversations in TEMPLATES.items():
-        path = OWN / file if (OWN / file).exists() else foreign / file
-        template = environment().from_string(path.read_text(encoding="utf-8"))
-        for name in conversations:
-            messages = CONVERSATIONS[name]
+    cases = Cases(pathlib.Path(sys.argv[1]))
+    for file, names in TEMPLATES.items():
+        for name in names:
             for thinking in (True, False):
-                for prompt in (True, False):
-                    if not prompt and (
-                            thinking is False or name not in ("turns", "assistant-last")):
-                        continue
-                    cases.append({
-                        "template": file,
-                        "conversation": name,
-                        "enable_thinking": thinking,
-                        "add_generation_prompt": prompt,
-                        "messages": messages,
-                        "expected": template.render(
-                            messages=messages, add_generation_prompt=prompt, bos_token=BOS,
-                            eos_token=EOS, enable_thinking=thinking, tools=None, documents=None),
-                    })
+                cases.add(file, name, CONVERSATIONS[name], thinking)
+            if name in ("turns", "assistant-last"):
+                cases.add(file, name, CONVERSATIONS[name], prompt=False)
+            if name == "assistant-last":
+                cases.add(file, name, CONVERSATIONS[name], goes_on=True)
+    for file in TOOL_TEMPLATES:
+        for name, messages in TOOL_CONVERSATIONS.items():
+            cases.add(file, name, messages, tools=[WEATHER, CLOCK])
     out = HERE.parent / "data" / "chat_templates.json"
-    out.write_text(json.dumps(cases, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    print(f"{len(cases)} cases")
+    out.write_text(json.dumps(cases.rows, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    print(f"{len(cases.rows)} cases")
 
 
 main()

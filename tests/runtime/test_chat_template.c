@@ -1,6 +1,6 @@
 /*
- * Rendered prompts against Jinja2's (tests/references/render_chat_templates.py), reasoning tags,
- * BOS, the plain template, and templates that complain.
+ * Rendered prompts against transformers' (tests/references/render_chat_templates.py), reasoning
+ * tags, BOS, the plain template, and templates that complain.
  */
 #include "runtime_test.h"
 
@@ -12,6 +12,7 @@
 #include "base/fs.h"
 
 #define MESSAGES_MAX 32
+#define TOOLS_MAX 4
 
 static struct tiny_gguf_spec spec;
 static hs_rt_model *model;     /* BOS <s>, not added; no template */
@@ -60,17 +61,55 @@ static char *read_template(const char *name)
     return source ? source : read_file(HS_LLAMA_TEMPLATES, name);
 }
 
-static size_t messages_of(const json_t *list, struct hs_message *ret)
+static const char *text_at(const json_t *object, const char *key)
+{
+    return json_string_value(json_object_get(object, key));
+}
+
+static int32_t calls_of(const json_t *list, struct hs_tool_call *ret)
+{
+    size_t i;
+    json_t *call;
+    assert_true(json_array_size(list) <= TOOLS_MAX);
+    json_array_foreach(list, i, call)
+    {
+        const json_t *function = json_object_get(call, "function");
+        ret[i] = (struct hs_tool_call){text_at(call, "id"), text_at(function, "name"),
+                                       text_at(function, "arguments")};
+    }
+    return (int32_t)json_array_size(list);
+}
+
+static size_t messages_of(const json_t *list, struct hs_message *ret,
+                          struct hs_tool_call ret_calls[][TOOLS_MAX])
 {
     size_t n = json_array_size(list);
     assert_true(n <= MESSAGES_MAX);
     for (size_t i = 0; i < n; i++) {
         const json_t *from = json_array_get(list, i);
-        ret[i].role = json_string_value(json_object_get(from, "role"));
-        ret[i].content = json_string_value(json_object_get(from, "content"));
-        ret[i].reasoning = json_string_value(json_object_get(from, "reasoning_content"));
+        ret[i].role = text_at(from, "role");
+        ret[i].content = text_at(from, "content");
+        ret[i].reasoning = text_at(from, "reasoning_content");
+        ret[i].tool_call_id = text_at(from, "tool_call_id");
+        ret[i].tool_calls = ret_calls[i];
+        ret[i].n_tool_calls = calls_of(json_object_get(from, "tool_calls"), ret_calls[i]);
     }
     return n;
+}
+
+/* `parameters` of each is to be released. */
+static int32_t tools_of(const json_t *list, struct hs_tool *ret)
+{
+    size_t i;
+    json_t *tool;
+    assert_true(json_array_size(list) <= TOOLS_MAX);
+    json_array_foreach(list, i, tool)
+    {
+        char *parameters = json_dumps(json_object_get(tool, "parameters"), JSON_COMPACT);
+        assert_non_null(parameters);
+        ret[i] = (struct hs_tool){text_at(tool, "name"), text_at(tool, "description"), parameters};
+    }
+    return (int32_t)json_array_size(list);
 }
 
 static struct hs_buf render(const hs_rt_model *on, const struct hs_rt_template_params *params,
@@ -84,16 +123,20 @@ static struct hs_buf render(const hs_rt_model *on, const struct hs_rt_template_p
 
 static bool check_case(const json_t *row)
 {
-    const char *file = json_string_value(json_object_get(row, "template"));
-    const char *expected = json_string_value(json_object_get(row, "expected"));
+    const char *file = text_at(row, "template"), *expected = text_at(row, "expected");
     char *source = read_template(file);
     if (!source) {
         return false;
     }
     struct hs_message messages[MESSAGES_MAX] = {0};
+    struct hs_tool_call calls[MESSAGES_MAX][TOOLS_MAX] = {0};
+    struct hs_tool tools[TOOLS_MAX] = {0};
     struct hs_rt_template_params params = {
         .messages = messages,
-        .n_messages = messages_of(json_object_get(row, "messages"), messages),
+        .n_messages = messages_of(json_object_get(row, "messages"), messages, calls),
+        .tools = tools,
+        .n_tools = tools_of(json_object_get(row, "tools"), tools),
+        .continue_final = json_is_true(json_object_get(row, "continue_final")),
         .add_generation_prompt = json_is_true(json_object_get(row, "add_generation_prompt")),
         .enable_thinking = json_is_true(json_object_get(row, "enable_thinking")),
         .chat_template = source,
@@ -102,8 +145,7 @@ static bool check_case(const json_t *row)
     struct hs_buf text = render(model, &params, &reasoning);
     if (strcmp(text.data, expected) != 0) {
         print_error("%s, %s, thinking %d:\n[%s]\ninstead of\n[%s]\n", file,
-                    json_string_value(json_object_get(row, "conversation")), params.enable_thinking,
-                    text.data, expected);
+                    text_at(row, "conversation"), params.enable_thinking, text.data, expected);
         fail();
     }
     hs_buf_free(&text);
@@ -113,11 +155,14 @@ static bool check_case(const json_t *row)
     assert_memory_equal(text.data, "<s>", 3);
     assert_string_equal(text.data + (has_bos ? 0 : 3), expected);
     hs_buf_free(&text);
+    for (int32_t i = 0; i < params.n_tools; i++) {
+        free((char *)tools[i].parameters);
+    }
     hs_free(source);
     return true;
 }
 
-static void test_same_as_jinja2(void **state)
+static void test_same_as_transformers(void **state)
 {
     (void)state;
     char *json = read_file(HS_TEST_DATA, "chat_templates.json");
@@ -431,7 +476,7 @@ static void test_allocation_failures(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_as_jinja2),
+        cmocka_unit_test(test_same_as_transformers),
         cmocka_unit_test(test_reasoning_tags),
         cmocka_unit_test(test_reasoning_tags_of_known_models),
         cmocka_unit_test(test_the_models_own_template),
