@@ -29,6 +29,7 @@ struct hs_lora_stack {
     uint64_t *ids; /* [n_ids] */
     int32_t n_ids;
     int32_t *offsets; /* [n_ids][n_sites] */
+    size_t n_ranks;   /* of all at a site, at most */
     float *values;    /* of a product before and after the mask */
     size_t n_values;
     bool is_set;
@@ -92,6 +93,21 @@ static int32_t stacked_at(const struct hs_lora_stack *stack, uint64_t id)
     return -1;
 }
 
+static size_t most_ranks(const struct hs_llama_lora *lora, const hs_rt_adapter *const *members,
+                         size_t n)
+{
+    size_t most = 0;
+    for (int32_t site = 0; site < lora->n_sites; site++) {
+        size_t n_ranks = 0;
+        for (size_t i = 0; i < n; i++) {
+            const struct hs_lora_packed *weights = members[i]->weights[site];
+            n_ranks += weights ? (size_t)weights->rank : 0;
+        }
+        most = n_ranks > most ? n_ranks : most;
+    }
+    return most;
+}
+
 static hs_status restack(struct hs_lora_run *run, struct hs_error *err)
 {
     struct hs_lora_stack *stack = run->stack;
@@ -113,8 +129,25 @@ static hs_status restack(struct hs_lora_run *run, struct hs_error *err)
         hs_lora_native_new(run->model, members, (int32_t)n, stack->offsets, &stack->llama, err);
     if (status == HS_OK) {
         stack->n_ids = (int32_t)n;
+        stack->n_ranks = most_ranks(run->model->lora, members, n);
     }
     return status;
+}
+
+/* Room for a product of the batch, before and after the mask. */
+static hs_status reserve_values(struct hs_lora_stack *stack, size_t n_rows, struct hs_error *err)
+{
+    size_t n = 2 * n_rows * stack->n_ranks;
+    if (n <= stack->n_values) {
+        return HS_OK;
+    }
+    float *values = hs_realloc_array(stack->values, n, sizeof(*values));
+    if (!values) {
+        return hs_error_nomem(err, "mask of stacked adapters");
+    }
+    stack->values = values;
+    stack->n_values = n;
+    return HS_OK;
 }
 
 static hs_status set_stacked(struct hs_lora_run *run, struct hs_error *err)
@@ -135,7 +168,7 @@ static hs_status set_stacked(struct hs_lora_run *run, struct hs_error *err)
         give(run, &stack->llama, 1, &one);
         stack->is_set = true;
     }
-    return HS_OK;
+    return reserve_values(stack, (size_t)run->plan.n_items, err);
 }
 
 static int32_t stacked_site(const struct hs_lora_run *run, const struct ggml_tensor *node)
@@ -154,19 +187,6 @@ static int32_t stacked_site(const struct hs_lora_run *run, const struct ggml_ten
 bool hs_lora_stack_wants(const struct hs_lora_run *run, const struct ggml_tensor *node)
 {
     return stacked_site(run, node) >= 0;
-}
-
-static bool reserve_values(struct hs_lora_stack *stack, size_t n)
-{
-    if (n > stack->n_values) {
-        float *values = hs_realloc_array(stack->values, n, sizeof(*values));
-        if (!values) {
-            return false;
-        }
-        stack->values = values;
-        stack->n_values = n;
-    }
-    return true;
 }
 
 static int64_t id_at(const struct hs_lora_run *run, const struct hs_lora_packed *weights,
@@ -191,9 +211,6 @@ bool hs_lora_stack_mask(struct hs_lora_run *run, struct ggml_tensor *node)
         return hs_lora_mismatch(run, "'%s' has no plain rows", node->src[0]->name);
     }
     size_t n = (size_t)(n_rows * n_ranks);
-    if (!reserve_values(stack, 2 * n)) {
-        return hs_lora_mismatch(run, "no memory to mask %lld ranks", (long long)n_ranks);
-    }
     float *from = stack->values, *to = from + n;
     ggml_backend_tensor_get(node, from, 0, n * sizeof(*from));
     memset(to, 0, n * sizeof(*to));

@@ -57,6 +57,42 @@ static void check_low_rank(int64_t n_in, int64_t n_out, int32_t rank, enum hs_lo
     lora_test_target_free(&target);
 }
 
+/* What the packed order is read back as. */
+static void check_read(int64_t n_in, int64_t n_out, int32_t rank, enum hs_lora_type type)
+{
+    struct hs_lora_target target = lora_test_target(n_in, n_out, rank, type, type);
+    struct hs_lora_packed *packed = pack(&target, HS_LORA_KEEP);
+    float *a = malloc((size_t)(rank * n_in) * sizeof(*a));
+    float *b = malloc((size_t)(n_out * rank) * sizeof(*b));
+    float *row = malloc((size_t)(n_in > rank ? n_in : rank) * sizeof(*row));
+    assert_true(a && b && row);
+    hs_lora_packed_read(packed, a, b);
+    for (int64_t k = 0; k < rank; k++) {
+        hs_lora_matrix_row(&target.a, k, row);
+        assert_memory_equal(a + k * n_in, row, (size_t)n_in * sizeof(*row));
+    }
+    for (int64_t o = 0; o < n_out; o++) {
+        hs_lora_matrix_row(&target.b, o, row);
+        assert_memory_equal(b + o * rank, row, (size_t)rank * sizeof(*row));
+    }
+    free(a);
+    free(b);
+    free(row);
+    hs_lora_packed_free(packed);
+    lora_test_target_free(&target);
+}
+
+static void test_packing_and_back(void **state)
+{
+    (void)state;
+    for (enum hs_lora_type type = HS_LORA_F32; type <= HS_LORA_I8; type++) {
+        check_read(1, 1, 1, type);
+        check_read(16, 64, 4, type);
+        check_read(17, 65, 5, type);
+        check_read(47, 130, 11, type);
+    }
+}
+
 static void test_order_of_low_rank(void **state)
 {
     (void)state;
@@ -210,6 +246,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_order_of_low_rank),
+        cmocka_unit_test(test_packing_and_back),
         cmocka_unit_test(test_embedding_keeps_rows),
         cmocka_unit_test(test_types_to_keep),
         cmocka_unit_test(test_refused_low_rank),
