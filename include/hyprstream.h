@@ -731,6 +731,99 @@ HS_API HS_CHECKED hs_status hs_engine_route(hs_engine *engine, const char *model
                                             const char *text, const struct hs_route_params *params,
                                             struct hs_route *ret_route, struct hs_error *err);
 
+/* ---- merging adapters (docs/adapters.md) ---- */
+
+/* Methods are numbered from 0; hs_merge_method_find: -1, no method has this name. */
+HS_API int32_t hs_merge_n_methods(void);
+HS_API int32_t hs_merge_method_find(const char *name);
+HS_API const char *hs_merge_method_name(int32_t method);
+HS_API const char *hs_merge_method_text(int32_t method);
+/* Names of the parameters that it takes, separated by blanks: "density majority-sign rank". */
+HS_API const char *hs_merge_method_params(int32_t method);
+
+/* The sign that counts where adapters disagree. */
+enum hs_merge_sign {
+    HS_MERGE_SIGN_TOTAL = 0, /* of the sum */
+    HS_MERGE_SIGN_FREQUENCY  /* that most of them have */
+};
+
+/* How a full delta is brought to a rank. */
+enum hs_merge_svd {
+    HS_MERGE_SVD_AUTO = 0, /* exact where the smaller side is at most HS_MERGE_SVD_EXACT_SIDE */
+    HS_MERGE_SVD_EXACT,
+    HS_MERGE_SVD_RANDOMISED
+};
+#define HS_MERGE_SVD_EXACT_SIDE 2048
+
+struct hs_merge_params {
+    int32_t method;
+    double density; /* (0, 1]: share of the values that is kept */
+    double gamma;   /* [0, 1): share of the largest values that breadcrumbs leaves out */
+    double epsilon; /* [0, 0.5): della keeps with density - epsilon to density + epsilon, which must
+                       be in (0, 1) */
+    double t;       /* [0, 1]: slerp from the first to the second */
+    enum hs_merge_sign majority_sign;
+    uint64_t seed;
+    int32_t rank; /* of the new adapter; 0: the highest of those merged */
+    enum hs_merge_svd svd;
+    int32_t n_threads; /* 0: physical cores; each may hold a whole matrix of the model as f64 */
+    hs_progress_fn progress;
+    void *progress_user;
+};
+/* svd, density 0.5, gamma 0.01, epsilon 0.15, t 0.5 */
+HS_API void hs_merge_params_defaults(struct hs_merge_params *params);
+
+struct hs_merge_source {
+    const char *path; /* GGUF or safetensors file, or PEFT folder */
+    const char *name; /* for messages and what the result says of itself */
+    double weight;    /* any sign */
+};
+
+/* What a merge did to one matrix of the model. */
+struct hs_merge_target {
+    char tensor[64];
+    int32_t rank;
+    double norm;  /* of the merged change (Frobenius) */
+    double error; /* of what the rank cut off */
+};
+
+typedef struct hs_fused_weights hs_fused_weights;
+
+/*
+ * Merge adapters of the model whose GGUF file is base_path into one. The model is not loaded.
+ * Out:    ret_fused, to be freed by hs_fused_weights_free.
+ * Errors: those of reading adapters (HS_MISMATCH: not of this model); HS_INVALID_ARGUMENT (a
+ * parameter out of its range), HS_MISMATCH (unequal ranks, and a method that needs equal ones: the
+ * hint names one that does not), HS_LIMIT, HS_CANCELLED, HS_OUT_OF_MEMORY.
+ * Threads: any; starts n_threads - 1 of its own. The result does not depend on their number.
+ */
+HS_API HS_CHECKED hs_status hs_merge_adapters(const char *base_path,
+                                              const struct hs_merge_source *sources,
+                                              int32_t n_sources,
+                                              const struct hs_merge_params *params,
+                                              hs_fused_weights **ret_fused, struct hs_error *err);
+HS_API void hs_fused_weights_free(hs_fused_weights *fused);
+HS_API int32_t hs_fused_weights_n_targets(const hs_fused_weights *fused);
+HS_API void hs_fused_weights_target(const hs_fused_weights *fused, int32_t i,
+                                    struct hs_merge_target *ret_target);
+/* For hs_adapter_params.weights; lives as long as `fused`. */
+HS_API const struct hs_lora *hs_fused_weights_lora(const hs_fused_weights *fused);
+/* Write a GGUF LoRA file, in f32 or f16; HS_LIMIT: a value that f16 cannot hold. */
+HS_API HS_CHECKED hs_status hs_fused_weights_write(const hs_fused_weights *fused, const char *path,
+                                                   const char *name, bool is_f16,
+                                                   struct hs_error *err);
+
+/*
+ * Merge adapters into a copy of their model, a GGUF file. Nothing is cut to a rank.
+ * In:     type NULL: each tensor keeps its type, and those that no adapter changes their bytes;
+ *         else F32, F16, BF16 or one of llama.cpp's mixtures such as "Q4_K_M".
+ * Errors: those of hs_merge_adapters; HS_NOT_SUPPORTED (a model in several files, a tensor's type
+ *         that cannot be written), HS_IO and the like.
+ */
+HS_API HS_CHECKED hs_status hs_merge_into_model(
+    const char *base_path, const struct hs_merge_source *sources, int32_t n_sources,
+    const struct hs_merge_params *params, const char *path, const char *type, struct hs_error *err);
+
 /* ---- token streams ---- */
 
 /*

@@ -94,7 +94,7 @@ static hs_status list_targets(hs_merge_plan *plan, const struct hs_merge_input *
 static const char *method_on_deltas(const struct hs_merge_row *row)
 {
     for (int i = 0; i < HS_MERGE_COUNT; i++) {
-        const struct hs_merge_row *other = hs_merge_row((enum hs_merge_method)i);
+        const struct hs_merge_row *other = hs_merge_row(i);
         if (other->operand == DELTAS && other->keep == row->keep &&
             other->combine == row->combine) {
             return other->name;

@@ -18,7 +18,7 @@ struct hs_merge_row {
     enum hs_merge_combine combine;
     const char *parameters, *text;
 };
-const struct hs_merge_row *hs_merge_row(enum hs_merge_method method);
+const struct hs_merge_row *hs_merge_row(int32_t method);
 HS_CHECKED hs_status hs_merge_params_check(const struct hs_merge_params *params,
                                            struct hs_error *err);
 

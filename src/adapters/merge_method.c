@@ -12,33 +12,45 @@ static const struct hs_merge_row rows[] = {
 #undef HS_MERGE_METHOD
 };
 
-const struct hs_merge_row *hs_merge_row(enum hs_merge_method method)
+const struct hs_merge_row *hs_merge_row(int32_t method)
 {
     return &rows[method];
 }
 
-enum hs_merge_method hs_merge_method_find(const char *name)
+int32_t hs_merge_n_methods(void)
 {
-    int i = 0;
-    while (i < HS_MERGE_COUNT && strcmp(rows[i].name, name) != 0) {
-        i++;
-    }
-    return (enum hs_merge_method)i;
+    return HS_MERGE_COUNT;
 }
 
-const char *hs_merge_method_name(enum hs_merge_method method)
+int32_t hs_merge_method_find(const char *name)
+{
+    for (int32_t i = 0; i < HS_MERGE_COUNT; i++) {
+        if (strcmp(rows[i].name, name) == 0) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+const char *hs_merge_method_name(int32_t method)
 {
     return rows[method].name;
 }
 
-const char *hs_merge_method_text(enum hs_merge_method method)
+const char *hs_merge_method_text(int32_t method)
 {
     return rows[method].text;
 }
 
-const char *hs_merge_method_params(enum hs_merge_method method)
+const char *hs_merge_method_params(int32_t method)
 {
     return rows[method].parameters;
+}
+
+void hs_merge_params_defaults(struct hs_merge_params *params)
+{
+    *params = (struct hs_merge_params){
+        .method = HS_MERGE_SVD, .density = 0.5, .gamma = 0.01, .epsilon = 0.15, .t = 0.5};
 }
 
 static hs_status out_of_range(const char *name, double value, const char *range,
@@ -51,7 +63,7 @@ static hs_status out_of_range(const char *name, double value, const char *range,
 
 hs_status hs_merge_params_check(const struct hs_merge_params *params, struct hs_error *err)
 {
-    if ((unsigned)params->method >= HS_MERGE_COUNT) {
+    if (params->method < 0 || params->method >= HS_MERGE_COUNT) {
         return out_of_range("method", (double)params->method, "one of the methods", err);
     }
     if (!(params->density > 0 && params->density <= 1)) {

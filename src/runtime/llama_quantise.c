@@ -7,26 +7,28 @@
 #include "llama_internal.h"
 #include "llama_log.h"
 
-/* Those that need nothing but the weights; the others want an importance matrix. */
+/* Those that need nothing but the weights; others want an importance matrix. */
 static const struct {
     const char *name;
     enum llama_ftype ftype;
 } mixtures[] = {
-    {"Q8_0", LLAMA_FTYPE_MOSTLY_Q8_0},     {"Q6_K", LLAMA_FTYPE_MOSTLY_Q6_K},
-    {"Q5_K_M", LLAMA_FTYPE_MOSTLY_Q5_K_M}, {"Q5_K_S", LLAMA_FTYPE_MOSTLY_Q5_K_S},
-    {"Q5_1", LLAMA_FTYPE_MOSTLY_Q5_1},     {"Q5_0", LLAMA_FTYPE_MOSTLY_Q5_0},
-    {"Q4_K_M", LLAMA_FTYPE_MOSTLY_Q4_K_M}, {"Q4_K_S", LLAMA_FTYPE_MOSTLY_Q4_K_S},
-    {"Q4_1", LLAMA_FTYPE_MOSTLY_Q4_1},     {"Q4_0", LLAMA_FTYPE_MOSTLY_Q4_0},
-    {"IQ4_NL", LLAMA_FTYPE_MOSTLY_IQ4_NL}, {"IQ4_XS", LLAMA_FTYPE_MOSTLY_IQ4_XS},
-    {"Q3_K_L", LLAMA_FTYPE_MOSTLY_Q3_K_L}, {"Q3_K_M", LLAMA_FTYPE_MOSTLY_Q3_K_M},
-    {"Q3_K_S", LLAMA_FTYPE_MOSTLY_Q3_K_S}, {"IQ3_M", LLAMA_FTYPE_MOSTLY_IQ3_M},
-    {"IQ3_S", LLAMA_FTYPE_MOSTLY_IQ3_S},   {"IQ3_XS", LLAMA_FTYPE_MOSTLY_IQ3_XS},
-    {"Q2_K", LLAMA_FTYPE_MOSTLY_Q2_K},     {"TQ2_0", LLAMA_FTYPE_MOSTLY_TQ2_0},
-    {"TQ1_0", LLAMA_FTYPE_MOSTLY_TQ1_0},
+    {"F32", LLAMA_FTYPE_ALL_F32},          {"F16", LLAMA_FTYPE_MOSTLY_F16},
+    {"BF16", LLAMA_FTYPE_MOSTLY_BF16},     {"Q8_0", LLAMA_FTYPE_MOSTLY_Q8_0},
+    {"Q6_K", LLAMA_FTYPE_MOSTLY_Q6_K},     {"Q5_K_M", LLAMA_FTYPE_MOSTLY_Q5_K_M},
+    {"Q5_K_S", LLAMA_FTYPE_MOSTLY_Q5_K_S}, {"Q5_1", LLAMA_FTYPE_MOSTLY_Q5_1},
+    {"Q5_0", LLAMA_FTYPE_MOSTLY_Q5_0},     {"Q4_K_M", LLAMA_FTYPE_MOSTLY_Q4_K_M},
+    {"Q4_K_S", LLAMA_FTYPE_MOSTLY_Q4_K_S}, {"Q4_1", LLAMA_FTYPE_MOSTLY_Q4_1},
+    {"Q4_0", LLAMA_FTYPE_MOSTLY_Q4_0},     {"IQ4_NL", LLAMA_FTYPE_MOSTLY_IQ4_NL},
+    {"IQ4_XS", LLAMA_FTYPE_MOSTLY_IQ4_XS}, {"Q3_K_L", LLAMA_FTYPE_MOSTLY_Q3_K_L},
+    {"Q3_K_M", LLAMA_FTYPE_MOSTLY_Q3_K_M}, {"Q3_K_S", LLAMA_FTYPE_MOSTLY_Q3_K_S},
+    {"IQ3_M", LLAMA_FTYPE_MOSTLY_IQ3_M},   {"IQ3_S", LLAMA_FTYPE_MOSTLY_IQ3_S},
+    {"IQ3_XS", LLAMA_FTYPE_MOSTLY_IQ3_XS}, {"Q2_K", LLAMA_FTYPE_MOSTLY_Q2_K},
+    {"TQ2_0", LLAMA_FTYPE_MOSTLY_TQ2_0},   {"TQ1_0", LLAMA_FTYPE_MOSTLY_TQ1_0},
 };
 #define N_MIXTURES (sizeof mixtures / sizeof mixtures[0])
 #define MIXTURES_HINT                                                                              \
-    "use Q8_0, Q6_K, Q5_K_M, Q5_K_S, Q5_1, Q5_0, Q4_K_M, Q4_K_S, Q4_1, Q4_0, IQ4_NL, IQ4_XS, "     \
+    "use F32, F16, BF16, Q8_0, Q6_K, Q5_K_M, Q5_K_S, Q5_1, Q5_0, Q4_K_M, Q4_K_S, Q4_1, Q4_0, "     \
+    "IQ4_NL, IQ4_XS, "                                                                             \
     "Q3_K_L, Q3_K_M, Q3_K_S, IQ3_M, IQ3_S, IQ3_XS, Q2_K, TQ2_0 or TQ1_0"
 
 static hs_status not_supported(uint32_t type, const char *what, struct hs_error *err)
@@ -121,6 +123,7 @@ hs_status hs_llama_model_quantise(const char *path, const char *path_out, const 
         .path = path, .path_out = path_out, .params = llama_model_quantize_default_params()};
     call.params.nthread = n_threads;
     call.params.ftype = mixtures[i].ftype;
+    call.params.allow_requantize = true;
     struct hs_llama_capture log;
     hs_llama_log_capture(&log);
     hs_status status = hs_cxx_guard(quantise_file, &call, "quantising a model", err);

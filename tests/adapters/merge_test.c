@@ -13,6 +13,13 @@
 
 #include "base/half.h"
 
+struct hs_merge_params test_params(void)
+{
+    struct hs_merge_params params;
+    hs_merge_params_defaults(&params);
+    return params;
+}
+
 static float next_value(uint32_t *state)
 {
     float sum = 0;

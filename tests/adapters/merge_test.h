@@ -9,6 +9,9 @@
 
 #include "adapters/merge.h"
 
+/* hs_merge_params_defaults */
+struct hs_merge_params test_params(void);
+
 struct test_shape {
     const char *tensor;
     int32_t n_out, n_in, rank; /* rank 0: a sparse delta in blocks of 2 x 2 */

@@ -40,7 +40,7 @@ static void test_unequal_ranks(void **state)
 {
     (void)state;
     static const struct {
-        enum hs_merge_method method;
+        int32_t method;
         const char *better; /* NULL: takes any ranks */
     } cases[] = {{HS_MERGE_LINEAR, "use svd,"},
                  {HS_MERGE_TIES, "use ties_svd,"},
@@ -52,7 +52,7 @@ static void test_unequal_ranks(void **state)
                  {HS_MERGE_TIES_SVD, NULL},
                  {HS_MERGE_SLERP, NULL}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        struct hs_merge_params params = HS_MERGE_PARAMS_DEFAULT;
+        struct hs_merge_params params = test_params();
         params.method = cases[i].method;
         if (cases[i].better != NULL) {
             expect_pair(&rank_4, &rank_2, params, HS_MISMATCH,
@@ -67,7 +67,7 @@ static void test_unequal_ranks(void **state)
 static void test_other_models(void **state)
 {
     (void)state;
-    struct hs_merge_params params = HS_MERGE_PARAMS_DEFAULT;
+    struct hs_merge_params params = test_params();
     expect_pair(&rank_4, &wide, params, HS_MISMATCH, "8 x 10 in adapter 'second' and 8 x 8",
                 "same base");
     expect_pair(&rank_4, &embedding, params, HS_MISMATCH, "different models", "same base");
@@ -76,7 +76,7 @@ static void test_other_models(void **state)
 static void test_sparse(void **state)
 {
     (void)state;
-    struct hs_merge_params params = HS_MERGE_PARAMS_DEFAULT;
+    struct hs_merge_params params = test_params();
     expect_pair(&sparse, &rank_4, params, HS_INVALID_ARGUMENT, "no rank", "which rank");
     params.rank = 3;
     expect_pair(&sparse, &rank_4, params, HS_OK, "", "");
@@ -103,7 +103,7 @@ static void test_limits(void **state)
 {
     (void)state;
     struct hs_lora *lora = test_lora_new(&rank_4, 1, 1, 1);
-    struct hs_merge_params params = HS_MERGE_PARAMS_DEFAULT;
+    struct hs_merge_params params = test_params();
     struct hs_error err;
     assert_int_equal(plan_of(lora, 0, params, 1, &err), HS_INVALID_ARGUMENT);
     assert_int_equal(plan_of(lora, HS_MERGE_INPUTS_MAX, params, 1, &err), HS_OK);
@@ -127,7 +127,7 @@ static void test_limits(void **state)
 static void test_rank_of_cat(void **state)
 {
     (void)state;
-    struct hs_merge_params params = HS_MERGE_PARAMS_DEFAULT;
+    struct hs_merge_params params = test_params();
     struct hs_error err;
     struct test_shape shape = rank_4;
     params.method = HS_MERGE_CAT;
@@ -147,7 +147,7 @@ static void test_nothing_to_merge(void **state)
 {
     (void)state;
     struct hs_lora nothing = {0};
-    struct hs_merge_params params = HS_MERGE_PARAMS_DEFAULT;
+    struct hs_merge_params params = test_params();
     struct hs_error err;
     assert_int_equal(plan_of(&nothing, 2, params, 1, &err), HS_INVALID_ARGUMENT);
     assert_non_null(strstr(err.message, "change nothing"));

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "merge_keep.h"
+#include "merge_test.h"
 
 /* values is given row by row, one row at a time, as merging does; the result replaces it. */
 static void keep(enum hs_merge_keep how, const struct hs_merge_params *params, double *values,
@@ -37,7 +38,7 @@ static void test_ties_by_position(void **state)
                                         {0, 0, 0, 2, 0, 0, 2, 3},   {0, -2, 0, 2, 0, 0, 2, 3},
                                         {0, -2, 0, 2, -1, 0, 2, 3}, {0, -2, 1, 2, -1, 0, 2, 3}};
     for (int n = 1; n <= 6; n++) {
-        struct hs_merge_params params = HS_MERGE_PARAMS_DEFAULT;
+        struct hs_merge_params params = test_params();
         double values[8];
         params.density = n / 8.0;
         memcpy(values, input, sizeof values);

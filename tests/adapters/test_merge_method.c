@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "merge_internal.h"
+#include "merge_test.h"
 
 static void test_names(void **state)
 {
@@ -31,15 +32,15 @@ static void test_names(void **state)
                                         "slerp"};
     assert_int_equal(HS_MERGE_COUNT, sizeof names / sizeof names[0]);
     for (size_t i = 0; i < HS_MERGE_COUNT; i++) {
-        enum hs_merge_method method = hs_merge_method_find(names[i]);
-        assert_true(method < HS_MERGE_COUNT);
+        int32_t method = hs_merge_method_find(names[i]);
+        assert_true(method >= 0 && method < hs_merge_n_methods());
         assert_string_equal(hs_merge_method_name(method), names[i]);
         assert_true(strlen(hs_merge_method_text(method)) > 10);
         assert_int_equal(strstr(hs_merge_method_params(method), "rank") != NULL,
                          hs_merge_row(method)->operand == DELTAS);
     }
-    assert_int_equal(hs_merge_method_find("Linear"), HS_MERGE_COUNT);
-    assert_int_equal(hs_merge_method_find(""), HS_MERGE_COUNT);
+    assert_int_equal(hs_merge_method_find("Linear"), -1);
+    assert_int_equal(hs_merge_method_find(""), -1);
 }
 
 static void expect(struct hs_merge_params params, hs_status status, const char *part)
@@ -54,7 +55,7 @@ static void expect(struct hs_merge_params params, hs_status status, const char *
 static void test_ranges(void **state)
 {
     (void)state;
-    const struct hs_merge_params usual = HS_MERGE_PARAMS_DEFAULT;
+    const struct hs_merge_params usual = test_params();
     struct hs_merge_params p = usual;
     static const double bad_shares[] = {0, -0.1, 1.0000001, (double)NAN, (double)INFINITY};
     for (size_t i = 0; i < 5; i++) {
@@ -85,12 +86,14 @@ static void test_ranges(void **state)
     p = usual;
     p.method = HS_MERGE_COUNT;
     expect(p, HS_INVALID_ARGUMENT, "method");
+    p.method = -1;
+    expect(p, HS_INVALID_ARGUMENT, "method");
 }
 
 static void test_della_probabilities(void **state)
 {
     (void)state;
-    struct hs_merge_params p = HS_MERGE_PARAMS_DEFAULT;
+    struct hs_merge_params p = test_params();
     p.method = HS_MERGE_DELLA;
     p.density = 0.15;
     expect(p, HS_INVALID_ARGUMENT, "density 0.15 with epsilon 0.15");

@@ -160,7 +160,7 @@ static void expect_target(const hs_merge_plan *plan)
 static void expect_case(void)
 {
     struct hs_merge_input inputs[ADAPTERS_MAX];
-    struct hs_merge_params params = HS_MERGE_PARAMS_DEFAULT;
+    struct hs_merge_params params = test_params();
     uint32_t set = take_u32();
     const char *method = take(64);
     uint32_t n = take_u32();

@@ -84,15 +84,14 @@ static void weighted_sum(const struct fixture *f, double *sum)
 static void test_sums(void **state)
 {
     (void)state;
-    static const enum hs_merge_method methods[] = {HS_MERGE_CAT, HS_MERGE_SVD,
-                                                   HS_MERGE_TASK_ARITHMETIC};
+    static const int32_t methods[] = {HS_MERGE_CAT, HS_MERGE_SVD, HS_MERGE_TASK_ARITHMETIC};
     for (int variant = 0; variant < 4; variant++) {
         struct fixture f;
         double sum[N];
         setup(&f, variant % 2 == 0, variant >= 2);
         weighted_sum(&f, sum);
         for (size_t m = 0; m < sizeof methods / sizeof methods[0]; m++) {
-            struct hs_merge_params params = HS_MERGE_PARAMS_DEFAULT;
+            struct hs_merge_params params = test_params();
             params.method = methods[m];
             expect_merged(&f, N_ADAPTERS, &params, sum, F32_NOISE);
         }
@@ -105,7 +104,7 @@ static void test_cat_adds_ranks(void **state)
     (void)state;
     struct fixture f;
     struct hs_merge_factors factors;
-    struct hs_merge_params params = HS_MERGE_PARAMS_DEFAULT;
+    struct hs_merge_params params = test_params();
     params.method = HS_MERGE_CAT;
     setup(&f, false, false);
     hs_merge_plan *plan = test_plan(f.inputs, N_ADAPTERS, &params);
@@ -159,7 +158,7 @@ static void test_linear(void **state)
     (void)state;
     struct fixture f;
     double product[N];
-    struct hs_merge_params params = HS_MERGE_PARAMS_DEFAULT;
+    struct hs_merge_params params = test_params();
     params.method = HS_MERGE_LINEAR;
     setup(&f, true, false);
     linear_formula(&f, N_ADAPTERS, product);
@@ -174,8 +173,8 @@ static void test_one_adapter(void **state)
     struct fixture f;
     setup(&f, false, true);
     for (int m = 0; m <= HS_MERGE_MAGNITUDE_PRUNE_SVD; m++) {
-        struct hs_merge_params params = HS_MERGE_PARAMS_DEFAULT;
-        params.method = (enum hs_merge_method)m;
+        struct hs_merge_params params = test_params();
+        params.method = m;
         params.density = 0.2;
         double expected[N];
         for (size_t i = 0; i < N; i++) {
@@ -194,12 +193,12 @@ static void test_weight_zero(void **state)
 {
     (void)state;
     struct fixture f;
-    struct hs_merge_params params = HS_MERGE_PARAMS_DEFAULT;
+    struct hs_merge_params params = test_params();
     double nothing[N] = {0};
     setup(&f, true, false);
     f.inputs[0].weight = f.inputs[1].weight = f.inputs[2].weight = 0;
     for (int m = 0; m < HS_MERGE_COUNT; m++) {
-        params.method = (enum hs_merge_method)m;
+        params.method = m;
         expect_merged(&f, m == HS_MERGE_SLERP ? 2 : N_ADAPTERS, &params, nothing, 0);
     }
     teardown(&f);
@@ -306,7 +305,7 @@ static void test_ties(void **state)
     for (int variant = 0; variant < 6; variant++) {
         struct fixture f;
         double expected[N];
-        struct hs_merge_params params = HS_MERGE_PARAMS_DEFAULT;
+        struct hs_merge_params params = test_params();
         params.method = HS_MERGE_TIES_SVD;
         params.majority_sign = variant % 2 == 0 ? HS_MERGE_SIGN_TOTAL : HS_MERGE_SIGN_FREQUENCY;
         params.density = densities[variant / 2];
@@ -326,7 +325,7 @@ static void test_prunes(void **state)
     (void)state;
     struct fixture f;
     double expected[N];
-    struct hs_merge_params params = HS_MERGE_PARAMS_DEFAULT;
+    struct hs_merge_params params = test_params();
     params.method = HS_MERGE_MAGNITUDE_PRUNE_SVD;
     params.density = 0.25;
     setup(&f, false, false);
@@ -363,7 +362,7 @@ static void test_dare(void **state)
     for (int variant = 0; variant < 3; variant++) {
         struct fixture f;
         double expected[N];
-        struct hs_merge_params params = HS_MERGE_PARAMS_DEFAULT;
+        struct hs_merge_params params = test_params();
         params.method = variant == 0 ? HS_MERGE_DARE_LINEAR_SVD : HS_MERGE_DARE_TIES_SVD;
         params.majority_sign = variant == 1 ? HS_MERGE_SIGN_TOTAL : HS_MERGE_SIGN_FREQUENCY;
         params.density = 0.6;
@@ -387,7 +386,7 @@ static void test_della(void **state)
     (void)state;
     struct fixture f;
     double expected[N];
-    struct hs_merge_params params = HS_MERGE_PARAMS_DEFAULT;
+    struct hs_merge_params params = test_params();
     params.method = HS_MERGE_DELLA;
     params.density = 0.6;
     params.epsilon = 0.2;
@@ -431,7 +430,7 @@ static void test_slerp(void **state)
     }
     double angle = acos(dot / sqrt(squares[0] * squares[1]));
     for (int step = 0; step <= 4; step++) {
-        struct hs_merge_params params = HS_MERGE_PARAMS_DEFAULT;
+        struct hs_merge_params params = test_params();
         params.method = HS_MERGE_SLERP;
         params.t = step / 4.0;
         for (size_t i = 0; i < N; i++) {
@@ -444,7 +443,7 @@ static void test_slerp(void **state)
     /* the same direction: a straight line */
     f.inputs[1] = f.inputs[0];
     f.inputs[1].weight = 3;
-    struct hs_merge_params params = HS_MERGE_PARAMS_DEFAULT;
+    struct hs_merge_params params = test_params();
     params.method = HS_MERGE_SLERP;
     params.t = 0.25;
     for (size_t i = 0; i < N; i++) {
@@ -467,7 +466,7 @@ static void test_truncation(void **state)
     weighted_sum(&f, sum);
     double last = (double)INFINITY;
     for (int32_t rank = 1; rank <= 14; rank++) {
-        struct hs_merge_params params = HS_MERGE_PARAMS_DEFAULT;
+        struct hs_merge_params params = test_params();
         struct hs_merge_factors factors;
         params.rank = rank;
         hs_merge_plan *plan = test_plan(f.inputs, N_ADAPTERS, &params);
@@ -499,7 +498,7 @@ static void test_mixed_targets(void **state)
     struct hs_lora *a = test_lora_new(one, 2, 2, 1);
     struct hs_lora *b = test_lora_new(two, 2, 0.5f, 2);
     struct hs_merge_input inputs[] = {{a, "a", 2}, {b, "b", -1}};
-    struct hs_merge_params params = HS_MERGE_PARAMS_DEFAULT;
+    struct hs_merge_params params = test_params();
     params.rank = 8;
     hs_merge_plan *plan = test_plan(inputs, 2, &params);
     assert_int_equal(hs_merge_plan_n_targets(plan), 3);
@@ -537,9 +536,9 @@ static void test_not_finite(void **state)
     struct hs_error err;
     struct hs_merge_factors factors;
     setup(&f, true, false);
-    static const enum hs_merge_method methods[] = {HS_MERGE_SVD, HS_MERGE_TIES_SVD, HS_MERGE_CAT};
+    static const int32_t methods[] = {HS_MERGE_SVD, HS_MERGE_TIES_SVD, HS_MERGE_CAT};
     for (size_t m = 0; m < 3; m++) {
-        struct hs_merge_params params = HS_MERGE_PARAMS_DEFAULT;
+        struct hs_merge_params params = test_params();
         params.method = methods[m];
         f.inputs[0].weight = 1e300;
         ((float *)(uintptr_t)f.loras[0]->targets[0].a.data)[3] = m < 2 ? INFINITY : 1;
@@ -557,8 +556,8 @@ static void test_allocation_failures(void **state)
     struct fixture f;
     setup(&f, true, true);
     for (int m = 0; m < HS_MERGE_COUNT; m++) {
-        struct hs_merge_params params = HS_MERGE_PARAMS_DEFAULT;
-        params.method = (enum hs_merge_method)m;
+        struct hs_merge_params params = test_params();
+        params.method = m;
         for (int svd = HS_MERGE_SVD_EXACT; svd <= HS_MERGE_SVD_RANDOMISED; svd++) {
             params.svd = (enum hs_merge_svd)svd;
             hs_status status = HS_OUT_OF_MEMORY;

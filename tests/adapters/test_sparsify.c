@@ -25,7 +25,7 @@ static const struct test_shape shape = {"blk.0.attn_q.weight", N_OUT, N_IN, 5, f
 static hs_merge_plan *plan_of(const struct hs_lora *lora)
 {
     const struct hs_merge_input input = {lora, "a", 1.0};
-    struct hs_merge_params params = HS_MERGE_PARAMS_DEFAULT;
+    struct hs_merge_params params = test_params();
     params.method = HS_MERGE_TASK_ARITHMETIC;
     params.rank = 1; /* of factors, which nobody asks for */
     return test_plan(&input, 1, &params);

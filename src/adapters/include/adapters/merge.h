@@ -7,6 +7,8 @@
  *
  * One input alone is merged as by `linear` whatever the method of PEFT's (as PEFT does).
  *
+ * Methods and parameters are those of hyprstream.h (struct hs_merge_params).
+ *
  * In:      weights of any sign, finite; adapters that do not have a target leave it to the others.
  * Errors:  HS_INVALID_ARGUMENT (a parameter out of its range, which), HS_MISMATCH (shapes of
  *          different models; unequal ranks with a method that needs equal ones), HS_NOT_SUPPORTED
@@ -38,36 +40,6 @@ enum hs_merge_method {
     HS_MERGE_COUNT
 };
 
-enum hs_merge_sign {
-    HS_MERGE_SIGN_TOTAL = 0, /* of the sum */
-    HS_MERGE_SIGN_FREQUENCY  /* that most values have */
-};
-
-/* How a full delta is brought to a rank. */
-enum hs_merge_svd {
-    HS_MERGE_SVD_AUTO = 0, /* exact where the smaller side is at most HS_MERGE_SVD_EXACT_SIDE */
-    HS_MERGE_SVD_EXACT,
-    HS_MERGE_SVD_RANDOMISED
-};
-#define HS_MERGE_SVD_EXACT_SIDE 2048
-
-struct hs_merge_params {
-    enum hs_merge_method method;
-    double density; /* (0, 1]: share of the values that is kept */
-    double gamma;   /* [0, 1): share of the largest values that breadcrumbs leaves out */
-    double
-        epsilon; /* [0, 0.5): della keeps with density - epsilon to density + epsilon, in (0, 1) */
-    double t;    /* [0, 1]: slerp from the first to the second */
-    enum hs_merge_sign majority_sign;
-    uint64_t seed;
-    int32_t rank; /* of the new adapter, 1 to HS_LORA_RANK_MAX; 0: the highest of the inputs */
-    enum hs_merge_svd svd;
-};
-#define HS_MERGE_PARAMS_DEFAULT                                                                    \
-    {                                                                                              \
-        .method = HS_MERGE_SVD, .density = 0.5, .gamma = 0.01, .epsilon = 0.15, .t = 0.5           \
-    }
-
 struct hs_merge_input {
     const struct hs_lora *lora;
     const char *name; /* for messages */
@@ -80,13 +52,6 @@ struct hs_merge_factors {
     double norm;                  /* Frobenius norm of the merged delta, before it was cut */
     double error;                 /* norm of what was cut off by the rank */
 };
-
-/* A method by its name; HS_MERGE_COUNT: none. */
-enum hs_merge_method hs_merge_method_find(const char *name);
-const char *hs_merge_method_name(enum hs_merge_method method);
-const char *hs_merge_method_text(enum hs_merge_method method);
-/* The names of the parameters it takes, separated by blanks. */
-const char *hs_merge_method_params(enum hs_merge_method method);
 
 HS_CHECKED hs_status hs_merge_plan_new(const struct hs_merge_input *inputs, int32_t n_inputs,
                                        const struct hs_merge_params *params,

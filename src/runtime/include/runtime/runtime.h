@@ -287,8 +287,9 @@ struct hs_runtime {
     hs_status (*quantise)(uint32_t type, const float *values, int64_t n_rows, int64_t n_cols,
                           void *data, struct hs_error *err);
     /*
-     * Write a GGUF file anew in one of llama.cpp's mixtures of types ("Q4_K_M"); the source has
-     * F32 or F16 weights. What path_out was is lost, whether it succeeds or not.
+     * Write a GGUF file anew in F32, F16, BF16 or one of llama.cpp's mixtures of types ("Q4_K_M").
+     * Tensors that have their type already are copied. What path_out was is lost, whether it
+     * succeeds or not.
      * Errors: HS_INVALID_ARGUMENT (no such mixture; the hint lists them), HS_NOT_SUPPORTED,
      * HS_INTERNAL (what llama.cpp says), HS_OUT_OF_MEMORY.
      */
