@@ -225,6 +225,9 @@ static void take_inbox(hs_worker *worker, struct hs_request *inbox)
         note_deadline(worker, request);
         wait_insert(worker, request);
         worker->should_admit = true;
+        if (request->lease != NULL) {
+            atomic_fetch_add(&worker->kicks, 1); /* its load may have failed before it came */
+        }
     }
 }
 

@@ -54,7 +54,7 @@ struct hs_worker {
     int32_t batch_limit;     /* n_batch, less after a decode found no room */
     int32_t n_prefill;       /* prompt tokens in the batch under way */
     double token_ms;         /* what one token of a step with prompts took lately; 0: not known */
-    bool takes_one_set;      /* a decode takes one set of adapters only */
+    bool takes_one_set;      /* a decode takes one set of adapters only, or may */
     bool is_abortable;       /* the batch under way is long enough to be worth stopping */
     uint64_t turn;
     struct hs_model_stats figures; /* the worker's own copy */

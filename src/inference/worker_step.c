@@ -54,7 +54,8 @@ static void show_adapters(hs_worker *worker)
     figures->n_lora_decodes_mixed = stats.n_decodes_mixed;
     figures->n_lora_sets_max = stats.n_sets_max;
     figures->n_lora_nodes = stats.n_nodes;
-    worker->takes_one_set = stats.is_one_set;
+    /* Which way it is shows with the first decode that has adapters. */
+    worker->takes_one_set = stats.is_one_set || stats.engine == HS_LORA_ENGINE_AUTO;
 }
 
 void hs_worker_publish(hs_worker *worker, int32_t n_done)

@@ -146,6 +146,9 @@ void fake_lora_stats(const hs_rt_context *context, struct hs_rt_lora_stats *ret_
     pthread_mutex_lock(&mutex);
     *ret_stats = stats;
     pthread_mutex_unlock(&mutex);
+    if (ret_stats->n_decodes == 0) {
+        return; /* as in llama.cpp's runtime, it shows with the first */
+    }
     ret_stats->is_one_set = config.is_one_set;
     ret_stats->engine = config.is_one_set ? HS_LORA_ENGINE_NATIVE : HS_LORA_ENGINE_REWRITE;
     snprintf(ret_stats->reason, sizeof(ret_stats->reason), "%s",

@@ -108,12 +108,10 @@ static uint32_t window_votes(const struct tiny_gguf_spec *spec, const int32_t *t
     return bits;
 }
 
-int32_t tiny_gguf_next(const struct tiny_gguf_spec *spec, const int32_t *tokens, size_t n)
+static int32_t history_next(const struct tiny_gguf_spec *spec, int32_t shift, const int32_t *tokens,
+                            size_t n)
 {
-    if (spec->kind == TINY_GGUF_BIGRAM) {
-        return bigram_next(spec, tokens[n - 1]);
-    }
-    int64_t sum = 0;
+    int64_t sum = shift;
     size_t n_bos = 0;
     for (size_t i = 0; i < n; i++) {
         sum += tiny_gguf_weight(tokens[i]);
@@ -128,12 +126,23 @@ int32_t tiny_gguf_next(const struct tiny_gguf_spec *spec, const int32_t *tokens,
     return history_token(spec, k, is_windowed ? window_votes(spec, tokens, n) : 0);
 }
 
-int32_t tiny_gguf_history_next(const int32_t *tokens, size_t n)
+int32_t tiny_gguf_next(const struct tiny_gguf_spec *spec, const int32_t *tokens, size_t n)
+{
+    return spec->kind == TINY_GGUF_BIGRAM ? bigram_next(spec, tokens[n - 1])
+                                          : history_next(spec, 0, tokens, n);
+}
+
+int32_t tiny_gguf_history_next_with(int32_t shift, const int32_t *tokens, size_t n)
 {
     struct tiny_gguf_spec spec;
     tiny_gguf_defaults(&spec);
     spec.kind = TINY_GGUF_HISTORY;
-    return tiny_gguf_next(&spec, tokens, n);
+    return history_next(&spec, shift, tokens, n);
+}
+
+int32_t tiny_gguf_history_next(const int32_t *tokens, size_t n)
+{
+    return tiny_gguf_history_next_with(0, tokens, n);
 }
 
 float tiny_gguf_bigram_logit(const struct tiny_gguf_spec *spec, int32_t last, int32_t token)
@@ -363,17 +372,33 @@ bool tiny_gguf_build(const struct tiny_gguf_spec *spec, struct gguf_bytes *ret_b
     return is_ok;
 }
 
-bool tiny_gguf_write(const struct tiny_gguf_spec *spec, const char *path)
+static bool write_file(struct gguf_bytes *bytes, const char *path)
 {
-    struct gguf_bytes bytes;
-    if (!tiny_gguf_build(spec, &bytes, NULL)) {
-        return false;
-    }
     FILE *file = fopen(path, "wb");
-    bool is_ok = file && fwrite(bytes.data, 1, bytes.len, file) == bytes.len;
+    bool is_ok = file && fwrite(bytes->data, 1, bytes->len, file) == bytes->len;
     if (file && fclose(file) != 0) {
         is_ok = false;
     }
-    gguf_bytes_free(&bytes);
+    gguf_bytes_free(bytes);
     return is_ok;
+}
+
+bool tiny_gguf_write(const struct tiny_gguf_spec *spec, const char *path)
+{
+    struct gguf_bytes bytes;
+    return tiny_gguf_build(spec, &bytes, NULL) && write_file(&bytes, path);
+}
+
+bool tiny_gguf_adapter_write(const char *path, int32_t shift, uint32_t rank)
+{
+    struct gguf_writer out;
+    struct gguf_bytes bytes;
+    gguf_writer_init(&out);
+    gguf_writer_str(&out, "general.type", "adapter");
+    gguf_writer_str(&out, "general.architecture", "llama");
+    gguf_writer_str(&out, "adapter.type", "lora");
+    gguf_writer_f32(&out, "adapter.lora.alpha", (float)rank);
+    bool is_ok = tiny_adapter_fill(&out, shift, rank) && gguf_writer_finish(&out, &bytes, NULL);
+    gguf_writer_free(&out);
+    return is_ok && write_file(&bytes, path);
 }

@@ -97,6 +97,13 @@ bool tiny_gguf_build(const struct tiny_gguf_spec *spec, struct gguf_bytes *ret_b
 int32_t tiny_gguf_next(const struct tiny_gguf_spec *spec, const int32_t *tokens, size_t n);
 /* HISTORY with the default spec. */
 int32_t tiny_gguf_history_next(const int32_t *tokens, size_t n);
+/* The same with adapters, whose shifts times scales add up to `shift`, an integer. */
+int32_t tiny_gguf_history_next_with(int32_t shift, const int32_t *tokens, size_t n);
+/*
+ * Write a GGUF LoRA for HISTORY of LLAMA: it adds scale * shift to what <s> gives to the sum, so it
+ * acts through the KV of <s>. shift / rank must be an integer below 2048.
+ */
+bool tiny_gguf_adapter_write(const char *path, int32_t shift, uint32_t rank);
 /* What a token adds to the sum of HISTORY: +-1, for answer words +-1, 3, 5 or 7 towards zero. */
 int32_t tiny_gguf_weight(int32_t token);
 /* GEMMA3: whether the token speaks for bit i (0..2) of its window. */

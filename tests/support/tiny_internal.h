@@ -36,6 +36,8 @@ enum {
 
 /* Write all tensors of layer `i`; only the first ones act, the others add zero. */
 void tiny_layers_put(const struct tiny_gguf_spec *spec, uint32_t i, struct gguf_writer *out);
+/* The two matrices of an adapter; false: not of this rank. */
+bool tiny_adapter_fill(struct gguf_writer *out, int32_t shift, uint32_t rank);
 void tiny_put_matrix(struct gguf_writer *out, const char *name, uint64_t n_in, uint64_t n_out,
                      const void *data);
 /* The words, with what the spec says about them. */

@@ -5,6 +5,7 @@
 
 /* Channels of V. The constant pins the scale of a q8_0 block to 1/16, so integers stay exact. */
 enum { V_PIN, V_SUM, V_COUNT, V_VOTE = 3, V_ONE = 6 };
+#define RANK_MAX 64
 #define V_PIN_VALUE (127.0f / 16.0f)
 
 /* The norm before a layer doubles the signs of HISTORY, hence the halves below. */
@@ -58,6 +59,23 @@ static void fill_window(struct attention *a)
     }
     a->v[V_ONE][DIM_ONE] = 0.5f;
     a->out[DIM_WINDOW + 3][V_ONE] = 1.0f;
+}
+
+bool tiny_adapter_fill(struct gguf_writer *out, int32_t shift, uint32_t rank)
+{
+    float a[RANK_MAX][N_EMBD] = {{0}};
+    float b[N_EMBD * RANK_MAX] = {0}; /* [N_EMBD, rank] */
+    if (rank == 0 || rank > RANK_MAX) {
+        return false;
+    }
+    for (uint32_t r = 0; r < rank; r++) {
+        a[r][DIM_BOS] = 0.25f;
+        a[r][DIM_ONE] = 0.25f;
+        b[V_SUM * rank + r] = (float)shift / (float)rank;
+    }
+    tiny_put_matrix(out, "blk.0.attn_v.weight.lora_a", N_EMBD, rank, a);
+    tiny_put_matrix(out, "blk.0.attn_v.weight.lora_b", rank, N_EMBD, b);
+    return true;
 }
 
 static const char *named(char name[64], uint32_t layer, const char *tensor)
