@@ -22,7 +22,7 @@ compile = @cmake --build --preset $(1)
 export TMPDIR := $(CURDIR)/deps/tmp
 export PROMPT
 
-.PHONY: help chat build deps test asan tsan coverage soak fuzz bench bench-server \
+.PHONY: help chat build deps test asan tsan coverage soak fuzz bench bench-server bench-lora \
 	references install clean distclean
 
 help: ## this list
@@ -93,6 +93,13 @@ bench-server: ## hyprstream serve beside llama-server, under load
 	$(call compile,release)
 	@scripts/bench-tools build server
 	@bench/server build
+
+bench-lora: ## adapters in hyprstream serve beside llama-server
+	@$(BOOTSTRAP) build model gemma
+	$(call configure,release)
+	$(call compile,release)
+	@scripts/bench-tools build server
+	@bench/lora build
 
 references: ## run the reference implementations and write their fixtures, tests/data
 	@$(BOOTSTRAP) build model references

@@ -2,11 +2,17 @@
  * bench_load.c - clients of a server's /v1/chat/completions, all streaming at once from one thread.
  *
  *   bench-load -p PORT [-c CLIENTS] [-r REQUESTS] [-n TOKENS] [-w WORDS] [-s SEED] [-l WORDS]
+ *              [-t] [-a FILE [-z EXPONENT]]
  *
  * Each client sends its requests one after another. Prompts are WORDS random
  * words, different for each request. With -l one more client sends a prompt of that many words once
  * every other one has received a quarter of its first answer; what the others wait for a token from
  * then on until its first token is the figure `gap_ms_long`.
+ *
+ * -t: raw text to /v1/completions, for models without a chat template. -a: each line of the file is
+ * a field that is added to a request's object; client i sends line i, modulo their number, or with
+ * -z each request a line drawn by Zipf's law, line k with a probability in proportion to
+ * k^-EXPONENT.
  *
  * Prints one JSON object: tokens per second of all clients (counted by the server's own usage),
  * time to the first token, time between tokens, and the CPU time that this program took itself.
@@ -14,6 +20,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
+#include <math.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -28,6 +35,8 @@
 #include <unistd.h>
 
 #define CLIENTS_MAX 1024
+#define FIELDS_MAX 65536
+#define FIELD_MAX_BYTES 1024
 #define SILENCE_MS 120000 /* a server that sends nothing for so long has failed */
 
 struct client {
@@ -52,6 +61,11 @@ static struct pollfd fds[CLIENTS_MAX + 1];
 static struct samples first_ms, between_ms, long_ms;
 static int port, n_clients = 1, n_requests = 1, n_tokens = 64, n_words = 24, n_long;
 static uint64_t seed = 1;
+static bool is_raw;
+static char *fields[FIELDS_MAX];
+static double shares[FIELDS_MAX]; /* of the lines up to this one, by Zipf's law */
+static int n_fields;
+static double zipf; /* 0: by client */
 static long n_completion, n_prompt, n_cached;
 static double long_sent_at, long_first_ms; /* 0: not yet */
 
@@ -96,28 +110,53 @@ static uint64_t next_random(uint64_t *state)
 
 /* ---- requests ---- */
 
+/* The line of -a that a client's next request takes; "": none. */
+static const char *next_field(struct client *client)
+{
+    if (n_fields == 0) {
+        return "";
+    }
+    if (zipf <= 0) {
+        return fields[(client - clients) % n_fields];
+    }
+    double at = (double)(next_random(&client->state) >> 11) / 9007199254740992.0;
+    int low = 0, high = n_fields - 1;
+    while (low < high) {
+        int middle = (low + high) / 2;
+        if (shares[middle] > at) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    return fields[low];
+}
+
 static void send_request(struct client *client, int words)
 {
     static const char *const list[] = {"tree",   "water",  "house",  "light", "stone", "river",
                                        "bread",  "horse",  "music",  "night", "paper", "green",
                                        "winter", "window", "garden", "letter"};
-    size_t cap = (size_t)words * 8 + 1024, n = 0;
+    size_t cap = (size_t)words * 8 + 1024 + FIELD_MAX_BYTES, n = 0;
+    const char *field = next_field(client);
     char *body = grow(NULL, cap), head[256];
-    n = (size_t)snprintf(body, cap,
-                         "{\"stream\": true, \"stream_options\": {\"include_usage\": true}, "
-                         "\"max_tokens\": %d, \"ignore_eos\": true, \"temperature\": 0.8, "
-                         "\"top_k\": 40, \"top_p\": 0.95, \"min_p\": 0.05, \"seed\": %d, "
-                         "\"messages\": [{\"role\": \"user\", \"content\": \"Tell me of",
-                         words == n_long && words > n_words ? 4 : n_tokens,
-                         (int)(next_random(&client->state) & 0x7FFFFFFF));
+    n = (size_t)snprintf(
+        body, cap,
+        "{\"stream\": true, \"stream_options\": {\"include_usage\": true}, "
+        "\"max_tokens\": %d, \"ignore_eos\": true, \"temperature\": 0.8, "
+        "\"top_k\": 40, \"top_p\": 0.95, \"min_p\": 0.05, \"seed\": %d, "
+        "%s%s%sTell me of",
+        words == n_long && words > n_words ? 4 : n_tokens,
+        (int)(next_random(&client->state) & 0x7FFFFFFF), field, field[0] != '\0' ? ", " : "",
+        is_raw ? "\"prompt\": \"" : "\"messages\": [{\"role\": \"user\", \"content\": \"");
     for (int i = 0; i < words; i++) {
         n += (size_t)snprintf(body + n, cap - n, " %s", list[next_random(&client->state) % 16]);
     }
-    n += (size_t)snprintf(body + n, cap - n, "\"}]}");
+    n += (size_t)snprintf(body + n, cap - n, is_raw ? "\"}" : "\"}]}");
     int n_head = snprintf(head, sizeof head,
-                          "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+                          "POST /v1/%scompletions HTTP/1.1\r\nHost: 127.0.0.1\r\n"
                           "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
-                          n);
+                          is_raw ? "" : "chat/", n);
     client->sent_at = now_ms();
     client->is_body = client->is_ok = false;
     client->n_events = 0;
@@ -185,8 +224,12 @@ static void take_line(struct client *client, char *line, double now)
     if (strncmp(line, "data: ", 6) != 0) {
         return;
     }
-    const char *content = strstr(line, "\"content\":");
-    content = content == NULL ? NULL : content + 10 + strspn(content + 10, " ");
+    const char *name = is_raw ? "\"text\":" : "\"content\":";
+    const char *content = strstr(line, name);
+    if (content != NULL) {
+        content += strlen(name);
+        content += strspn(content, " ");
+    }
     if (strncmp(line, "data: {\"error\"", 14) == 0) {
         die(line);
     }
@@ -313,21 +356,57 @@ static int number(const char *text, int max)
     return (int)value;
 }
 
+/* Each line without its newline. */
+static void read_fields(const char *path)
+{
+    FILE *file = fopen(path, "re");
+    char line[FIELD_MAX_BYTES];
+    if (file == NULL) {
+        die("the file of -a is not there");
+    }
+    while (fgets(line, sizeof line, file) != NULL) {
+        line[strcspn(line, "\n")] = '\0';
+        if (n_fields == FIELDS_MAX) {
+            die("the file of -a has too many lines");
+        }
+        fields[n_fields++] = strdup(line);
+    }
+    fclose(file);
+    double sum = 0;
+    for (int i = 0; i < n_fields; i++) {
+        sum += pow(i + 1, -zipf);
+        shares[i] = sum;
+    }
+    for (int i = 0; i < n_fields; i++) {
+        shares[i] /= sum;
+    }
+}
+
 int main(int argc, char **argv)
 {
+    const char *fields_path = NULL;
     int option;
-    while ((option = getopt(argc, argv, "p:c:r:n:w:s:l:")) != -1) {
+    while ((option = getopt(argc, argv, "p:c:r:n:w:s:l:ta:z:")) != -1) {
         int *const targets[] = {&port, &n_clients, &n_requests, &n_tokens, &n_words, &n_long};
         const char *const names = "pcrnwl", *at = strchr(names, option);
         if (option == 's') {
             seed = strtoull(optarg, NULL, 10);
+        } else if (option == 't') {
+            is_raw = true;
+        } else if (option == 'a') {
+            fields_path = optarg;
+        } else if (option == 'z') {
+            zipf = strtod(optarg, NULL);
         } else if (at != NULL) {
             *targets[at - names] = number(optarg, option == 'c' ? CLIENTS_MAX : 1000000);
         }
     }
     if (port < 1 || port > 65535 || n_clients < 1 || n_requests < 1 || optind != argc) {
         die("usage: bench-load -p PORT [-c CLIENTS] [-r REQUESTS] [-n TOKENS] [-w WORDS] "
-            "[-s SEED] [-l WORDS]");
+            "[-s SEED] [-l WORDS] [-t] [-a FILE [-z EXPONENT]]");
+    }
+    if (fields_path != NULL) {
+        read_fields(fields_path);
     }
     double begin = now_ms();
     run();
