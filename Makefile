@@ -43,7 +43,7 @@ deps: ## only fetch what hyprstream is built from, into deps/
 	@$(BOOTSTRAP) build model
 
 test: ## fetch, build and run all tests (TEST_ARGS: more arguments for ctest)
-	@$(BOOTSTRAP) build model python node browser
+	@$(BOOTSTRAP) build model gemma python node browser
 	$(call configure,release)
 	$(call compile,release)
 	@scripts/run-tests build --python $(TEST_ARGS)
@@ -101,7 +101,7 @@ bench-lora: ## adapters in hyprstream serve beside llama-server
 	@scripts/bench-tools build server
 	@bench/lora build
 
-references: ## run the reference implementations and write their fixtures, tests/data
+references: ## run the reference implementations (5 GB) and write their fixtures, tests/data
 	@$(BOOTSTRAP) build model references
 	@scripts/references
 

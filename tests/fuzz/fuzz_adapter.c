@@ -1,0 +1,79 @@
+/*
+ * fuzz_adapter.c - the files of a PEFT adapter: bytes that begin with '{' are adapter_config.json,
+ * others its SafeTensors file.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "peft_config.h"
+#include "storage/safetensors.h"
+
+#define TRUE_OR_DIE(condition)                                                                     \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            abort();                                                                               \
+        }                                                                                          \
+    } while (0)
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void fuzz_config(const uint8_t *data, size_t size)
+{
+    static const char *const modules[] = {"model.layers.0.self_attn.q_proj", "lm_head", ""};
+    struct hs_error err = {0};
+    hs_peft_config *config = NULL;
+    hs_status status = hs_peft_config_parse((const char *)data, size, &config, &err);
+    if (status != HS_OK) {
+        TRUE_OR_DIE(config == NULL && err.status == status && err.message[0] != '\0');
+        TRUE_OR_DIE(err.hint[0] != '\0');
+        return;
+    }
+    for (size_t i = 0; i < sizeof modules / sizeof modules[0]; i++) {
+        bool has = false;
+        int32_t rank = 0;
+        float scale = 0;
+        status = hs_peft_config_has(config, modules[i], &has, &err);
+        TRUE_OR_DIE(status == HS_OK || status == HS_LIMIT);
+        status = hs_peft_config_scale(config, modules[i], &rank, &scale, &err);
+        TRUE_OR_DIE(status == HS_OK ? rank >= 1 : status == HS_LIMIT);
+    }
+    hs_peft_config_free(config);
+}
+
+/* Tensors lie in the file, fill its end, and none has another's bytes. */
+static void fuzz_tensors(const uint8_t *data, size_t size)
+{
+    struct hs_error err = {0};
+    hs_safetensors *reader = NULL;
+    uint64_t sum = 0, total = 0;
+    hs_status status = hs_safetensors_open(data, size, &reader, &err);
+    if (status != HS_OK) {
+        TRUE_OR_DIE(reader == NULL && err.status == status && err.message[0] != '\0');
+        TRUE_OR_DIE(err.hint[0] != '\0');
+        return;
+    }
+    for (size_t i = 0; i < hs_safetensors_n(reader); i++) {
+        const struct hs_safetensors_tensor *tensor = hs_safetensors_at(reader, i);
+        TRUE_OR_DIE(hs_safetensors_find(reader, tensor->name) == tensor);
+        TRUE_OR_DIE(tensor->data >= data + 8 && tensor->size_bytes <= size);
+        TRUE_OR_DIE(tensor->data + tensor->size_bytes <= data + size);
+        total += tensor->size_bytes;
+        for (uint64_t b = 0; b < tensor->size_bytes; b++) {
+            sum += tensor->data[b];
+        }
+    }
+    TRUE_OR_DIE(total < size && sum <= total * 255);
+    const char *format = hs_safetensors_metadata(reader, "format");
+    TRUE_OR_DIE(format == NULL || strlen(format) < size);
+    hs_safetensors_free(reader);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (size > 0 && data[0] == '{') {
+        fuzz_config(data, size);
+    } else {
+        fuzz_tensors(data, size);
+    }
+    return 0;
+}

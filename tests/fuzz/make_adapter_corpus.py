@@ -1,0 +1,54 @@
+#!/usr/bin/env python3
+"""make_adapter_corpus.py: writes the seeds of fuzz_adapter into tests/fuzz/corpus/adapter."""
+import json
+import struct
+from pathlib import Path
+
+KEY = "base_model.model.model.layers.0.self_attn.q_proj.lora_%s.weight"
+CONFIG = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "bias": "none",
+          "target_modules": ["q_proj", "lm_head"]}
+
+
+def tensors(header, data, pad=b""):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text + pad)) + text + pad + data
+
+
+def entry(dtype, shape, begin, end):
+    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+
+
+def seeds():
+    pair = {"__metadata__": {"format": "pt"}, KEY % "A": entry("F32", [2, 2], 0, 16),
+            KEY % "B": entry("F16", [2, 2], 16, 24)}
+    yield "pair", tensors(pair, bytes(24), b"   ")
+    yield "empty.tensors", tensors({}, b"")
+    yield "scalar", tensors({"s": entry("BF16", [], 0, 2), "z": entry("I64", [0], 2, 2)}, b"ab")
+    yield "hole", tensors({"s": entry("U8", [1], 1, 2)}, b"ab")
+    yield "overlap", tensors({"a": entry("U8", [2], 0, 2), "b": entry("U8", [2], 1, 3)}, b"abc")
+    yield "huge", struct.pack("<Q", 1 << 60) + b"{}"
+    yield "wide", tensors({"a": entry("F64", [1 << 32, 1 << 32, 2], 0, 0)}, b"")
+    yield "deep", tensors(b'{"a":' + b"[" * 500 + b"]" * 500 + b"}", b"")
+    yield "unicode", tensors(b'{"\\ud83d\\ude00\\u00e9":{"dtype":"U8","shape":[],'
+                             b'"data_offsets":[0,1]}}', b"x")
+    yield "list.json", json.dumps(CONFIG).encode()
+    yield "regex.json", json.dumps({**CONFIG, "target_modules": r"model\.layers\.\d+\..*_proj",
+                                    "use_rslora": True}).encode()
+    yield "patterns.json", json.dumps(
+        {**CONFIG, "rank_pattern": {"q_proj": 8, r"layers\.(0|1)\..*": 4},
+         "alpha_pattern": {"^model.layers.0.self_attn.q_proj": 1.5, "(?:k|v)_proj(?!x)": 3},
+         "layers_to_transform": [0, 1], "layers_pattern": ["layers", "h"]}).encode()
+    yield "slow.json", json.dumps({**CONFIG, "target_modules": "(.*.*.*)*x"}).encode()
+    yield "refused.json", json.dumps({**CONFIG, "use_dora": True, "bias": "all",
+                                      "modules_to_save": ["lm_head"]}).encode()
+
+
+def main():
+    folder = Path(__file__).resolve().parent / "corpus" / "adapter"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in seeds():
+        (folder / name).write_bytes(data)
+
+
+if __name__ == "__main__":
+    main()
