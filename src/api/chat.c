@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "chat_adapters.h"
 #include "params.h"
 
 static bool load_progress(float fraction, void *user)
@@ -85,6 +86,10 @@ static hs_status open_conversation(struct hs_chat *chat, const char *name, struc
                                        &chat->conversation, err);
     }
     bool is_given = config->values[HS_CFG_OVERFLOW].source != HS_CONFIG_DEFAULT;
+    hs_status status = name ? hs_chat_adapters_restore(chat, err) : HS_OK;
+    if (status) {
+        return status;
+    }
     return hs_dialogue_open(
         chat->engine, chat->model_id, name, hs_config_str(config, HS_CFG_SYSTEM),
         is_given ? hs_config_overflow(config) : HS_OVERFLOW_SAVED, &chat->conversation, err);
@@ -98,6 +103,16 @@ static void take_remote_model(struct hs_chat *chat)
     hs_err_info(chat->args->io, "model %s of %s", id, hs_remote_url(chat->remote));
 }
 
+/* Those of the settings; without any a session keeps its own. */
+static hs_status take_adapters(struct hs_chat *chat, struct hs_error *err)
+{
+    const struct hs_config_value *given = &chat->args->config->values[HS_CFG_ADAPTER];
+    bool is_said = given->n_items > 0;
+    return is_said
+               ? hs_chat_adapters_set(chat, (const char *const *)given->items, given->n_items, err)
+               : HS_OK;
+}
+
 static hs_status open_remote(struct hs_chat *chat, struct hs_error *err)
 {
     hs_status status = hs_remote_open(chat->args, &chat->remote, err);
@@ -108,7 +123,7 @@ static hs_status open_remote(struct hs_chat *chat, struct hs_error *err)
     if (!status) {
         take_remote_model(chat);
     }
-    return status;
+    return status ? status : take_adapters(chat, err);
 }
 
 static hs_status open_all(struct hs_chat *chat, struct hs_error *err)
@@ -136,11 +151,13 @@ static hs_status open_all(struct hs_chat *chat, struct hs_error *err)
     hs_engine_params_defaults(&params);
     params.sessions_dir = args->paths->sessions_dir;
     params.park_budget_bytes = (uint64_t)hs_config_float(args->config, HS_CFG_PARK_BUDGET);
+    params.adapter_budget_bytes = (uint64_t)hs_config_float(args->config, HS_CFG_ADAPTER_MEMORY);
     status = hs_engine_create(&params, &chat->engine, err);
     if (!status) {
         status = load_model(chat, err);
     }
-    return status ? status : open_conversation(chat, session, err);
+    status = status ? status : open_conversation(chat, session, err);
+    return status ? status : take_adapters(chat, err);
 }
 
 hs_status hs_chat_open(const struct hs_command_args *args, struct hs_chat *ret_chat,
@@ -376,6 +393,8 @@ hs_status hs_chat_switch_model(struct hs_chat *chat, const char *ref, struct hs_
     if (!status && session) {
         status = hs_model_register(paths, &chat->registry, &choice, err);
     }
+    /* they were made for the model that goes */
+    status = status ? status : hs_dialogue_set_adapters(&chat->conversation, NULL, 0, err);
     return status ? status : replace_in_session(chat, session, &choice, err);
 }
 
@@ -453,6 +472,8 @@ static hs_status write_session(struct hs_chat *chat, const char *name, struct hs
                                        .fingerprint = info.fingerprint,
                                        .messages = chat->conversation.messages,
                                        .n_messages = chat->conversation.n_messages,
+                                       .adapters = chat->conversation.adapters,
+                                       .n_adapters = chat->conversation.n_adapters,
                                        .overflow = hs_config_overflow(chat->args->config),
                                        .created_unix_ms = now,
                                        .updated_unix_ms = now,

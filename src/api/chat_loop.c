@@ -8,10 +8,11 @@
 #include "api/output.h"
 #include "base/error.h"
 #include "base/mem.h"
-#include "chat.h"
+#include "chat_adapters.h"
 #include "json_out.h"
 
 #define PROMPT "> "
+#define ADAPTERS_MAX 64
 
 struct loop {
     struct hs_chat *chat;
@@ -213,6 +214,41 @@ static hs_status run_model(struct loop *loop, const char *rest, struct hs_error 
     if (!status) {
         hs_err_info(loop->io, "%s (%s), context %d, %s", hs_chat_model_name(loop->chat),
                     info.description, (int)info.n_ctx, info.path);
+    }
+    return status;
+}
+
+/* Words as texts of adapters; "off" alone: none. */
+static hs_status run_adapter(struct loop *loop, const char *rest, struct hs_error *err)
+{
+    static const char blanks[] = " \t\n";
+    const char *texts[ADAPTERS_MAX];
+    size_t n = 0;
+    HS_CLEANUP(hs_freep) char *words = hs_strdup(rest);
+    if (!words) {
+        return hs_error_nomem(err, "command");
+    }
+    if (!*words) {
+        return hs_chat_adapters_print(loop->chat, err);
+    }
+    char *at = words;
+    while (*at && n < ADAPTERS_MAX) {
+        texts[n++] = at;
+        at += strcspn(at, blanks);
+        if (*at) {
+            *at++ = '\0';
+            at += strspn(at, blanks);
+        }
+    }
+    if (*at) {
+        return hs_error_set(err, HS_LIMIT, "at most %d adapters at a time", ADAPTERS_MAX);
+    }
+    bool is_off = n == 1 && strcmp(texts[0], "off") == 0;
+    hs_status status = hs_chat_adapters_set(loop->chat, texts, is_off ? 0 : n, err);
+    if (!status && is_off) {
+        hs_err_printf(loop->io, "the model alone answers\n");
+    } else if (!status) {
+        hs_err_printf(loop->io, "answering with %zu adapter%s\n", n, plural((int64_t)n));
     }
     return status;
 }
@@ -424,6 +460,17 @@ static hs_status offer_sessions(struct hs_chat *chat, const char *typed, size_t 
     return status;
 }
 
+static hs_status offer_adapters(struct hs_chat *chat, const char *typed, size_t len,
+                                struct hs_buf *words)
+{
+    json_t *names HS_CLEANUP(hs_json_freep) = hs_chat_adapters_names(chat);
+    hs_status status = HS_OK;
+    for (size_t i = 0; i < json_array_size(names) && !status; i++) {
+        status = offer(words, typed, len, "", json_string_value(json_array_get(names, i)));
+    }
+    return status;
+}
+
 static hs_status complete(const char *line, size_t len, size_t *ret_start, struct hs_buf *words,
                           void *user)
 {
@@ -444,6 +491,9 @@ static hs_status complete(const char *line, size_t len, size_t *ret_start, struc
     *ret_start = start;
     if (start == strlen("/model ") && strncmp(line, "/model ", start) == 0) {
         return offer_models(chat, line + start, len - start, words);
+    }
+    if (start == strlen("/adapter ") && strncmp(line, "/adapter ", start) == 0) {
+        return offer_adapters(chat, line + start, len - start, words);
     }
     if (start == strlen("/session ") && strncmp(line, "/session ", start) == 0) {
         return offer_sessions(chat, line + start, len - start, words);

@@ -98,6 +98,35 @@ static hs_status print_models(const struct watch *watch, const json_t *status, s
     return hs_table_print(&table, watch->args->io, err);
 }
 
+/* Who applies adapters, for models that have some. */
+static hs_status print_adapters(const struct watch *watch, const json_t *status,
+                                struct hs_error *err)
+{
+    struct hs_table table HS_CLEANUP(hs_table_free);
+    hs_table_init(&table, 7, 0x7C, "MODEL LORA ADAPTERS READY DECODES MIXED MEMORY");
+    size_t i, n = 0;
+    const json_t *model;
+    json_array_foreach(models_of(status), i, model)
+    {
+        const json_t *lora = json_object_get(model, "lora");
+        char bytes[32];
+        if (number(lora, "adapters") == 0) {
+            continue;
+        }
+        hs_table_cell(&table, "%s", text(model, "id"));
+        hs_table_cell(&table, "%s", text(lora, "engine"));
+        hs_table_cell(&table, "%lld", number(lora, "adapters"));
+        hs_table_cell(&table, "%lld", number(lora, "adapters_ready"));
+        hs_table_cell(&table, "%lld", number(lora, "decodes"));
+        hs_table_cell(&table, "%lld", number(lora, "mixed_decodes"));
+        hs_table_cell(&table, "%s",
+                      hs_format_bytes((uint64_t)number(lora, "bytes"), bytes, sizeof bytes));
+        n++;
+    }
+    hs_status result = n == 0 ? HS_OK : hs_out_printf(watch->args->io, err, "\n");
+    return result || n == 0 ? result : hs_table_print(&table, watch->args->io, err);
+}
+
 static hs_status print_requests(const struct watch *watch, const json_t *status,
                                 struct hs_error *err)
 {
@@ -144,6 +173,7 @@ static hs_status print_people(const struct watch *watch, const json_t *status, s
         hs_format_bytes((uint64_t)number(status, "resident_bytes"), bytes, sizeof bytes),
         number(http, "connections"), number(http, "requests"));
     result = result ? result : print_models(watch, status, err);
+    result = result ? result : print_adapters(watch, status, err);
     return result ? result : print_requests(watch, status, err);
 }
 

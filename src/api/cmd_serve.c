@@ -18,6 +18,8 @@
 
 /* Logprobs of many tokens can leave at once, after a long stop string was ruled out. */
 #define STREAM_BYTES_MAX (8u << 20)
+/* How often uses of adapters go into the registry. */
+#define SAVE_COUNTS_MS 60000
 
 struct server {
     const struct hs_command_args *args;
@@ -27,6 +29,7 @@ struct server {
     hs_http_server *http;
     char *keys_file;
     struct hs_serve_models models;
+    hs_registry *registry;
     const char *loading; /* what is loaded now, of several models */
     int stopped_by;      /* the signal that came while the model was loaded; 0: none */
 };
@@ -34,7 +37,12 @@ struct server {
 static void free_server(struct server *server)
 {
     hs_http_server_free(server->http);
+    if (server->rest.adapters) {
+        hs_adapter_table_save_counts(server->rest.adapters);
+    }
+    hs_adapter_table_free(server->rest.adapters);
     hs_engine_free(server->engine);
+    hs_registry_close(server->registry);
     hs_response_store_close(server->rest.responses);
     hs_http_keys_free(server->keys);
     hs_free(server->keys_file);
@@ -89,6 +97,7 @@ static hs_status load_models(struct server *server, struct hs_error *err)
     hs_engine_params_defaults(&params);
     params.sessions_dir = server->rest.sessions_dir = args->paths->sessions_dir;
     params.park_budget_bytes = (uint64_t)hs_config_float(args->config, HS_CFG_PARK_BUDGET);
+    params.adapter_budget_bytes = (uint64_t)hs_config_float(args->config, HS_CFG_ADAPTER_MEMORY);
     params.max_queue = (int32_t)hs_config_int(args->config, HS_CFG_MAX_QUEUE);
     hs_status status = hs_serve_models_choose(args, models, err);
     status = status ? status : hs_load_settings_fill(args->config, &settings, err);
@@ -115,6 +124,41 @@ static hs_status load_models(struct server *server, struct hs_error *err)
     }
     if (!status) {
         hs_serve_models_mark_used(args->paths, models);
+    }
+    return status;
+}
+
+/* ---- adapters ---- */
+
+/* NAME=PATH, or NAME of one in the registry, which must be there. */
+static hs_status add_adapter(struct server *server, const char *text, struct hs_error *err)
+{
+    const char *equals = strchr(text, '=');
+    struct hs_adapter_info info;
+    if (!equals) {
+        return hs_adapter_table_find(server->rest.adapters, text, &info, err);
+    }
+    HS_CLEANUP(hs_freep) char *name = hs_strndup(text, (size_t)(equals - text));
+    return name ? hs_adapter_table_add(server->rest.adapters, name, equals + 1, false, err)
+                : hs_error_nomem(err, "adapter");
+}
+
+static hs_status open_adapters(struct server *server, struct hs_error *err)
+{
+    const struct hs_config_value *given = &server->args->config->values[HS_CFG_ADAPTER];
+    hs_status status = hs_registry_open(server->args->paths, &server->registry, err);
+    status = status ? status
+                    : hs_adapter_table_new(server->engine, server->registry, server->rest.models,
+                                           server->rest.n_models, &server->rest.adapters, err);
+    if (status) {
+        return status;
+    }
+    hs_adapter_table_sync(server->rest.adapters, true);
+    for (size_t i = 0; i < given->n_items && !status; i++) {
+        status = add_adapter(server, given->items[i], err);
+        if (status) {
+            hs_error_prefix(err, "--adapter %s", given->items[i]);
+        }
     }
     return status;
 }
@@ -189,6 +233,10 @@ static void announce(const struct server *server)
         const struct hs_model_info *model = &server->rest.models[i];
         hs_err_printf(server->args->io, ", model %s, context %d", model->id, (int)model->n_ctx);
     }
+    size_t n_adapters = hs_adapter_table_count(server->rest.adapters);
+    if (n_adapters > 0) {
+        hs_err_printf(server->args->io, ", %zu adapter%s", n_adapters, n_adapters == 1 ? "" : "s");
+    }
     hs_err_printf(server->args->io, "\n");
 }
 
@@ -224,10 +272,16 @@ static hs_status run(struct server *server, struct hs_error *err)
     const struct hs_command_args *args = server->args;
     hs_status status = HS_OK;
     hs_sd_notify("READY=1");
-    while (!status && hs_serve_signals_wait(-1) == SIGHUP) {
-        hs_sd_notify("RELOADING=1");
-        status = reload_keys(server, err);
-        hs_sd_notify("READY=1");
+    for (int number = 0; !status && (number == 0 || number == SIGHUP);) {
+        number = hs_serve_signals_wait(SAVE_COUNTS_MS);
+        if (number == 0) {
+            hs_adapter_table_save_counts(server->rest.adapters);
+        } else if (number == SIGHUP) {
+            hs_sd_notify("RELOADING=1");
+            status = reload_keys(server, err);
+            hs_adapter_table_sync(server->rest.adapters, true);
+            hs_sd_notify("READY=1");
+        }
     }
     hs_sd_notify("STOPPING=1");
     int64_t drain_s = status ? 0 : hs_config_int(args->config, HS_CFG_DRAIN_TIMEOUT);
@@ -253,6 +307,7 @@ static void fill_rest(const struct hs_config *config, struct hs_rest *rest)
     rest->max_inputs = (int32_t)hs_config_int(config, HS_CFG_MAX_INPUTS);
     rest->max_stop = (int32_t)hs_config_int(config, HS_CFG_MAX_STOP);
     rest->max_tools = (int32_t)hs_config_int(config, HS_CFG_MAX_TOOLS);
+    rest->adapter_versions = hs_config_int(config, HS_CFG_ADAPTER_VERSIONS);
     rest->max_schema_bytes = (size_t)hs_config_float(config, HS_CFG_MAX_SCHEMA);
 }
 
@@ -279,6 +334,7 @@ static hs_status serve(struct server *server, struct hs_error *err)
 {
     const struct hs_config *config = server->args->config;
     fill_rest(config, &server->rest);
+    server->rest.upload_dir = server->args->paths->cache_dir;
     hs_status status = open_keys(server, err);
     if (!status) { /* before the model is loaded, which takes its time */
         status =
@@ -287,6 +343,7 @@ static hs_status serve(struct server *server, struct hs_error *err)
     }
     status = status ? status : open_responses(server, err);
     status = status ? status : load_models(server, err);
+    status = status ? status : open_adapters(server, err);
     status = status ? status : start_http(server, err);
     if (status) {
         return status;

@@ -151,9 +151,78 @@ hs_status hs_dialogue_close(struct hs_dialogue *conversation, struct hs_error *e
 void hs_dialogue_free(struct hs_dialogue *conversation)
 {
     drop_from(conversation, 0);
+    hs_dialogue_adapters_free(conversation->adapters, conversation->n_adapters);
     hs_free(conversation->messages);
     hs_free(conversation->name);
     *conversation = (struct hs_dialogue){0};
+}
+
+/* ---- adapters ---- */
+
+void hs_dialogue_adapters_free(struct hs_adapter_ref *refs, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        hs_free((char *)refs[i].name);
+    }
+    hs_free(refs);
+}
+
+static hs_status copy_adapters(const struct hs_adapter_ref *from, size_t n,
+                               struct hs_adapter_ref **ret, struct hs_error *err)
+{
+    struct hs_adapter_ref *refs = hs_calloc(n + 1, sizeof *refs);
+    for (size_t i = 0; refs && i < n; i++) {
+        refs[i] = (struct hs_adapter_ref){hs_strdup(from[i].name), from[i].scale};
+        if (!refs[i].name) {
+            hs_dialogue_adapters_free(refs, i);
+            refs = NULL;
+        }
+    }
+    if (!refs) {
+        return hs_error_nomem(err, "adapters");
+    }
+    *ret = refs;
+    return HS_OK;
+}
+
+hs_status hs_dialogue_set_adapters(struct hs_dialogue *conversation,
+                                   const struct hs_adapter_ref *refs, size_t n,
+                                   struct hs_error *err)
+{
+    struct hs_dialogue *c = conversation;
+    struct hs_adapter_ref *copy = NULL;
+    if (is_engines(c)) {
+        return hs_engine_apply_lora_weights(c->engine, c->session_id, refs, (int32_t)n, err);
+    }
+    hs_status status = copy_adapters(refs, n, &copy, err);
+    if (!status) {
+        hs_dialogue_adapters_free(c->adapters, c->n_adapters);
+        c->adapters = copy;
+        c->n_adapters = n;
+    }
+    return status;
+}
+
+hs_status hs_dialogue_adapters(const struct hs_dialogue *conversation,
+                               struct hs_adapter_ref **ret_refs, size_t *ret_n,
+                               struct hs_error *err)
+{
+    const struct hs_dialogue *c = conversation;
+    struct hs_adapter_ref *refs = NULL;
+    size_t n = 0;
+    if (!is_engines(c)) {
+        hs_status status = copy_adapters(c->adapters, c->n_adapters, ret_refs, err);
+        *ret_n = status ? *ret_n : c->n_adapters;
+        return status;
+    }
+    hs_status status = hs_session_adapters(c->engine, c->session_id, &refs, &n, err);
+    if (status) {
+        return status;
+    }
+    status = copy_adapters(refs, n, ret_refs, err);
+    *ret_n = status ? *ret_n : n;
+    hs_adapter_refs_free(refs, n);
+    return status;
 }
 
 hs_status hs_dialogue_copy(const struct hs_dialogue *conversation, struct hs_dialogue *ret,
@@ -171,6 +240,7 @@ hs_status hs_dialogue_copy(const struct hs_dialogue *conversation, struct hs_dia
             hs_message_free(&message);
         }
     }
+    status = status ? status : hs_dialogue_adapters(conversation, &c.adapters, &c.n_adapters, err);
     if (status) {
         hs_dialogue_free(&c);
         return status;
@@ -280,8 +350,8 @@ hs_status hs_dialogue_generate(struct hs_dialogue *conversation, const char *pro
     } else if (!status && c->remote) {
         status = hs_remote_chat(c->remote, c->messages, c->n_messages, ret_source, err);
     } else if (!status && !c->name) {
-        status = hs_engine_chat(c->engine, c->model_id, NULL, 0, c->messages, c->n_messages, params,
-                                &stream, err);
+        status = hs_engine_chat(c->engine, c->model_id, c->adapters, (int32_t)c->n_adapters,
+                                c->messages, c->n_messages, params, &stream, err);
     }
     if (status && !is_engines(c)) {
         undo_turn(c);

@@ -24,6 +24,8 @@ struct hs_dialogue {
     char *name;                 /* of the session; NULL: none */
     struct hs_message *messages;
     size_t n_messages, capacity;
+    struct hs_adapter_ref *adapters; /* [n_adapters], of the engine without a session */
+    size_t n_adapters;
     struct hs_message cut; /* without a name: the answer cut off last, until another one is there */
     bool has_question;     /* without a name: the request that runs brought the last message */
 };
@@ -57,6 +59,16 @@ HS_CHECKED hs_status hs_dialogue_truncate(struct hs_dialogue *conversation, size
 /* NULL removes the system message. */
 HS_CHECKED hs_status hs_dialogue_set_system(struct hs_dialogue *conversation, const char *system,
                                             struct hs_error *err);
+
+/* Copies of these are used from the next answer on; a session keeps them. Not with a server. */
+HS_CHECKED hs_status hs_dialogue_set_adapters(struct hs_dialogue *conversation,
+                                              const struct hs_adapter_ref *refs, size_t n,
+                                              struct hs_error *err);
+/* A copy of those in use, to be freed by hs_dialogue_adapters_free. */
+HS_CHECKED hs_status hs_dialogue_adapters(const struct hs_dialogue *conversation,
+                                          struct hs_adapter_ref **ret_refs, size_t *ret_n,
+                                          struct hs_error *err);
+void hs_dialogue_adapters_free(struct hs_adapter_ref *refs, size_t n);
 
 /* Ask; prompt NULL: answer the messages as they stand. */
 HS_CHECKED hs_status hs_dialogue_generate(struct hs_dialogue *conversation, const char *prompt,

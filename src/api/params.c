@@ -46,6 +46,16 @@ static enum hs_flash_attn flash_attn(const struct hs_config *config)
     return text && strcmp(text, "off") == 0 ? HS_FLASH_ATTN_OFF : HS_FLASH_ATTN_AUTO;
 }
 
+static enum hs_lora_engine lora_engine(const struct hs_config *config)
+{
+    const char *text = hs_config_str(config, HS_CFG_LORA_ENGINE);
+    enum hs_lora_engine engine = HS_LORA_ENGINE_NATIVE;
+    while (text && engine > HS_LORA_ENGINE_AUTO && strcmp(hs_lora_engine_name(engine), text) != 0) {
+        engine--;
+    }
+    return text ? engine : HS_LORA_ENGINE_AUTO;
+}
+
 hs_status hs_load_settings_fill(const struct hs_config *config, struct hs_load_settings *ret,
                                 struct hs_error *err)
 {
@@ -72,6 +82,7 @@ hs_status hs_load_settings_fill(const struct hs_config *config, struct hs_load_s
     s.model.use_mmap = hs_config_bool(config, HS_CFG_MMAP);
     s.model.use_mlock = hs_config_bool(config, HS_CFG_MLOCK);
     s.model.flash_attn = flash_attn(config);
+    s.model.lora_engine = lora_engine(config);
     const char *kv_type = hs_config_str(config, HS_CFG_KV_TYPE);
     s.model.kv_type = kv_type && strcmp(kv_type, "q8_0") == 0 ? HS_KV_Q8_0 : HS_KV_F16;
     s.model.devices = s.devices;

@@ -126,6 +126,7 @@ void hs_remote_close(hs_remote *remote)
     if (remote) {
         hs_http_client_free(remote->client);
         json_decref(remote->models);
+        json_decref(remote->lora);
         hs_free(remote->model);
         hs_free(remote);
     }
@@ -139,6 +140,67 @@ const char *hs_remote_url(const hs_remote *remote)
 const char *hs_remote_model(const hs_remote *remote)
 {
     return remote->model;
+}
+
+/* ---- adapters: models with a parent ---- */
+
+static const char *adapter_at(const hs_remote *remote, size_t i)
+{
+    const json_t *model = json_array_get(remote->models, i);
+    return json_is_string(json_object_get(model, "parent")) ? hs_remote_model_at(remote, i) : NULL;
+}
+
+json_t *hs_remote_adapter_names(hs_remote *remote)
+{
+    hs_status status = fetch_models(remote, NULL);
+    (void)status; /* those that it had */
+    json_t *names = json_array();
+    for (size_t i = 0; i < json_array_size(remote->models); i++) {
+        const char *name = adapter_at(remote, i);
+        if (name) {
+            hs_json_append(&names, hs_json_text(name));
+        }
+    }
+    return names;
+}
+
+const json_t *hs_remote_adapters(const hs_remote *remote)
+{
+    return remote->lora;
+}
+
+static bool has_adapter(const hs_remote *remote, const char *name)
+{
+    for (size_t i = 0; i < json_array_size(remote->models); i++) {
+        const char *known = adapter_at(remote, i);
+        if (known && strcmp(known, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+hs_status hs_remote_set_adapters(hs_remote *remote, json_t *list, struct hs_error *err)
+{
+    size_t i;
+    const json_t *entry;
+    hs_status status = fetch_models(remote, err);
+    json_array_foreach(list, i, entry)
+    {
+        const char *name = json_string_value(json_object_get(entry, "name"));
+        if (!status && !has_adapter(remote, name)) {
+            status = hs_error_set(err, HS_NOT_FOUND, "%s has no adapter '%s'",
+                                  hs_remote_url(remote), name);
+            hs_error_hint(err, "/adapter lists those it has");
+        }
+    }
+    if (status) {
+        json_decref(list);
+        return status;
+    }
+    json_decref(remote->lora);
+    remote->lora = list;
+    return HS_OK;
 }
 
 json_t *hs_remote_status(hs_remote *remote)
@@ -193,6 +255,9 @@ void hs_remote_add_settings(const hs_remote *remote, json_t **body)
     }
     if (stop->n_items > 0) {
         hs_json_set(body, "stop", items);
+    }
+    if (remote->lora) {
+        hs_json_set(body, "lora", json_incref(remote->lora));
     }
     if (config->values[HS_CFG_THINK].source != HS_CONFIG_DEFAULT) {
         hs_json_set(

@@ -69,6 +69,16 @@ HS_CHECKED hs_status hs_remote_session_generate(hs_remote *remote, const char *n
 /* Their names, an array of strings to be released; NULL: it does not say. */
 json_t *hs_remote_session_names(hs_remote *remote);
 
+/* ---- adapters ---- */
+
+/* From now on requests name these: an array of {"name", "scale"}, taken over. HS_NOT_FOUND: it does
+ * not know one; those before stay then. */
+HS_CHECKED hs_status hs_remote_set_adapters(hs_remote *remote, json_t *list, struct hs_error *err);
+/* What was set last; NULL: nothing. */
+const json_t *hs_remote_adapters(const hs_remote *remote);
+/* Names of its adapters, an array of strings to be released; NULL: no memory. */
+json_t *hs_remote_adapter_names(hs_remote *remote);
+
 /* What it says of the model in /api/v1/status; NULL: it does not. To be released. */
 json_t *hs_remote_status(hs_remote *remote);
 

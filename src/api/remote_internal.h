@@ -13,6 +13,7 @@ struct hs_remote {
     hs_http_client *client;
     json_t *models; /* the array "data" */
     char *model;
+    json_t *lora;  /* of the next requests; NULL: they do not say */
     bool is_named; /* somebody chose the model; otherwise a session goes on with its own */
 };
 

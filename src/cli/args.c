@@ -112,6 +112,23 @@ static hs_status unknown_flag(const struct hs_args *args, const char *text, stru
     return status;
 }
 
+/* A repeatable one keeps all its values, one a line. */
+static hs_status take_option(struct hs_args *args, int id, const char *value, struct hs_error *err)
+{
+    bool is_list = id == HS_OPT_TAG || id == HS_OPT_EXAMPLE;
+    if (!is_list || !args->options[id]) {
+        args->options[id] = value;
+        return HS_OK;
+    }
+    char *joined = hs_asprintf("%s\n%s", args->options[id], value);
+    if (!joined) {
+        return hs_error_nomem(err, "arguments");
+    }
+    hs_free(args->joined[id]);
+    args->options[id] = args->joined[id] = joined;
+    return HS_OK;
+}
+
 static hs_status take(struct hs_args *args, const struct flag *flag, const char *value,
                       struct hs_error *err)
 {
@@ -119,8 +136,7 @@ static hs_status take(struct hs_args *args, const struct flag *flag, const char 
         if (value && !takes_value(flag)) {
             return hs_error_set(err, HS_INVALID_ARGUMENT, "%s takes no value", flag->text);
         }
-        args->options[flag->id] = value ? value : "";
-        return HS_OK;
+        return take_option(args, flag->id, value ? value : "", err);
     }
     if (flag->negated && value) {
         return hs_error_set(err, HS_INVALID_ARGUMENT, "%s takes no value", flag->text);
@@ -249,6 +265,9 @@ const char *hs_args_setting_value(const struct hs_args *args, enum hs_config_id 
 
 void hs_args_free(struct hs_args *args)
 {
+    for (int id = 0; id < HS_OPT_COUNT; id++) {
+        hs_free(args->joined[id]);
+    }
     hs_free(args->settings);
     hs_free(args->words);
     *args = (struct hs_args){0};

@@ -6,7 +6,7 @@
  * "-" alone is a word. Names come from config.def and options.def.
  *
  * Errors:  HS_INVALID_ARGUMENT with the nearest name as hint.
- * Owner:   strings are borrowed from argv; hs_args_free releases the lists.
+ * Owner:   strings are borrowed from argv, or released with the lists by hs_args_free.
  * Threads: none.
  */
 #ifndef CLI_ARGS_H
@@ -23,6 +23,7 @@ struct hs_args {
     struct hs_args_setting *settings; /* [n_settings], in the order given */
     int n_settings;
     const char *options[HS_OPT_COUNT]; /* as in struct hs_command_args */
+    char *joined[HS_OPT_COUNT];        /* of those that were given again */
     char **words;                      /* [n_words] */
     int n_words;
 };

@@ -3,8 +3,8 @@
  * options.
  *
  * The three scripts have one shape: drop options and their values from the words so far, look the
- * rest up among the commands, then offer values, options or arguments. Names of models and sessions
- * are asked of hyprstream itself when Tab is pressed.
+ * rest up among the commands, then offer values, options or arguments. Names of models, adapters
+ * and sessions are asked of hyprstream itself when Tab is pressed.
  */
 #include <string.h>
 
@@ -18,6 +18,7 @@
 #define ADD(...) (status = status ? status : hs_buf_printf(text, __VA_ARGS__))
 
 static const char models[] = "hyprstream model list --names 2>/dev/null";
+static const char adapters[] = "hyprstream adapter list --names 2>/dev/null";
 static const char sessions[] = "hyprstream session list --names 2>/dev/null";
 
 struct shell {
@@ -79,13 +80,16 @@ static hs_status add_value_flags(struct hs_buf *text, const char *separator)
 }
 
 /* What the value of a setting completes to. */
-enum value_kind { VALUE_NONE, VALUE_MODEL, VALUE_SESSION, VALUE_FILE, VALUE_CHOICE };
+enum value_kind { VALUE_NONE, VALUE_MODEL, VALUE_ADAPTER, VALUE_SESSION, VALUE_FILE, VALUE_CHOICE };
 
 static enum value_kind value_kind(int id)
 {
     const struct hs_config_row *row = hs_config_row((enum hs_config_id)id);
     if (id == HS_CFG_MODEL) {
         return VALUE_MODEL;
+    }
+    if (id == HS_CFG_ADAPTER) {
+        return VALUE_ADAPTER;
     }
     if (id == HS_CFG_SESSION) {
         return VALUE_SESSION;
@@ -94,6 +98,12 @@ static enum value_kind value_kind(int id)
         return VALUE_FILE;
     }
     return row->type == HS_CONFIG_ENUM ? VALUE_CHOICE : VALUE_NONE;
+}
+
+/* What prints the names of that kind. */
+static const char *names_command(enum value_kind kind)
+{
+    return kind == VALUE_MODEL ? models : kind == VALUE_ADAPTER ? adapters : sessions;
 }
 
 /* "auto|on|off" as "auto on off". */
@@ -162,6 +172,8 @@ static hs_status add_arguments(struct hs_buf *text, const struct dialect *dialec
     hs_status status = HS_OK;
     if (strcmp(completes, "model") == 0) {
         ADD("; names=%s%s%s", dialect->names_open, models, dialect->names_close);
+    } else if (strcmp(completes, "adapter") == 0) {
+        ADD("; names=%s%s%s", dialect->names_open, adapters, dialect->names_close);
     } else if (strcmp(completes, "session") == 0) {
         ADD("; names=%s%s%s", dialect->names_open, sessions, dialect->names_close);
     } else if (strcmp(completes, "file") == 0) {
@@ -261,8 +273,7 @@ static hs_status bash_values(struct hs_buf *text)
         } else if (kind == VALUE_FILE) {
             ADD(") _hyprstream_files; return ;;\n");
         } else {
-            ADD(") _hyprstream_names \"$(%s)\"; return ;;\n",
-                kind == VALUE_MODEL ? models : sessions);
+            ADD(") _hyprstream_names \"$(%s)\"; return ;;\n", names_command(kind));
         }
     }
     ADD("    ");
@@ -396,8 +407,7 @@ static hs_status zsh_values(struct hs_buf *text)
         } else if (kind == VALUE_FILE) {
             ADD(") _files; return ;;\n");
         } else {
-            ADD(") compadd -- ${(f)\"$(%s)\"}; return ;;\n",
-                kind == VALUE_MODEL ? models : sessions);
+            ADD(") compadd -- ${(f)\"$(%s)\"}; return ;;\n", names_command(kind));
         }
     }
     ADD("    ");
@@ -521,8 +531,9 @@ static hs_status fish_setting(struct hs_buf *text, const struct hs_command *row,
     case VALUE_MODEL:
         ADD(" -x -a '(%s)'", models);
         break;
+    case VALUE_ADAPTER:
     case VALUE_SESSION:
-        ADD(" -x -a '(%s)'", sessions);
+        ADD(" -x -a '(%s)'", names_command(value_kind(id)));
         break;
     case VALUE_FILE:
         ADD(" -r -F");
@@ -574,6 +585,8 @@ static hs_status fish_arguments(struct hs_buf *text, const struct hs_command *ro
     ADD("complete -c hyprstream -n '__hyprstream_begins %s' ", row->name);
     if (strcmp(row->completes, "model") == 0) {
         ADD("-a '(%s)'\n", models);
+    } else if (strcmp(row->completes, "adapter") == 0) {
+        ADD("-a '(%s)'\n", adapters);
     } else if (strcmp(row->completes, "session") == 0) {
         ADD("-a '(%s)'\n", sessions);
     } else if (strcmp(row->completes, "file") == 0) {

@@ -3,6 +3,8 @@
 
 #include "storage/registry.h"
 #include "storage/session_store.h"
+#include "tiny_adapter.h"
+#include "tiny_gguf.h"
 
 static int setup(void **state)
 {
@@ -119,8 +121,9 @@ static void help_lists_all(void **state)
 {
     struct api_test *test = *state;
     assert_int_equal(TALK(test, "/help"), HS_OK);
-    static const char *const names[] = {"/help",  "/model", "/system", "/session", "/clear",
-                                        "/regen", "/save",  "/set",    "/stats",   "/exit"};
+    static const char *const names[] = {"/help",    "/model", "/adapter", "/system",
+                                        "/session", "/clear", "/regen",   "/save",
+                                        "/set",     "/stats", "/exit"};
     for (size_t i = 0; i < COUNT_OF(names); i++) {
         assert_contains(test->err_out.data, names[i]);
     }
@@ -382,6 +385,100 @@ static void completion(void **state)
     expect_words(test, "", "", 0);
 }
 
+/* ---- adapters ---- */
+
+/* Adapters of the model "one" in the registry. */
+static void add_adapters(struct api_test *test)
+{
+    static char *const names[] = {"formal", "french"};
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        char *folder = (char *)api_path(test, names[i]);
+        assert_true(tiny_adapter_write(folder, TINY_GGUF_N_EMBD, (float)i));
+        assert_int_equal(api_run(test, hs_cmd_adapter_add, folder, NULL), HS_OK);
+    }
+    api_clear_output(test);
+}
+
+static void expect_adapters(size_t i, const char *want)
+{
+    char text[256] = "";
+    size_t len = 0;
+    for (size_t k = 0; k < asked(i)->n_adapters; k++) {
+        len += (size_t)snprintf(text + len, sizeof text - len, "%s%s:%g", k == 0 ? "" : " ",
+                                asked(i)->adapters[k].name, (double)asked(i)->adapters[k].scale);
+    }
+    assert_string_equal(text, want);
+}
+
+static void adapters_by_command(void **state)
+{
+    struct api_test *test = *state;
+    add_adapters(test);
+    assert_int_equal(TALK(test, "a", "/adapter french", "b", "/adapter",
+                          "/adapter formal:-0.5  french", "c", "/adapter nobody",
+                          "/adapter french french", "d", "/adapter off", "e"),
+                     HS_OK);
+    expect_adapters(0, "");
+    expect_adapters(1, "french:1");
+    assert_contains(test->err_out.data, "  formal\n* french:1\n");
+    expect_adapters(2, "formal:-0.5 french:1");
+    assert_contains(test->err_out.data, "no adapter named 'nobody'");
+    assert_contains(test->err_out.data, "twice");
+    expect_adapters(3, "formal:-0.5 french:1"); /* those before stay */
+    expect_adapters(4, "");
+}
+
+static void adapters_by_flag(void **state)
+{
+    struct api_test *test = *state;
+    add_adapters(test);
+    api_flag(test, HS_CFG_ADAPTER, "french:0.5");
+    assert_int_equal(TALK(test, "a", "/model two", "b"), HS_OK);
+    expect_adapters(0, "french:0.5");
+    expect_adapters(1, ""); /* it was made for the other model */
+}
+
+static void an_adapter_that_is_not_there(void **state)
+{
+    struct api_test *test = *state;
+    add_adapters(test);
+    api_flag(test, HS_CFG_ADAPTER, "frnech");
+    assert_int_equal(TALK(test, "a"), HS_NOT_FOUND);
+    assert_contains(test->err.hint, "'french'");
+}
+
+static void an_adapter_that_does_not_load(void **state)
+{
+    struct api_test *test = *state;
+    add_adapters(test);
+    fake_engine.adapter_status = HS_MISMATCH;
+    assert_int_equal(TALK(test, "/adapter french", "a"), HS_OK);
+    assert_contains(test->err_out.data, "adapter 'french'");
+    expect_adapters(0, "");
+}
+
+static void sessions_keep_adapters(void **state)
+{
+    struct api_test *test = *state;
+    add_adapters(test);
+    assert_int_equal(TALK(test, "/adapter french:2", "a", "/save s", "b"), HS_OK);
+    expect_adapters(1, "french:2");
+    fake_engine.n_asked = 0;
+    api_flag(test, HS_CFG_SESSION, "s");
+    assert_int_equal(TALK(test, "c", "/adapter", "/adapter off", "d"), HS_OK);
+    expect_adapters(0, "french:2");
+    assert_contains(test->err_out.data, "* french:2\n");
+    expect_adapters(1, "");
+}
+
+static void adapters_are_completed(void **state)
+{
+    struct api_test *test = *state;
+    add_adapters(test);
+    expect_words(test, "/adapter f", "formal french", 9);
+    expect_words(test, "/adapter fr", "french", 9);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -411,6 +508,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_cannot_be_saved_is_not_left, setup, api_teardown),
         cmocka_unit_test_setup_teardown(a_failed_regen_keeps_the_answer, setup, api_teardown),
         cmocka_unit_test_setup_teardown(completion, setup, api_teardown),
+        cmocka_unit_test_setup_teardown(adapters_by_command, setup, api_teardown),
+        cmocka_unit_test_setup_teardown(adapters_by_flag, setup, api_teardown),
+        cmocka_unit_test_setup_teardown(an_adapter_that_is_not_there, setup, api_teardown),
+        cmocka_unit_test_setup_teardown(an_adapter_that_does_not_load, setup, api_teardown),
+        cmocka_unit_test_setup_teardown(sessions_keep_adapters, setup, api_teardown),
+        cmocka_unit_test_setup_teardown(adapters_are_completed, setup, api_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

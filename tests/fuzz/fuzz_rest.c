@@ -158,6 +158,8 @@ static void open_rest(struct hs_rest *rest)
     require(hs_engine_create(&params, &rest->engine, NULL) == HS_OK);
     require(hs_engine_load_model(rest->engine, "/fake.gguf", "fake", &model, id, NULL) == HS_OK);
     require(hs_rest_add_model(rest, id, NULL) == HS_OK);
+    require(hs_adapter_table_new(rest->engine, NULL, rest->models, 1, &rest->adapters, NULL) ==
+            HS_OK);
     rest->max_messages = rest->max_inputs = 8;
     rest->max_choices = 4;
 }
@@ -175,6 +177,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         make_folder();
         set_answer(text + n_line + 1);
         open_rest(&rest);
+        ask_text(&rest, "POST /v1/load_lora_adapter", "{\"lora_name\":\"a\",\"lora_path\":\"/a\"}");
         bool is_kept = strstr(line, SESSIONS) != NULL;
         if (is_kept) {
             ask_text(&rest, "POST " SESSIONS, "{\"name\":\"s\",\"system\":\"Be brief.\"}");
@@ -182,6 +185,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                      "{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}]}");
         }
         ask(&rest, line, (const char *)data + n_line + 1, size - n_line - 1);
+        hs_adapter_table_free(rest.adapters);
         hs_engine_free(rest.engine);
         if (is_kept) {
             remove_folder();

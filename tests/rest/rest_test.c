@@ -45,6 +45,8 @@ int rest_setup(void **state)
     config.openapi.schemas = hs_rest_schemas;
     struct hs_error err = {.message = ""};
     if (hs_rest_add_model(&test->rest, id, &err) != HS_OK ||
+        hs_adapter_table_new(test->engine, NULL, test->rest.models, 1, &test->rest.adapters,
+                             &err) != HS_OK ||
         hs_http_server_start(&config, &test->server, &err) != HS_OK) {
         fprintf(stderr, "%s\n", err.message);
         return -1;
@@ -60,6 +62,7 @@ int rest_teardown(void **state)
     hs_status status = hs_http_server_stop(test->server, 1000, NULL);
     hs_http_server_free(test->server);
     int n_streams = atomic_load(&fake_engine.n_streams);
+    hs_adapter_table_free(test->rest.adapters);
     hs_engine_free(test->engine);
     status = status == HS_OK ? hs_fs_remove_all(test->sessions_dir, NULL) : status;
     reply_free(&test->reply);

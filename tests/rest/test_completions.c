@@ -132,7 +132,7 @@ static void bad_fields_are_named(void **state)
         {"\"prompt\":\"a\",\"suffix\":\"b\"", "suffix"},
         {"\"prompt\":\"a\",\"best_of\":2", "best_of"},
         {"\"prompt\":\"a\",\"best_of\":0", "best_of"},
-        {"\"prompt\":\"a\",\"lora\":[{\"id\":1}]", "lora"},
+        {"\"prompt\":\"a\",\"lora\":[{\"id\":1}]", "lora[0].id"},
         {"\"prompt\":\"a\",\"temperature\":[]", "temperature"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {

@@ -386,7 +386,7 @@ static const struct {
     {"\"tool_choice\":{\"type\":\"function\"}", "tool_choice"},
     {"\"functions\":[{}]", "functions"},
     {"\"function_call\":{\"name\":\"a\"}", "function_call"},
-    {"\"lora\":[{\"id\":0}]", "lora"},
+    {"\"lora\":[{\"id\":0}]", "lora[0].id"},
     {"\"audio\":{\"voice\":\"x\"}", "audio"},
     {"\"continue_final_message\":true", "continue_final_message"},
     {"\"continue_final_message\":1", "continue_final_message"},

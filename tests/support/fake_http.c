@@ -43,6 +43,12 @@ const char *hs_http_request_id(const hs_http_request *request)
     return "req-fake";
 }
 
+const char *hs_http_request_body(const hs_http_request *request, size_t *ret_len)
+{
+    *ret_len = request->body_len;
+    return request->body;
+}
+
 const char *hs_http_request_param(const hs_http_request *request, const char *name)
 {
     return hs_http_params_get(&request->params, name);

@@ -28,7 +28,7 @@ LAYER_EDGES = {
     "runtime": {"base"},
     "adapters": {"base", "models", "storage"},
     "inference": {"runtime", "adapters", "models", "storage", "base"},
-    "api": {"inference", "models", "storage", "base"},
+    "api": {"inference", "adapters", "models", "storage", "base"},
     "cli": {"api", "base"},
 }
 # Headers of other projects that belong to certain layers only.

@@ -35,7 +35,8 @@ static void start(const struct hs_rest *rest, const struct hs_model_info *model,
     hs_status status = hs_anthropic_answer_new(rest, model, request, &asked->settings,
                                                asked->omits_thinking, &generation, &err);
     if (status == HS_OK) {
-        status = hs_engine_chat(rest->engine, model->id, NULL, 0, asked->conversation.messages,
+        status = hs_engine_chat(rest->engine, model->id, asked->settings.lora.refs,
+                                asked->settings.lora.n, asked->conversation.messages,
                                 asked->conversation.n_messages, &asked->settings.params,
                                 &generation->choices[0].stream, &err);
     }

@@ -65,7 +65,7 @@ static hs_status write_usage(const struct hs_generation *generation, struct hs_b
 /* Up to the content. */
 static hs_status write_head(const struct hs_generation *generation, struct hs_buf *out)
 {
-    const char *model = generation->model->id;
+    const char *model = generation->model_name;
     hs_status status = hs_buf_printf(
         out, "{\"id\":\"%s\",\"type\":\"message\",\"role\":\"assistant\",", generation->id);
     return status == HS_OK

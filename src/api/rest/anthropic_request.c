@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "api/command.h"
+#include "lora.h"
 #include "shape.h"
 
 /* ---- tools ---- */
@@ -213,7 +214,9 @@ static bool read_settings(const struct hs_model_info *model, const struct hs_fie
            hs_field_object(fields, "metadata", path, sizeof path, &metadata) &&
            hs_field_bool(fields, "stream", &settings->stream) &&
            hs_rest_settings_read_stop(fields, "stop_sequences", false, settings) &&
-           hs_rest_settings_read_sampling(model, fields, settings);
+           hs_rest_settings_read_sampling(model, fields, settings) &&
+           hs_rest_lora_read(model, fields, json_string_value(hs_field_get(fields, "model")),
+                             settings);
 }
 
 /* An answer that has begun is gone on with. */

@@ -200,8 +200,8 @@ static bool read(const struct hs_rest *rest, const struct hs_model_info *model,
                  struct hs_rest_conversation *conversation)
 {
     static const struct hs_unsupported_field unsupported[] = {
-        {"functions", NULL}, {"function_call", "none auto"}, {"lora", NULL},
-        {"audio", NULL},     {"prediction", NULL},           {"web_search_options", NULL},
+        {"functions", NULL},  {"function_call", "none auto"}, {"audio", NULL},
+        {"prediction", NULL}, {"web_search_options", NULL},
     };
     struct hs_generate_params *params = &settings->params;
     return hs_fields_refuse_unsupported(fields, unsupported,
@@ -225,9 +225,9 @@ static void start(const struct hs_rest *rest, const struct hs_model_info *model,
                                          (size_t)settings->n, &generation, &err);
     for (int32_t i = 0; i < settings->n && status == HS_OK; i++) {
         struct hs_generate_params params = hs_rest_settings_of(settings, i);
-        status =
-            hs_engine_chat(rest->engine, model->id, NULL, 0, conversation->messages,
-                           conversation->n_messages, &params, &generation->choices[i].stream, &err);
+        status = hs_engine_chat(rest->engine, model->id, settings->lora.refs, settings->lora.n,
+                                conversation->messages, conversation->n_messages, &params,
+                                &generation->choices[i].stream, &err);
     }
     if (status != HS_OK) {
         hs_generation_free(generation);

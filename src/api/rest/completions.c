@@ -303,11 +303,8 @@ static bool read(const struct hs_rest *rest, const struct hs_model_info *model,
                  const struct hs_fields *fields, struct hs_rest_settings *settings,
                  struct prompts *prompts, struct hs_rest_conversation *schema)
 {
-    static const struct hs_unsupported_field unsupported[] = {{"lora", NULL}};
     int64_t best_of = 0;
-    if (!hs_fields_refuse_unsupported(fields, unsupported,
-                                      sizeof unsupported / sizeof unsupported[0]) ||
-        !hs_rest_settings_read(rest, model, fields, settings) ||
+    if (!hs_rest_settings_read(rest, model, fields, settings) ||
         !read_prompts(rest, model, fields, settings->n, prompts) ||
         !read_logprobs(fields, settings) ||
         !hs_rest_format_read(fields, "response_format", HS_REST_CHAT, schema, &settings->params) ||
@@ -390,8 +387,9 @@ static hs_status start_prompt(struct hs_generation *generation,
             status = echo_of(generation, prompt, tokens, n_tokens, &choice->echo, err);
         }
         if (status == HS_OK) {
-            status = hs_engine_complete(generation->rest->engine, generation->model->id, NULL, 0,
-                                        tokens, n_tokens, &params, &choice->stream, err);
+            status = hs_engine_complete(generation->rest->engine, generation->model->id,
+                                        settings->lora.refs, settings->lora.n, tokens, n_tokens,
+                                        &params, &choice->stream, err);
         }
     }
     hs_free(tokens);

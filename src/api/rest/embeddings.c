@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "embed_run.h"
 #include "json_quote.h"
+#include "lora.h"
 
 /* RFC 4648, section 4. */
 static const char base64_digits[] =
@@ -113,7 +114,7 @@ void hs_rest_embeddings(hs_http_request *request, void *user)
         .rest = rest, .model = model, .request = request, .inputs = &inputs, .param = "input"};
     hs_embed_params_defaults(&call.params);
     int64_t dimensions = 0;
-    if (read_format(&fields, &call.format) &&
+    if (hs_rest_lora_refuse(model, &fields) && read_format(&fields, &call.format) &&
         hs_field_int(&fields, "dimensions", 1, model->n_embedding, &dimensions) &&
         hs_embed_inputs_read(rest, model, &fields, "input", &inputs)) {
         call.params.dimensions = (int32_t)dimensions;

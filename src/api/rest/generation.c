@@ -41,6 +41,7 @@ hs_status hs_generation_new(const struct hs_generation_format *format, const str
     generation->format = format;
     generation->rest = rest;
     generation->model = model;
+    generation->model_name = settings->model_name;
     generation->request = request;
     generation->created_unix_s = (int64_t)time(NULL);
     generation->created_ms = hs_clock_ms();

@@ -84,6 +84,7 @@ struct hs_generation {
     void *data; /* the endpoint's, set after hs_generation_new */
     const struct hs_rest *rest;
     const struct hs_model_info *model;
+    const char *model_name; /* as the client called it */
     hs_http_request *request;
     char id[96];            /* prefix and random digits */
     int64_t created_unix_s; /* when the request came */

@@ -22,7 +22,7 @@ static const char *stop_type(const struct hs_choice *choice)
 static hs_status write_end(const struct hs_generation *generation, struct hs_buf *out)
 {
     const struct hs_choice *choice = &generation->choices[0];
-    const char *id = generation->model->id;
+    const char *id = generation->model_name;
     hs_status status = hs_buf_printf(
         out, ",\"index\":0,\"stop\":true,\"stop_type\":\"%s\",\"model\":", stop_type(choice));
     status = status == HS_OK ? hs_json_quote(out, id, strlen(id)) : status;
@@ -168,8 +168,9 @@ static void start(const struct hs_rest *rest, const struct hs_model_info *model,
         status = hs_generation_new(&format, rest, model, request, settings, 1, &generation, &err);
     }
     if (status == HS_OK) {
-        status = hs_engine_complete(rest->engine, model->id, NULL, 0, tokens, n, &settings->params,
-                                    &generation->choices[0].stream, &err);
+        status =
+            hs_engine_complete(rest->engine, model->id, settings->lora.refs, settings->lora.n,
+                               tokens, n, &settings->params, &generation->choices[0].stream, &err);
     }
     hs_tokens_free(tokens);
     if (status != HS_OK) {

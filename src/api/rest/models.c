@@ -5,12 +5,33 @@
 
 static json_t *describe(const struct hs_rest *rest, const struct hs_model_info *model)
 {
-    return json_pack("{s:s, s:s, s:I, s:s, s:{s:i, s:i, s:i, s:i, s:I, s:I}}", "id", model->id,
-                     "object", "model", "created", (json_int_t)rest->created_unix_s, "owned_by",
-                     "hyprstream", "meta", "n_ctx", (int)model->n_ctx, "n_ctx_train",
-                     (int)model->n_ctx_train, "n_vocab", (int)model->n_vocab, "n_embd",
-                     (int)model->n_embd, "n_params", (json_int_t)model->n_params, "size",
-                     (json_int_t)model->memory.weights_bytes);
+    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:n, s:{s:i, s:i, s:i, s:i, s:I, s:I}}", "id",
+                     model->id, "object", "model", "created", (json_int_t)rest->created_unix_s,
+                     "owned_by", "hyprstream", "root", model->id, "parent", "meta", "n_ctx",
+                     (int)model->n_ctx, "n_ctx_train", (int)model->n_ctx_train, "n_vocab",
+                     (int)model->n_vocab, "n_embd", (int)model->n_embd, "n_params",
+                     (json_int_t)model->n_params, "size", (json_int_t)model->memory.weights_bytes);
+}
+
+static json_t *describe_adapter(const struct hs_adapter_info *info)
+{
+    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:s}", "id", info->name, "object", "model",
+                     "created", (json_int_t)(info->registered_unix_ms / 1000), "owned_by",
+                     "hyprstream", "root", info->model_id, "parent", info->model_id);
+}
+
+/* false: no memory. */
+static bool add_adapters(const struct hs_rest *rest, json_t *list)
+{
+    struct hs_adapter_info *infos = NULL;
+    size_t n = 0;
+    hs_adapter_table_sync(rest->adapters, false);
+    bool is_whole = hs_engine_list_adapters(rest->engine, NULL, &infos, &n, NULL) == HS_OK;
+    for (size_t i = 0; i < n && is_whole; i++) {
+        is_whole = json_array_append_new(list, describe_adapter(&infos[i])) == 0;
+    }
+    hs_adapter_infos_free(infos);
+    return is_whole;
 }
 
 void hs_rest_model_list(hs_http_request *request, void *user)
@@ -23,6 +44,10 @@ void hs_rest_model_list(hs_http_request *request, void *user)
             list = NULL;
         }
     }
+    if (list != NULL && !add_adapters(rest, list)) {
+        json_decref(list);
+        list = NULL;
+    }
     hs_http_respond_json(request, 200,
                          list == NULL ? NULL
                                       : json_pack("{s:s, s:o}", "object", "list", "data", list));
@@ -31,9 +56,14 @@ void hs_rest_model_list(hs_http_request *request, void *user)
 void hs_rest_model_get(hs_http_request *request, void *user)
 {
     const struct hs_rest *rest = user;
-    const struct hs_model_info *model =
-        hs_rest_model(rest, request, hs_http_request_param(request, "id"));
-    if (model != NULL) {
-        hs_http_respond_json(request, 200, describe(rest, model));
+    struct hs_adapter_info info;
+    const char *id = hs_http_request_param(request, "id");
+    const struct hs_model_info *model = hs_rest_model(rest, request, id);
+    if (model == NULL) {
+        return;
     }
+    bool is_adapter = strcmp(id, model->id) != 0 &&
+                      hs_engine_adapter_info(rest->engine, id, &info, NULL) == HS_OK;
+    hs_http_respond_json(request, 200,
+                         is_adapter ? describe_adapter(&info) : describe(rest, model));
 }

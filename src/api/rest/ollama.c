@@ -17,7 +17,8 @@ static void start_chat(const struct hs_fields *fields, const struct hs_rest *res
     hs_status status =
         hs_ollama_answer_new(rest, model, fields->request, asked, NULL, &generation, &err);
     if (status == HS_OK) {
-        status = hs_engine_chat(rest->engine, model->id, NULL, 0, asked->conversation.messages,
+        status = hs_engine_chat(rest->engine, model->id, asked->settings.lora.refs,
+                                asked->settings.lora.n, asked->conversation.messages,
                                 asked->conversation.n_messages, &asked->settings.params,
                                 &generation->choices[0].stream, &err);
     }
@@ -205,11 +206,13 @@ static hs_status submit(const struct hs_rest *rest, const struct hs_model_info *
 {
     const struct hs_rest_conversation *conversation = &generate->asked.conversation;
     const struct hs_generate_params *params = &generate->asked.settings.params;
+    const struct hs_rest_lora *lora = &generate->asked.settings.lora;
     if (is_plain(generate) || generate->has_context) {
-        return hs_engine_complete(rest->engine, model->id, NULL, 0, generate->context.tokens,
-                                  generate->context.n, params, ret_stream, err);
+        return hs_engine_complete(rest->engine, model->id, lora->refs, lora->n,
+                                  generate->context.tokens, generate->context.n, params, ret_stream,
+                                  err);
     }
-    return hs_engine_chat(rest->engine, model->id, NULL, 0, conversation->messages,
+    return hs_engine_chat(rest->engine, model->id, lora->refs, lora->n, conversation->messages,
                           conversation->n_messages, params, ret_stream, err);
 }
 

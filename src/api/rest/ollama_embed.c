@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "embed_run.h"
 #include "json_quote.h"
+#include "lora.h"
 #include "ollama_request.h"
 
 #define NS_PER_MS 1e6
@@ -75,7 +76,7 @@ static void run(hs_http_request *request, const struct hs_rest *rest, const char
     hs_embed_params_defaults(&call.params);
     int64_t dimensions = 0;
     call.params.normalize = is_normalized;
-    if (read_common(&fields, &call.params) &&
+    if (hs_rest_lora_refuse(model, &fields) && read_common(&fields, &call.params) &&
         hs_field_int(&fields, "dimensions", 1, model->n_embedding, &dimensions) &&
         hs_embed_inputs_read(rest, model, &fields, input, &inputs)) {
         call.params.dimensions = (int32_t)dimensions;

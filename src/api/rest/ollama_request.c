@@ -6,9 +6,11 @@
 
 #include "api/command.h"
 #include "base/mem.h"
+#include "lora.h"
 #include "shape.h"
 
 #define ID_BYTES 32
+#define NAME_BYTES 4096
 
 /* ---- the model ---- */
 
@@ -22,6 +24,19 @@ static bool is_model(const struct hs_rest *rest, const char *name)
     return false;
 }
 
+/* The name without the tag "latest", unless a model is called so. */
+static const char *without_tag(const struct hs_rest *rest, const char *name, char plain[NAME_BYTES])
+{
+    size_t len = strlen(name), n_tag = strlen(HS_OLLAMA_TAG);
+    if (len <= n_tag || len - n_tag >= NAME_BYTES || is_model(rest, name) ||
+        strcmp(name + len - n_tag, HS_OLLAMA_TAG) != 0) {
+        return name;
+    }
+    memcpy(plain, name, len - n_tag);
+    plain[len - n_tag] = '\0';
+    return plain;
+}
+
 const struct hs_model_info *hs_ollama_open(const struct hs_rest *rest, hs_http_request *request,
                                            struct hs_fields *ret_fields, const char **ret_name)
 {
@@ -31,17 +46,11 @@ const struct hs_model_info *hs_ollama_open(const struct hs_rest *rest, hs_http_r
         !hs_field_string(ret_fields, "model", &name)) {
         return NULL;
     }
-    char plain[HS_ID_MAX] = "";
-    size_t len = name == NULL ? 0 : strlen(name), n_tag = strlen(HS_OLLAMA_TAG);
-    const char *looked_for = name;
-    if (len > n_tag && len - n_tag < sizeof plain && !is_model(rest, name) &&
-        strcmp(name + len - n_tag, HS_OLLAMA_TAG) == 0) {
-        memcpy(plain, name, len - n_tag);
-        looked_for = plain;
-    }
-    const struct hs_model_info *model = hs_rest_model(rest, request, looked_for);
+    char plain[NAME_BYTES];
+    const struct hs_model_info *model =
+        hs_rest_model(rest, request, name == NULL ? NULL : without_tag(rest, name, plain));
     if (model != NULL && ret_name != NULL) {
-        *ret_name = len == 0 ? model->id : name;
+        *ret_name = name == NULL || *name == '\0' ? model->id : name;
     }
     return model;
 }
@@ -326,6 +335,16 @@ static bool read_messages(const struct hs_fields *fields, struct hs_rest_convers
 
 /* ---- all ---- */
 
+static bool read_adapters(const struct hs_model_info *model, const struct hs_fields *fields,
+                          struct hs_ollama_request *ret)
+{
+    char plain[NAME_BYTES];
+    const char *name = without_tag(ret->settings.rest, ret->model_name, plain);
+    bool is_read = hs_rest_lora_read(model, fields, name, &ret->settings);
+    ret->settings.model_name = ret->model_name; /* answers give it with its tag */
+    return is_read;
+}
+
 bool hs_ollama_request_read(const struct hs_rest *rest, const struct hs_model_info *model,
                             const struct hs_fields *fields, struct hs_ollama_request *ret)
 {
@@ -339,7 +358,8 @@ bool hs_ollama_request_read(const struct hs_rest *rest, const struct hs_model_in
            read_options(model, fields, settings) && read_format(fields, ret) &&
            read_think(fields, &settings->params.enable_thinking) &&
            read_logprobs(fields, settings) && read_messages(fields, &ret->conversation) &&
-           hs_rest_tools_read(fields, HS_REST_CHAT, &ret->conversation, &settings->params);
+           hs_rest_tools_read(fields, HS_REST_CHAT, &ret->conversation, &settings->params) &&
+           read_adapters(model, fields, ret);
 }
 
 void hs_ollama_request_free(struct hs_ollama_request *request)

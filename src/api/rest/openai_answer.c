@@ -23,7 +23,9 @@ static hs_status append_head(struct hs_generation *generation, struct hs_buf *ou
             head, "{\"id\":\"%s\",\"object\":\"%s\",\"created\":%lld,\"model\":", generation->id,
             generation->is_streamed ? choices->chunk_object : choices->object,
             (long long)generation->created_unix_s);
-        status = status == HS_OK ? hs_json_quote(head, model->id, strlen(model->id)) : status;
+        status = status == HS_OK
+                     ? hs_json_quote(head, generation->model_name, strlen(generation->model_name))
+                     : status;
         if (status == HS_OK) {
             status = hs_buf_printf(head, ",\"system_fingerprint\":\"fp_%.12s\",\"choices\":[",
                                    model->fingerprint);

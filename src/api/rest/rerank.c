@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "embed_run.h"
 #include "json_quote.h"
+#include "lora.h"
 
 /* What the answer needs of the request. */
 struct ranking {
@@ -178,7 +179,8 @@ void hs_rest_rerank(hs_http_request *request, void *user)
     struct hs_fields fields;
     struct question question = {0};
     const struct hs_model_info *model = hs_rest_open(rest, request, &fields);
-    if (model == NULL || !read(rest, model, &fields, &question)) {
+    if (model == NULL || !hs_rest_lora_refuse(model, &fields) ||
+        !read(rest, model, &fields, &question)) {
         return;
     }
     struct hs_embed_inputs inputs = {0};

@@ -6,6 +6,7 @@
 #include "api/command.h"
 #include "base/error.h"
 #include "base/mem.h"
+#include "lora.h"
 #include "response_answer.h"
 #include "shape.h"
 
@@ -132,7 +133,9 @@ static bool read_settings(struct call *call)
     settings->params.split_reasoning = true;
     if (!hs_rest_settings_read_sampling(call->model, fields, settings) ||
         !hs_field_int(fields, "max_output_tokens", 1, INT32_MAX, &max_tokens) ||
-        !hs_field_bool(fields, "stream", &settings->stream)) {
+        !hs_field_bool(fields, "stream", &settings->stream) ||
+        !hs_rest_lora_read(call->model, fields, json_string_value(hs_field_get(fields, "model")),
+                           settings)) {
         return false;
     }
     settings->params.max_tokens = (int32_t)max_tokens;
@@ -256,7 +259,7 @@ static bool make_object(struct call *call, const struct hs_generation *generatio
         "{s:s, s:s, s:I, s:n, s:s, s:b, s:n, s:n, s:s, s:[], s:n, s:b}", "id", generation->id,
         "object", "response", "created_at", (json_int_t)generation->created_unix_s, "completed_at",
         "status", "in_progress", "background", 0, "error", "incomplete_details", "model",
-        call->model->id, "output", "usage", "store", (int)call->answer->is_kept);
+        call->settings.model_name, "output", "usage", "store", (int)call->answer->is_kept);
     struct {
         const char *name;
         json_t *value;
@@ -290,7 +293,7 @@ static bool read(struct call *call)
 {
     static const struct hs_unsupported_field unsupported[] = {
         {"background", NULL}, {"conversation", NULL},       {"prompt", NULL},
-        {"moderation", NULL}, {"context_management", NULL}, {"lora", NULL},
+        {"moderation", NULL}, {"context_management", NULL},
     };
     bool is_kept = true;
     if (!hs_fields_refuse_unsupported(&call->fields, unsupported,
@@ -320,9 +323,10 @@ static void start(struct call *call)
         status = hs_error_nomem(&err, "response");
     }
     if (status == HS_OK) {
-        status = hs_engine_chat(call->rest->engine, call->model->id, NULL, 0,
-                                conversation->messages, conversation->n_messages,
-                                &call->settings.params, &generation->choices[0].stream, &err);
+        status =
+            hs_engine_chat(call->rest->engine, call->model->id, call->settings.lora.refs,
+                           call->settings.lora.n, conversation->messages, conversation->n_messages,
+                           &call->settings.params, &generation->choices[0].stream, &err);
     }
     if (status != HS_OK) {
         hs_generation_free(generation);

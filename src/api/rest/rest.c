@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "lora.h"
 
 #define DEFAULT_MAX_MESSAGES 4096
 #define DEFAULT_MAX_CHOICES 16
@@ -48,6 +49,8 @@ void hs_rest_respond_no_model(const struct hs_rest *rest, hs_http_request *reque
     for (size_t i = 0; i < rest->n_models && status == HS_OK; i++) {
         status = hs_buf_printf(&message, "%s '%s'", i == 0 ? "" : ",", rest->models[i].id);
     }
+    status = status == HS_OK ? hs_buf_append_str(&message, "; adapters: ") : status;
+    status = status == HS_OK ? hs_rest_lora_names(rest, NULL, &message) : status;
     hs_http_respond_error(request, &(struct hs_http_error){
                                        .status = 404,
                                        .param = "model",
@@ -72,7 +75,15 @@ const struct hs_model_info *hs_rest_model(const struct hs_rest *rest, hs_http_re
         return &rest->models[0];
     }
     const struct hs_model_info *model = name == NULL ? NULL : find_id(rest, name);
-    if (model == NULL) {
+    struct hs_error err;
+    hs_status status = HS_OK;
+    if (model == NULL && name != NULL) {
+        model = hs_rest_lora_model(rest, name, &status, &err);
+    }
+    if (status != HS_OK) {
+        hs_error_prefix(&err, "'%.128s'", name);
+        hs_rest_lora_respond(request, "model", &err);
+    } else if (model == NULL) {
         hs_rest_respond_no_model(rest, request, "there is no model", name == NULL ? "" : name);
     }
     return model;

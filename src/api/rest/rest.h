@@ -12,11 +12,13 @@
 
 #include <stdatomic.h>
 
+#include "adapter_table.h"
 #include "api/http.h"
 #include "fields.h"
 #include "storage/response_store.h"
 
 #define HS_REST_MODELS_MAX 16
+#define HS_REST_ADAPTERS_MAX 64 /* in one request */
 
 struct hs_rest {
     hs_engine *engine;
@@ -31,7 +33,10 @@ struct hs_rest {
     int32_t max_tools;                  /* in one request */
     size_t max_schema_bytes;            /* of one JSON schema or grammar */
     hs_response_store *responses;       /* of /v1/responses; NULL: none are kept */
+    int64_t adapter_versions;           /* kept of each adapter */
+    const char *upload_dir;             /* for files of adapters on their way into the registry */
     const char *sessions_dir;           /* as the engine has it; NULL: there are no sessions */
+    hs_adapter_table *adapters;         /* never NULL while the server runs */
     _Atomic(hs_http_server *) server;   /* for /metrics; NULL: its figures are left out */
 };
 
@@ -86,6 +91,17 @@ void hs_rest_session_truncate(hs_http_request *request, void *user);
 void hs_rest_session_generate(hs_http_request *request, void *user);
 void hs_rest_model_list(hs_http_request *request, void *user);
 void hs_rest_model_get(hs_http_request *request, void *user);
+void hs_rest_adapter_list(hs_http_request *request, void *user);
+void hs_rest_adapter_create(hs_http_request *request, void *user);
+void hs_rest_adapter_get(hs_http_request *request, void *user);
+void hs_rest_adapter_history(hs_http_request *request, void *user);
+void hs_rest_adapter_put(hs_http_request *request, void *user);
+void hs_rest_adapter_patch(hs_http_request *request, void *user);
+void hs_rest_adapter_delete(hs_http_request *request, void *user);
+void hs_rest_lora_load(hs_http_request *request, void *user);
+void hs_rest_lora_unload(hs_http_request *request, void *user);
+void hs_rest_lora_scales_get(hs_http_request *request, void *user);
+void hs_rest_lora_scales_set(hs_http_request *request, void *user);
 void hs_rest_health(hs_http_request *request, void *user);
 void hs_rest_props(hs_http_request *request, void *user);
 void hs_rest_slots(hs_http_request *request, void *user);

@@ -6,10 +6,12 @@
 #define POST HS_HTTP_POST
 #define DELETE HS_HTTP_DELETE
 #define PATCH HS_HTTP_PATCH
+#define PUT HS_HTTP_PUT
 #define OPENAI HS_HTTP_ERRORS_OPENAI
 #define ANTHROPIC HS_HTTP_ERRORS_ANTHROPIC
 #define OLLAMA HS_HTTP_ERRORS_OLLAMA
 #define INFERENCE HS_KEY_INFERENCE
+#define ADMIN HS_KEY_ADMIN
 #define JSON HS_HTTP_GIVES_JSON
 #define NDJSON HS_HTTP_GIVES_NDJSON
 #define SSE HS_HTTP_GIVES_SSE
@@ -88,6 +90,28 @@ static const struct hs_http_route routes[] = {
      "Sessions", "TruncateRequest", "Session", "Keep the first messages only"},
     {POST, "/api/v1/sessions/{id}/generate", hs_rest_session_generate, INFERENCE, OPENAI,
      JSON | SSE, "Sessions", "GenerateRequest", "Turn", "Ask, and let the answer join"},
+    {GET, "/api/v1/adapters", hs_rest_adapter_list, INFERENCE, OPENAI, JSON, "Adapters", NULL,
+     "AdapterList", "List the adapters"},
+    {POST, "/api/v1/adapters", hs_rest_adapter_create, ADMIN, OPENAI, JSON | CREATES, "Adapters",
+     "AdapterRequest", "Adapter", "Add an adapter, or a version of one, from a path"},
+    {GET, "/api/v1/adapters/{name}", hs_rest_adapter_get, INFERENCE, OPENAI, JSON, "Adapters", NULL,
+     "Adapter", "An adapter"},
+    {PUT, "/api/v1/adapters/{name}", hs_rest_adapter_put, ADMIN, OPENAI, JSON | CREATES, "Adapters",
+     NULL, "Adapter", "Add an adapter, or a version of one, from the body"},
+    {PATCH, "/api/v1/adapters/{name}", hs_rest_adapter_patch, ADMIN, OPENAI, JSON, "Adapters",
+     "AdapterChange", "Adapter", "Change an adapter's name, description, tags or examples"},
+    {DELETE, "/api/v1/adapters/{name}", hs_rest_adapter_delete, ADMIN, OPENAI, JSON, "Adapters",
+     NULL, NULL, "Remove an adapter with all its versions"},
+    {GET, "/api/v1/adapters/{name}/history", hs_rest_adapter_history, INFERENCE, OPENAI, JSON,
+     "Adapters", NULL, "AdapterList", "An adapter's versions, the newest first"},
+    {POST, "/v1/load_lora_adapter", hs_rest_lora_load, ADMIN, OPENAI, TEXT, "Adapters",
+     "LoadAdapterRequest", NULL, "Load an adapter from a path, as vLLM does"},
+    {POST, "/v1/unload_lora_adapter", hs_rest_lora_unload, ADMIN, OPENAI, TEXT, "Adapters",
+     "UnloadAdapterRequest", NULL, "Take an adapter out of this server, as vLLM does"},
+    {GET, "/lora-adapters", hs_rest_lora_scales_get, INFERENCE, OPENAI, JSON, "Adapters", NULL,
+     NULL, "Adapters with their numbers and scales, as llama-server has them"},
+    {POST, "/lora-adapters", hs_rest_lora_scales_set, ADMIN, OPENAI, JSON, "Adapters",
+     "AdapterScales", NULL, "Set the scales for requests that name no adapters"},
     {GET, "/health", hs_rest_health, 0, OPENAI, JSON, "Server", NULL, "Health",
      "Whether the server is up"},
     {GET, "/props", hs_rest_props, INFERENCE, OPENAI, JSON, "Server", NULL, NULL,

@@ -70,7 +70,7 @@ static hs_status write_usage(const struct hs_generation *generation, struct hs_b
 static hs_status write_head(const struct hs_generation *generation, struct hs_buf *out)
 {
     const struct turn *turn = generation->data;
-    const char *model = generation->model->id;
+    const char *model = generation->model_name;
     hs_status status = hs_buf_printf(out, "\"session\":\"%s\",\"model\":", turn->name);
     return status == HS_OK ? hs_json_quote(out, model, strlen(model)) : status;
 }
@@ -242,6 +242,10 @@ static hs_status begin(const struct call *call, struct hs_generation *generation
     params.model_id = call->model->id;
     params.save_kv = false; /* it stays in the engine; on disk it would be written with each turn */
     hs_status status = hs_engine_create_session(engine, &params, turn->id, err);
+    if (status == HS_OK && call->settings.lora.is_said) { /* the session has its own otherwise */
+        status = hs_engine_apply_lora_weights(engine, turn->id, call->settings.lora.refs,
+                                              call->settings.lora.n, err);
+    }
     if (status == HS_OK && call->is_anew) {
         status = drop_answer(engine, turn->id, err);
     }

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "generation.h"
+#include "lora.h"
 #include "messages.h"
 
 /* ---- whose it is ---- */
@@ -105,14 +106,29 @@ json_t *hs_rest_session_message(const struct hs_message *message)
     return json;
 }
 
+static json_t *adapters_of(const struct hs_session_record *record)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < record->n_adapters && list != NULL; i++) {
+        const struct hs_adapter_ref *ref = &record->adapters[i];
+        if (json_array_append_new(list, json_pack("{s:s, s:f}", "name", ref->name, "scale",
+                                                  (double)ref->scale)) != 0) {
+            json_decref(list);
+            list = NULL;
+        }
+    }
+    return list;
+}
+
 /* `model` is the one it goes on with here, else the one that it asks for. */
 static json_t *describe(const struct hs_rest *rest, const char *name,
                         const struct hs_session_record *record, uint64_t size)
 {
     const struct hs_model_info *model =
         hs_rest_model_of(rest, record->model_name, record->fingerprint);
-    return json_pack("{s:s, s:s, s:s?, s:s, s:I, s:I, s:I, s:I}", "id", name, "object", "session",
-                     "model", model == NULL ? record->model_name : model->id, "overflow",
+    return json_pack("{s:s, s:s, s:s?, s:o, s:s, s:I, s:I, s:I, s:I}", "id", name, "object",
+                     "session", "model", model == NULL ? record->model_name : model->id, "lora",
+                     adapters_of(record), "overflow",
                      record->overflow == HS_OVERFLOW_SHIFT ? "shift" : "stop", "n_messages",
                      (json_int_t)record->n_messages, "size_bytes", (json_int_t)size, "created",
                      (json_int_t)(record->created_unix_ms / 1000), "updated",
@@ -232,6 +248,7 @@ struct change {
     struct hs_session_record record; /* a view: messages and model_name may be the request's */
     struct hs_message *messages;     /* NULL, or the view's own array */
     struct hs_rest_conversation conversation;
+    struct hs_rest_settings settings; /* its adapters only */
 };
 typedef bool (*change_fn)(struct change *change);
 
@@ -273,19 +290,46 @@ static bool read_overflow(const struct hs_fields *fields, enum hs_overflow *over
     return true;
 }
 
-/* The model in the field "model": its weights are the session's then. */
+/* Another model leaves the adapters of the one before behind. */
+static bool read_adapters(struct change *change, const struct hs_model_info *model,
+                          const char *name)
+{
+    struct hs_rest_settings *settings = &change->settings;
+    hs_rest_settings_init(change->rest, settings);
+    if (!hs_rest_lora_read(model, &change->fields, name, settings)) {
+        return false;
+    }
+    if (settings->lora.is_said || name != NULL) {
+        change->record.adapters = settings->lora.is_said ? settings->lora.refs : NULL;
+        change->record.n_adapters = settings->lora.is_said ? (size_t)settings->lora.n : 0;
+    }
+    return true;
+}
+
+/* The model in the field "model": its weights are the session's then; and the adapters. */
 static bool read_model(struct change *change)
 {
     const char *name = NULL;
+    const struct hs_session_record *record = &change->record;
     if (!hs_field_string(&change->fields, "model", &name)) {
         return false;
     }
-    if (name == NULL && change->record.model_name != NULL) {
+    bool stays = name == NULL && record->model_name != NULL;
+    if (stays && hs_field_get(&change->fields, "lora") == NULL) {
         return true;
     }
-    const struct hs_model_info *model = hs_rest_model(change->rest, change->fields.request, name);
-    if (model == NULL) {
+    const struct hs_model_info *model =
+        stays ? hs_rest_model_of(change->rest, record->model_name, record->fingerprint)
+              : hs_rest_model(change->rest, change->fields.request, name);
+    if (model == NULL && stays) {
+        return hs_field_refuse(&change->fields, "lora",
+                               "needs the session's model, which is not loaded");
+    }
+    if (model == NULL || !read_adapters(change, model, name)) {
         return false;
+    }
+    if (stays) {
+        return true;
     }
     change->record.model_name = (char *)model->id;
     change->record.fingerprint = (char *)model->fingerprint;
@@ -378,6 +422,7 @@ static void apply(struct change *change, hs_session_file *file, const struct hs_
         }
     }
     hs_rest_conversation_free(&change->conversation);
+    hs_rest_settings_free(&change->settings);
     hs_free(change->messages);
 }
 

@@ -8,6 +8,7 @@
 #include "api/command.h"
 #include "base/error.h"
 #include "base/mem.h"
+#include "lora.h"
 
 /* ---- numbers ---- */
 
@@ -398,7 +399,8 @@ bool hs_rest_settings_read(const struct hs_rest *rest, const struct hs_model_inf
            hs_rest_settings_read_stop(fields, "stop", true, ret) &&
            read_lengths(rest, fields, ret) &&
            hs_rest_settings_read_reasoning(model, fields, fields, "reasoning_effort", ret) &&
-           read_stream(fields, ret);
+           read_stream(fields, ret) &&
+           hs_rest_lora_read(model, fields, json_string_value(hs_field_get(fields, "model")), ret);
 }
 
 void hs_rest_settings_set_logprobs(struct hs_rest_settings *settings, int32_t top_logprobs)
@@ -425,5 +427,7 @@ void hs_rest_settings_free(struct hs_rest_settings *settings)
     hs_free(settings->template_kwargs);
     hs_free(settings->bias_tokens);
     hs_free(settings->bias_values);
+    hs_free(settings->lora.refs);
+    hs_free(settings->lora.names);
     *settings = (struct hs_rest_settings){0};
 }

@@ -16,8 +16,18 @@
 #define HS_REST_BIAS_MAX 4096       /* entries of logit_bias */
 #define HS_REST_TOP_LOGPROBS_MAX 20
 
+/* The adapters of a request (lora.h). */
+struct hs_rest_lora {
+    struct hs_adapter_ref *refs; /* [n], whose names stand in `names`; NULL: none */
+    char (*names)[HS_ADAPTER_NAME_SIZE + 1];
+    int32_t n;
+    bool is_said; /* by the request, were it that there are none */
+};
+
 struct hs_rest_settings {
     const struct hs_rest *rest;
+    struct hs_rest_lora lora;
+    const char *model_name; /* as the answer gives it: the model's id, or what named adapters */
     struct hs_generate_params params; /* borrows what stands below */
     int32_t n;                        /* answers to each prompt */
     bool stream, include_usage;

@@ -15,6 +15,18 @@ void hs_rest_health(hs_http_request *request, void *user)
     hs_http_respond_json(request, 200, json_pack("{s:s}", "status", "ok"));
 }
 
+/* How adapters are applied, and what came of it. */
+static json_t *describe_lora(const struct hs_model_stats *stats)
+{
+    return json_pack("{s:s, s:s, s:i, s:i, s:I, s:I, s:I, s:i}", "engine",
+                     hs_lora_engine_name(stats->lora_engine), "reason", stats->lora_reason,
+                     "adapters", (int)stats->n_adapters, "adapters_ready",
+                     (int)stats->n_adapters_ready, "bytes", (json_int_t)stats->adapter_bytes,
+                     "decodes", (json_int_t)stats->n_lora_decodes, "mixed_decodes",
+                     (json_int_t)stats->n_lora_decodes_mixed, "sets_max",
+                     (int)stats->n_lora_sets_max);
+}
+
 void hs_rest_props(hs_http_request *request, void *user)
 {
     const struct hs_rest *rest = user;
@@ -23,18 +35,24 @@ void hs_rest_props(hs_http_request *request, void *user)
     if (model == NULL) {
         return;
     }
+    struct hs_model_stats stats;
+    struct hs_error err;
+    if (hs_engine_model_stats(rest->engine, model->id, &stats, &err) != HS_OK) {
+        hs_rest_respond_failure(request, &err, NULL);
+        return;
+    }
     /* where the file lies is nobody's business: its name says which one it is */
     const char *slash = strrchr(model->path, '/');
     const struct hs_sampling *sampling = &rest->defaults.sampling;
     json_t *json = json_pack(
-        "{s:{s:i, s:{s:f, s:i, s:f, s:f, s:f, s:i}}, s:i, s:s, s:s, s:b, s:s, s:s}",
+        "{s:{s:i, s:{s:f, s:i, s:f, s:f, s:f, s:i}}, s:i, s:s, s:s, s:b, s:o, s:s, s:s}",
         "default_generation_settings", "n_ctx", (int)model->n_ctx, "params", "temperature",
         (double)sampling->temp, "top_k", (int)sampling->top_k, "top_p", (double)sampling->top_p,
         "min_p", (double)sampling->min_p, "repeat_penalty", (double)sampling->repeat_penalty,
         "max_tokens", (int)rest->defaults.max_tokens, "total_slots", (int)model->n_seq_max,
         "model_alias", model->id, "model_path", slash == NULL ? model->path : slash + 1,
-        "has_chat_template", (int)model->has_chat_template, "description", model->description,
-        "build_info", hs_version());
+        "has_chat_template", (int)model->has_chat_template, "lora", describe_lora(&stats),
+        "description", model->description, "build_info", hs_version());
     hs_http_respond_json(request, 200, json);
 }
 
@@ -119,7 +137,8 @@ static json_t *describe_model(const struct hs_rest *rest, hs_http_request *reque
         return NULL;
     }
     json_t *json = json_pack(
-        "{s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:{s:I, s:I, s:I}, s:o}",
+        "{s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:{s:I, s:I, s:I}, s:o, "
+        "s:o}",
         "id", model->id, "description", model->description, "n_ctx", (int)model->n_ctx,
         "n_sequences", (int)model->n_seq_max, "running", (int)stats.n_running, "queued",
         (int)stats.n_queued, "kv_cells_used", (int)stats.n_kv_used, "contexts_parked",
@@ -128,7 +147,8 @@ static json_t *describe_model(const struct hs_rest *rest, hs_http_request *reque
         "cached_tokens", (json_int_t)stats.n_cached_tokens, "generated_tokens",
         (json_int_t)stats.n_generated_tokens, "memory", "weights_bytes",
         (json_int_t)now.memory.weights_bytes, "kv_bytes", (json_int_t)now.memory.kv_bytes,
-        "compute_bytes", (json_int_t)now.memory.compute_bytes, "busy", slots);
+        "compute_bytes", (json_int_t)now.memory.compute_bytes, "lora", describe_lora(&stats),
+        "busy", slots);
     if (json == NULL) {
         hs_error_nomem(&err, "status");
         hs_rest_respond_failure(request, &err, NULL);
@@ -172,6 +192,13 @@ enum model_metric {
     EMBEDDING,
     EMBEDDED,
     EMBED_TOKENS,
+    ADAPTERS,
+    ADAPTERS_READY,
+    ADAPTER_BYTES,
+    LORA_DECODES,
+    LORA_MIXED,
+    LORA_SETS,
+    LORA_NODES,
     GENERATED
 };
 
@@ -189,6 +216,14 @@ static const struct {
     [EMBEDDING] = {"embedding_requests", "gauge", "Requests for embeddings, running or waiting."},
     [EMBEDDED] = {"embedded_inputs_total", "counter", "Inputs embedded or ranked."},
     [EMBED_TOKENS] = {"embedded_tokens_total", "counter", "Their tokens."},
+    [ADAPTERS] = {"adapters", "gauge", "Adapters registered for the model."},
+    [ADAPTERS_READY] = {"adapters_ready", "gauge", "Adapters in memory."},
+    [ADAPTER_BYTES] = {"adapter_bytes", "gauge", "Host memory of adapters."},
+    [LORA_DECODES] = {"lora_decodes_total", "counter", "Decode calls with adapters."},
+    [LORA_MIXED] = {"lora_decodes_mixed_total", "counter",
+                    "Decode calls with different sets of adapters."},
+    [LORA_SETS] = {"lora_sets_max", "gauge", "Most different sets in one decode call."},
+    [LORA_NODES] = {"lora_nodes_total", "counter", "Nodes of graphs that were rewritten."},
     [GENERATED] = {"generated_tokens_total", "counter", "Tokens generated."},
 };
 
@@ -217,6 +252,20 @@ static unsigned long long metric_of(const struct hs_model_stats *stats, enum mod
         return stats->n_embedded;
     case EMBED_TOKENS:
         return stats->n_embed_tokens;
+    case ADAPTERS:
+        return (unsigned long long)stats->n_adapters;
+    case ADAPTERS_READY:
+        return (unsigned long long)stats->n_adapters_ready;
+    case ADAPTER_BYTES:
+        return stats->adapter_bytes;
+    case LORA_DECODES:
+        return stats->n_lora_decodes;
+    case LORA_MIXED:
+        return stats->n_lora_decodes_mixed;
+    case LORA_SETS:
+        return (unsigned long long)stats->n_lora_sets_max;
+    case LORA_NODES:
+        return stats->n_lora_nodes;
     case GENERATED:
         break;
     }
@@ -246,6 +295,46 @@ static hs_status write_model_metrics(const struct hs_rest *rest, const struct hs
                                                      metric_of(&stats[i], (enum model_metric)m))
                                      : status;
         }
+    }
+    return status;
+}
+
+/* Which engine applies adapters: the row of the one that does is 1. */
+static hs_status write_lora_engines(const struct hs_rest *rest, const struct hs_model_stats *stats,
+                                    struct hs_buf *out)
+{
+    hs_status status = write_type(out, "lora_engine", "gauge", "The engine that applies adapters.");
+    for (size_t i = 0; i < rest->n_models && status == HS_OK; i++) {
+        const char *id = rest->models[i].id;
+        status = hs_buf_append_str(out, "hyprstream_lora_engine{model=");
+        status = status == HS_OK ? hs_json_quote(out, id, strlen(id)) : status;
+        status = status == HS_OK ? hs_buf_printf(out, ",engine=\"%s\"} 1\n",
+                                                 hs_lora_engine_name(stats[i].lora_engine))
+                                 : status;
+    }
+    return status;
+}
+
+/* Sums over all adapters by model. */
+static hs_status write_adapter_loads(const struct hs_rest *rest, struct hs_buf *out)
+{
+    hs_status status = write_type(out, "adapter_loads_total", "counter",
+                                  "Times that an adapter was read, after an eviction too.");
+    for (size_t i = 0; i < rest->n_models && status == HS_OK; i++) {
+        struct hs_adapter_info *infos = NULL;
+        size_t n = 0;
+        uint64_t n_loads = 0;
+        const char *id = rest->models[i].id;
+        status = hs_engine_list_adapters(rest->engine, id, &infos, &n, NULL);
+        for (size_t k = 0; k < n; k++) {
+            n_loads += infos[k].n_loads;
+        }
+        hs_adapter_infos_free(infos);
+        status = status == HS_OK ? hs_buf_append_str(out, "hyprstream_adapter_loads_total{model=")
+                                 : status;
+        status = status == HS_OK ? hs_json_quote(out, id, strlen(id)) : status;
+        status =
+            status == HS_OK ? hs_buf_printf(out, "} %llu\n", (unsigned long long)n_loads) : status;
     }
     return status;
 }
@@ -290,6 +379,8 @@ void hs_rest_metrics(hs_http_request *request, void *user)
     struct hs_buf body HS_CLEANUP(hs_buf_free) = HS_BUF_INIT(METRICS_MAX_BYTES);
     if (status == HS_OK) {
         status = write_model_metrics(rest, stats, &body);
+        status = status == HS_OK ? write_lora_engines(rest, stats, &body) : status;
+        status = status == HS_OK ? write_adapter_loads(rest, &body) : status;
         hs_http_server *server = atomic_load(&rest->server);
         status = status == HS_OK && server != NULL ? write_http_metrics(server, &body) : status;
         if (status != HS_OK) {

@@ -71,8 +71,8 @@ struct hs_command_args {
     const struct hs_paths *paths;
     int n_args; /* positional arguments after the command's own words */
     char **args;
-    const char
-        *options[HS_OPT_COUNT]; /* value given; "" for one without a value; NULL: not given */
+    const char *options[HS_OPT_COUNT]; /* value given, of a repeatable one all of them, one a line;
+                                          "" for one without a value; NULL: not given */
     const struct hs_command_io *io;
 };
 
@@ -87,9 +87,10 @@ struct hs_command {
     const char *args;       /* "[PROMPT...]", "PATH", "" */
     int min_args, max_args; /* max -1: any number */
     hs_command_fn run;
-    const char *settings;  /* space-separated names of config.def rows that it understands */
-    const char *options;   /* likewise of options.def */
-    const char *completes; /* "model", "session", "file", "command", words in braces, or "" */
+    const char *settings; /* space-separated names of config.def rows that it understands */
+    const char *options;  /* likewise of options.def */
+    const char
+        *completes; /* "model", "adapter", "session", "file", "command", words in braces, or "" */
     unsigned flags;
     const char *text;    /* one line */
     const char *details; /* paragraphs, separated by empty lines; a line that begins with a space is

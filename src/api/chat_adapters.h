@@ -1,0 +1,27 @@
+/*
+ * chat_adapters.h - the adapters of a chat: from names to the engine or the server.
+ *
+ * Owner:   the chat's; a copy of what is set lies in the conversation, or with the server.
+ * Threads: none.
+ */
+#ifndef API_CHAT_ADAPTERS_H
+#define API_CHAT_ADAPTERS_H
+
+#include "chat.h"
+
+/*
+ * Answer with these adapters from now on, each "NAME" or "NAME:SCALE"; none: the model alone. A
+ * named session keeps them. After a failure those before stay.
+ * Errors: HS_INVALID_ARGUMENT (a text that names none, one twice), HS_NOT_FOUND (not in the
+ * registry), HS_MISMATCH and the like when it is loaded.
+ */
+HS_CHECKED hs_status hs_chat_adapters_set(struct hs_chat *chat, const char *const *texts,
+                                          size_t n_texts, struct hs_error *err);
+/* Bring those that the saved session uses into the engine, before it is opened. */
+HS_CHECKED hs_status hs_chat_adapters_restore(struct hs_chat *chat, struct hs_error *err);
+/* Those that there are, on standard error, with the scales of those in use. */
+HS_CHECKED hs_status hs_chat_adapters_print(struct hs_chat *chat, struct hs_error *err);
+/* Their names as a JSON array of strings, to be released; NULL: not known. */
+json_t *hs_chat_adapters_names(struct hs_chat *chat);
+
+#endif
