@@ -156,7 +156,8 @@ static hs_status make_sparse(const struct hs_command_args *args, struct job *job
         return status;
     }
     const struct hs_merge_input input = {&job->file->lora, args->args[0], 1.0};
-    struct hs_merge_params merge = HS_MERGE_PARAMS_DEFAULT;
+    struct hs_merge_params merge;
+    hs_merge_params_defaults(&merge);
     merge.method = HS_MERGE_TASK_ARITHMETIC;
     merge.rank = 1; /* of factors, which are not computed */
     status = hs_merge_plan_new(&input, 1, &merge, &job->plan, err);
