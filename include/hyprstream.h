@@ -824,6 +824,24 @@ HS_API HS_CHECKED hs_status hs_merge_into_model(
     const char *base_path, const struct hs_merge_source *sources, int32_t n_sources,
     const struct hs_merge_params *params, const char *path, const char *type, struct hs_error *err);
 
+/*
+ * Merge adapters into the weights of a loaded model, in place: every request has them from then on,
+ * at no cost. Each changed tensor keeps its type, so quantised weights are rounded anew. Adapters
+ * can still be used beside. The new weights are made while requests go on; they need as much host
+ * memory as the changed tensors meanwhile.
+ * Errors: those of hs_merge_into_model; HS_BUSY (the model has requests at the end),
+ *         HS_ALREADY_EXISTS (some are merged already), HS_NOT_SUPPORTED (the weights are a mapped
+ *         file: hs_model_params.use_mmap), HS_MISMATCH (the file changed since the load).
+ */
+HS_API HS_CHECKED hs_status hs_engine_fuse_weights(hs_engine *engine, const char *model_id,
+                                                   const struct hs_merge_source *sources,
+                                                   int32_t n_sources,
+                                                   const struct hs_merge_params *params,
+                                                   struct hs_error *err);
+/* Put the file's weights back, bit by bit. HS_NOT_FOUND: none are merged; HS_BUSY, HS_MISMATCH. */
+HS_API HS_CHECKED hs_status hs_engine_unfuse_weights(hs_engine *engine, const char *model_id,
+                                                     struct hs_error *err);
+
 /* ---- token streams ---- */
 
 /*

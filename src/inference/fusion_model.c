@@ -30,7 +30,8 @@ struct copy {
     const char *path; /* of the base */
     int fd;
     hs_gguf_writer *writer;
-    bool is_wide; /* changed tensors become F32 */
+    uint8_t *memory; /* where data goes when there is no writer */
+    bool is_wide;    /* changed tensors become F32 */
     uint64_t n_bytes, n_bytes_done;
 };
 
@@ -66,6 +67,16 @@ static hs_status report(struct copy *copy, uint64_t n_bytes, struct hs_error *er
     return HS_OK;
 }
 
+static hs_status put(struct copy *copy, const void *data, size_t len, struct hs_error *err)
+{
+    if (copy->writer != NULL) {
+        return hs_gguf_writer_data(copy->writer, data, len, err);
+    }
+    memcpy(copy->memory, data, len);
+    copy->memory += len;
+    return HS_OK;
+}
+
 static hs_status copy_bytes(struct copy *copy, const struct hs_gguf_tensor *tensor,
                             struct hs_error *err)
 {
@@ -81,7 +92,7 @@ static hs_status copy_bytes(struct copy *copy, const struct hs_gguf_tensor *tens
         size_t n = left < step ? (size_t)left : step;
         status = read_at(copy, data, n, offset + at, err);
         if (status == HS_OK) {
-            status = hs_gguf_writer_data(copy->writer, data, n, err);
+            status = put(copy, data, n, err);
         }
         if (status == HS_OK) {
             status = report(copy, n, err);
@@ -126,13 +137,10 @@ static hs_status add_rows(struct copy *copy, const struct hs_gguf_tensor *tensor
         rows->values[i] = (float)((double)rows->values[i] + rows->delta[i]);
     }
     if (copy->is_wide) {
-        return hs_gguf_writer_data(copy->writer, rows->values,
-                                   (size_t)(n * n_cols) * sizeof *rows->values, err);
+        return put(copy, rows->values, (size_t)(n * n_cols) * sizeof *rows->values, err);
     }
     status = copy->rt->quantise(tensor->type, rows->values, n, n_cols, rows->data, err);
-    return status != HS_OK
-               ? status
-               : hs_gguf_writer_data(copy->writer, rows->data, (size_t)n * row_bytes, err);
+    return status != HS_OK ? status : put(copy, rows->data, (size_t)n * row_bytes, err);
 }
 
 static hs_status add_delta(struct copy *copy, const struct hs_gguf_tensor *tensor,
@@ -177,6 +185,22 @@ static hs_status write_tensor(struct copy *copy, const struct hs_gguf_tensor *te
         hs_error_prefix(err, "%s", tensor->name);
     }
     return status;
+}
+
+hs_status hs_fusion_tensor(const struct hs_fusion_model *model, const hs_merge_plan *plan,
+                           const struct hs_gguf_tensor *tensor,
+                           const struct hs_merge_params *params, void *data, struct hs_error *err)
+{
+    const struct hs_fusion fusion = {.plan = (hs_merge_plan *)(uintptr_t)plan};
+    struct copy copy = {.rt = model->rt,
+                        .fusion = &fusion,
+                        .params = params,
+                        .gguf = model->gguf,
+                        .path = model->path,
+                        .fd = model->fd,
+                        .memory = data,
+                        .n_bytes = hs_gguf_weights_bytes(model->gguf)};
+    return plan == NULL ? copy_bytes(&copy, tensor, err) : write_tensor(&copy, tensor, err);
 }
 
 /* ---- the file ---- */

@@ -33,4 +33,20 @@ HS_CHECKED hs_status hs_fusion_write_model(const struct hs_runtime *rt, const ch
                                            const struct hs_merge_params *params, const char *path,
                                            const char *type, struct hs_error *err);
 
+/* A model's file. */
+struct hs_fusion_model {
+    const struct hs_runtime *rt;
+    const char *path;
+    const hs_gguf *gguf;
+    int fd;
+};
+
+/* The bytes of one tensor in its own type: merged, or with plan NULL as the file has them.
+ * data[tensor->size_bytes]. */
+HS_CHECKED hs_status hs_fusion_tensor(const struct hs_fusion_model *model,
+                                      const hs_merge_plan *plan,
+                                      const struct hs_gguf_tensor *tensor,
+                                      const struct hs_merge_params *params, void *data,
+                                      struct hs_error *err);
+
 #endif

@@ -1,7 +1,8 @@
 /*
  * model.h - a loaded model: what the loader makes, prompts read and the registry holds.
  *
- * Threads: constant after the load, except the counts, which the engine's mutex guards.
+ * Threads: constant after the load, except the counts, which the engine's mutex guards, and the
+ * cache key, which changes with it held and nobody using the model.
  */
 #ifndef INFERENCE_MODEL_H
 #define INFERENCE_MODEL_H
@@ -11,6 +12,11 @@
 
 typedef struct hs_worker hs_worker;
 typedef struct hs_embedder hs_embedder;
+
+/* A tensor whose weights are not the file's. */
+struct hs_fused_tensor {
+    char name[64];
+};
 
 struct hs_model {
     const struct hs_runtime *rt;
@@ -22,6 +28,9 @@ struct hs_model {
     hs_lora_base *lora_base;          /* what adapters are checked against */
     char *chat_template;              /* used instead of the model's own; NULL: the model's */
     char cache_key[HS_CACHE_KEY_MAX]; /* of the model without adapters */
+    char plain_key[HS_CACHE_KEY_MAX]; /* the same before adapters were merged into the weights */
+    struct hs_fused_tensor *fused;    /* [n_fused], guarded by the engine's mutex */
+    int32_t n_fused;
     struct hs_rt_context_params context_params; /* of the worker's context */
     bool is_loading;                            /* the id is taken, nothing else is there yet */
     int32_t n_users;                            /* calls under way */

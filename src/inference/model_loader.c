@@ -305,4 +305,6 @@ void hs_model_unload(struct hs_model *model)
     model->lora_base = NULL;
     hs_free(model->chat_template);
     model->chat_template = NULL;
+    hs_free(model->fused);
+    model->fused = NULL;
 }

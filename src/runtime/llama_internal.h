@@ -153,6 +153,10 @@ hs_status hs_llama_quantise(uint32_t type, const float *values, int64_t n_rows, 
 hs_status hs_llama_model_quantise(const char *path, const char *path_out, const char *mixture,
                                   int32_t n_threads, struct hs_error *err);
 
+/* llama_weights.c */
+hs_status hs_llama_weights_set(hs_rt_model *model, const char *tensor, uint32_t type,
+                               const void *data, size_t size, struct hs_error *err);
+
 /* llama_special.c */
 hs_status hs_llama_rank_tokens(const hs_rt_model *model, const char *query, const char *document,
                                struct hs_buf *tokens, struct hs_error *err);

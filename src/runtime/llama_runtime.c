@@ -36,6 +36,7 @@ const struct hs_runtime *hs_runtime_llama(void)
         .dequantise = hs_llama_dequantise,
         .quantise = hs_llama_quantise,
         .model_quantise = hs_llama_model_quantise,
+        .weights_set = hs_llama_weights_set,
         .embedder_new = hs_llama_embedder_new,
         .embed = hs_llama_embed,
         .embed_take = hs_llama_embed_take,

@@ -297,6 +297,15 @@ struct hs_runtime {
                                 int32_t n_threads, struct hs_error *err);
 
     /*
+     * Put other data into a matrix of a loaded model: data[size], in its type and order in the
+     * file. No context of the model may compute meanwhile.
+     * Errors: HS_NOT_FOUND (no graph of the model multiplies with it), HS_NOT_SUPPORTED (the
+     * weights are a mapped file), HS_MISMATCH (type or size).
+     */
+    hs_status (*weights_set)(hs_rt_model *model, const char *tensor, uint32_t type,
+                             const void *data, size_t size, struct hs_error *err);
+
+    /*
      * A context for embeddings, beside the one that generates.
      * In:     params: n_ctx is the longest input wanted, n_ubatch and n_seq_max the most.
      * Errors: those of context_new; HS_NOT_SUPPORTED (an encoder with a decoder behind it).
