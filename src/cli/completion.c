@@ -161,6 +161,8 @@ struct dialect {
     const char *names_open, *names_close; /* around a command that prints names */
     const char *bare;                     /* the list for words without descriptions */
     const char *top_flags;                /* when there is no command yet */
+    /* what offers the values of a flag: some words, files, what a command prints, nothing */
+    const char *choices_open, *choices_close, *files, *values_open, *values_close, *no_values;
     hs_status (*word)(struct hs_buf *text, const char *word, size_t len,
                       const struct hs_command *row);
     hs_status (*flags)(struct hs_buf *text, const struct hs_command *row);
@@ -244,16 +246,8 @@ static hs_status add_commands(struct hs_buf *text, const struct dialect *dialect
     return status;
 }
 
-/* ---- bash ---- */
-
-static hs_status bash_word(struct hs_buf *text, const char *word, size_t len,
-                           const struct hs_command *row)
-{
-    (void)row;
-    return hs_buf_printf(text, "%.*s ", (int)len, word);
-}
-
-static hs_status bash_values(struct hs_buf *text)
+/* The cases of a flag's values, by the flag that stands before. */
+static hs_status add_values(struct hs_buf *text, const struct dialect *dialect)
 {
     hs_status status = HS_OK;
     for (int id = 0; id < HS_CFG_COUNT; id++) {
@@ -267,19 +261,29 @@ static hs_status bash_values(struct hs_buf *text)
             ADD("|-%c", row->short_flag);
         }
         if (kind == VALUE_CHOICE) {
-            ADD(") COMPREPLY=($(compgen -W \"");
+            ADD(") %s", dialect->choices_open);
             status = status ? status : add_choices(text, row->choices);
-            ADD("\" -- \"$cur\")); return ;;\n");
+            ADD("%s; return ;;\n", dialect->choices_close);
         } else if (kind == VALUE_FILE) {
-            ADD(") _hyprstream_files; return ;;\n");
+            ADD(") %s; return ;;\n", dialect->files);
         } else {
-            ADD(") _hyprstream_names \"$(%s)\"; return ;;\n", names_command(kind));
+            ADD(") %s%s%s; return ;;\n", dialect->values_open, names_command(kind),
+                dialect->values_close);
         }
     }
     ADD("    ");
     status = status ? status : add_value_flags(text, "|");
-    ADD(") return ;;\n");
+    ADD(") %s ;;\n", dialect->no_values);
     return status;
+}
+
+/* ---- bash ---- */
+
+static hs_status bash_word(struct hs_buf *text, const char *word, size_t len,
+                           const struct hs_command *row)
+{
+    (void)row;
+    return hs_buf_printf(text, "%.*s ", (int)len, word);
 }
 
 static hs_status bash_flags(struct hs_buf *text, const struct hs_command *row)
@@ -309,6 +313,12 @@ static const struct dialect bash = {
     .names_close = ")",
     .bare = "offer",
     .top_flags = "--help --version",
+    .choices_open = "COMPREPLY=($(compgen -W \"",
+    .choices_close = "\" -- \"$cur\"))",
+    .files = "_hyprstream_files",
+    .values_open = "_hyprstream_names \"$(",
+    .values_close = ")\"",
+    .no_values = "return",
     .word = bash_word,
     .flags = bash_flags,
 };
@@ -348,7 +358,7 @@ static hs_status write_bash(struct hs_buf *text)
         "        esac\n"
         "    done\n"
         "    case $prev in\n");
-    status = status ? status : bash_values(text);
+    status = status ? status : add_values(text, &bash);
     ADD("    esac\n"
         "    case \"$words\" in\n");
     status = status ? status : add_commands(text, &bash);
@@ -387,35 +397,6 @@ static hs_status zsh_word(struct hs_buf *text, const char *word, size_t len,
     return zsh_entry(text, "", word, len, is_group ? "more commands" : row->text);
 }
 
-static hs_status zsh_values(struct hs_buf *text)
-{
-    hs_status status = HS_OK;
-    for (int id = 0; id < HS_CFG_COUNT; id++) {
-        const struct hs_config_row *row = hs_config_row((enum hs_config_id)id);
-        enum value_kind kind = value_kind(id);
-        if (kind == VALUE_NONE) {
-            continue;
-        }
-        ADD("    --%s", row->name);
-        if (row->short_flag) {
-            ADD("|-%c", row->short_flag);
-        }
-        if (kind == VALUE_CHOICE) {
-            ADD(") compadd -- ");
-            status = status ? status : add_choices(text, row->choices);
-            ADD("; return ;;\n");
-        } else if (kind == VALUE_FILE) {
-            ADD(") _files; return ;;\n");
-        } else {
-            ADD(") compadd -- ${(f)\"$(%s)\"}; return ;;\n", names_command(kind));
-        }
-    }
-    ADD("    ");
-    status = status ? status : add_value_flags(text, "|");
-    ADD(") return 1 ;;\n");
-    return status;
-}
-
 static hs_status zsh_flags(struct hs_buf *text, const struct hs_command *row)
 {
     hs_status status = HS_OK;
@@ -445,6 +426,12 @@ static const struct dialect zsh = {
     .names_close = ")\"})",
     .bare = "names",
     .top_flags = "'--help:show the help' '--version:show the version'",
+    .choices_open = "compadd -- ",
+    .choices_close = "",
+    .files = "_files",
+    .values_open = "compadd -- ${(f)\"$(",
+    .values_close = ")\"}",
+    .no_values = "return 1",
     .word = zsh_word,
     .flags = zsh_flags,
 };
@@ -469,7 +456,7 @@ static hs_status write_zsh(struct hs_buf *text)
         "        esac\n"
         "    done\n"
         "    case $prev in\n");
-    status = status ? status : zsh_values(text);
+    status = status ? status : add_values(text, &zsh);
     ADD("    esac\n"
         "    case \"$taken\" in\n");
     status = status ? status : add_commands(text, &zsh);

@@ -94,9 +94,10 @@ static hs_status resolve_path(const hs_registry *registry, struct hs_registry_ad
     return HS_OK;
 }
 
-static hs_status read_row(hs_registry *registry, sqlite3_stmt *statement,
-                          struct hs_registry_adapter *row, struct hs_error *err)
+static hs_status read_row(hs_registry *registry, sqlite3_stmt *statement, void *item,
+                          struct hs_error *err)
 {
+    struct hs_registry_adapter *row = item;
     int column = 0;
     for (size_t i = 0; HS_REGISTRY_ADAPTER_TEXTS[i].name != NULL; i++) {
         hs_status status = hs_registry_column(registry, statement, column++, text_of(row, i), err);
@@ -112,48 +113,24 @@ static hs_status read_row(hs_registry *registry, sqlite3_stmt *statement,
     return resolve_path(registry, row, err);
 }
 
-struct rows {
-    struct hs_registry_adapter *items;
-    size_t n, capacity;
-};
-
-static hs_status add_row(hs_registry *registry, sqlite3_stmt *statement, struct rows *rows,
-                         struct hs_error *err)
-{
-    if (rows->n == rows->capacity) {
-        size_t capacity = rows->capacity == 0 ? 8 : 2 * rows->capacity;
-        struct hs_registry_adapter *items = hs_realloc_array(rows->items, capacity, sizeof *items);
-        if (items == NULL)
-            return hs_error_nomem(err, "list of adapters");
-        rows->items = items;
-        rows->capacity = capacity;
-    }
-    rows->items[rows->n] = (struct hs_registry_adapter){0};
-    rows->n++; /* a row that fails half-way is released with the others */
-    return read_row(registry, statement, &rows->items[rows->n - 1], err);
-}
-
 struct query {
     const char *sql;
     const char *key; /* NULL: the statement has no parameters */
     int64_t version; /* its second parameter; 0: it has none */
-    struct rows rows;
+    struct hs_registry_rows rows;
 };
 
 static hs_status work_select(hs_registry *registry, void *user, struct hs_error *err)
 {
     struct query *query = user;
     HS_CLEANUP(hs_registry_finalizep) sqlite3_stmt *statement = NULL;
-    struct rows rows = {0};
-    bool has_row = true;
+    struct hs_registry_rows rows = {0};
     const char *types = query->key == NULL ? "" : query->version == 0 ? "s" : "si";
     hs_status status = hs_registry_prepare(registry, query->sql, &statement, err, types, query->key,
                                            query->version);
-    while (status == HS_OK && has_row) {
-        status = hs_registry_step(registry, statement, &has_row, err);
-        if (status == HS_OK && has_row)
-            status = add_row(registry, statement, &rows, err);
-    }
+    if (status == HS_OK)
+        status = hs_registry_read_rows(registry, statement, sizeof(struct hs_registry_adapter),
+                                       read_row, &rows, err);
     if (status != HS_OK) {
         hs_registry_adapters_free(rows.items, rows.n);
         return status;
@@ -178,8 +155,9 @@ static hs_status select_one(hs_registry *registry, struct query *query,
         return status;
     if (query->rows.n == 0)
         return not_found(query->key, err);
-    *ret_row = query->rows.items[0];
-    query->rows.items[0] = (struct hs_registry_adapter){0};
+    struct hs_registry_adapter *first = query->rows.items;
+    *ret_row = *first;
+    *first = (struct hs_registry_adapter){0};
     hs_registry_adapters_free(query->rows.items, query->rows.n);
     return HS_OK;
 }

@@ -73,6 +73,19 @@ HS_CHECKED hs_status hs_registry_prepare(hs_registry *registry, const char *sql,
 /* Step: ret_has_row false at the end. */
 HS_CHECKED hs_status hs_registry_step(hs_registry *registry, sqlite3_stmt *statement,
                                       bool *ret_has_row, struct hs_error *err);
+/* Row structs of one type. */
+struct hs_registry_rows {
+    void *items;
+    size_t n, capacity;
+};
+/* Fill item `item`, which is zeroed. */
+typedef hs_status (*hs_registry_read_fn)(hs_registry *registry, sqlite3_stmt *row, void *item,
+                                         struct hs_error *err);
+/* Read all rows of a statement, each into `item_size` bytes. After a failure `rows` has what was
+ * read, the item that failed half-way included, for the caller to release. */
+HS_CHECKED hs_status hs_registry_read_rows(hs_registry *registry, sqlite3_stmt *statement,
+                                           size_t item_size, hs_registry_read_fn read,
+                                           struct hs_registry_rows *rows, struct hs_error *err);
 /* A copy of a text column, to be freed with hs_free. */
 HS_CHECKED hs_status hs_registry_column(hs_registry *registry, sqlite3_stmt *statement, int column,
                                         char **ret_text, struct hs_error *err);

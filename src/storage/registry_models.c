@@ -244,9 +244,10 @@ hs_status hs_registry_model_describe(const char *path, const char *source,
 
 /* ---- rows ---- */
 
-static hs_status read_row(hs_registry *registry, sqlite3_stmt *row, struct hs_registry_model *model,
+static hs_status read_row(hs_registry *registry, sqlite3_stmt *row, void *item,
                           struct hs_error *err)
 {
+    struct hs_registry_model *model = item;
     char **const texts[] = {&model->name,         &model->path,        &model->architecture,
                             &model->quantization, &model->fingerprint, &model->sha256,
                             &model->source};
@@ -267,41 +268,17 @@ static hs_status read_row(hs_registry *registry, sqlite3_stmt *row, struct hs_re
     return HS_OK;
 }
 
-struct rows {
-    struct hs_registry_model *items;
-    size_t n, capacity;
-};
-
-static hs_status add_row(hs_registry *registry, sqlite3_stmt *row, struct rows *rows,
-                         struct hs_error *err)
-{
-    if (rows->n == rows->capacity) {
-        size_t capacity = rows->capacity == 0 ? 8 : 2 * rows->capacity;
-        struct hs_registry_model *items = hs_realloc_array(rows->items, capacity, sizeof *items);
-        if (items == NULL)
-            return hs_error_nomem(err, "list of models");
-        rows->items = items;
-        rows->capacity = capacity;
-    }
-    rows->items[rows->n] = (struct hs_registry_model){0};
-    rows->n++; /* a row that fails half-way is released with the others */
-    return read_row(registry, row, &rows->items[rows->n - 1], err);
-}
-
 /* All rows that match; `key` is bound when the statement has a parameter. */
 static hs_status select_rows(hs_registry *registry, const char *sql, const char *key,
-                             struct rows *ret_rows, struct hs_error *err)
+                             struct hs_registry_rows *ret_rows, struct hs_error *err)
 {
     HS_CLEANUP(hs_registry_finalizep) sqlite3_stmt *statement = NULL;
-    struct rows rows = {0};
-    bool has_row = true;
+    struct hs_registry_rows rows = {0};
     hs_status status =
         hs_registry_prepare(registry, sql, &statement, err, key == NULL ? "" : "s", key);
-    while (status == HS_OK && has_row) {
-        status = hs_registry_step(registry, statement, &has_row, err);
-        if (status == HS_OK && has_row)
-            status = add_row(registry, statement, &rows, err);
-    }
+    if (status == HS_OK)
+        status = hs_registry_read_rows(registry, statement, sizeof(struct hs_registry_model),
+                                       read_row, &rows, err);
     if (status != HS_OK) {
         hs_registry_models_free(rows.items, rows.n);
         return status;
@@ -321,14 +298,15 @@ static hs_status not_found(const char *name, struct hs_error *err)
 static hs_status select_one(hs_registry *registry, const char *sql, const char *key,
                             struct hs_registry_model *ret_model, struct hs_error *err)
 {
-    struct rows rows = {0};
+    struct hs_registry_rows rows = {0};
     hs_status status = select_rows(registry, sql, key, &rows, err);
     if (status != HS_OK)
         return status;
     if (rows.n == 0)
         return not_found(key, err);
-    *ret_model = rows.items[0];
-    rows.items[0] = (struct hs_registry_model){0};
+    struct hs_registry_model *first = rows.items;
+    *ret_model = *first;
+    *first = (struct hs_registry_model){0};
     hs_registry_models_free(rows.items, rows.n);
     return HS_OK;
 }
@@ -485,7 +463,7 @@ static hs_status work_list(hs_registry *registry, void *user, struct hs_error *e
 hs_status hs_registry_model_list(hs_registry *registry, struct hs_registry_model **ret_rows,
                                  size_t *ret_n, struct hs_error *err)
 {
-    struct rows rows = {0};
+    struct hs_registry_rows rows = {0};
     hs_status status = hs_registry_run(registry, false, work_list, &rows, err);
     if (status != HS_OK)
         return status;

@@ -52,25 +52,10 @@ hs_status hs_registry_session_put(hs_registry *registry, const struct hs_registr
     return hs_registry_run(registry, true, work_put, &copy, err);
 }
 
-struct rows {
-    struct hs_registry_session *items;
-    size_t n, capacity;
-};
-
-static hs_status add_row(hs_registry *registry, sqlite3_stmt *row, struct rows *rows,
-                         struct hs_error *err)
+static hs_status read_row(hs_registry *registry, sqlite3_stmt *row, void *item,
+                          struct hs_error *err)
 {
-    if (rows->n == rows->capacity) {
-        size_t capacity = rows->capacity == 0 ? 16 : 2 * rows->capacity;
-        struct hs_registry_session *items = hs_realloc_array(rows->items, capacity, sizeof *items);
-        if (items == NULL)
-            return hs_error_nomem(err, "list of sessions");
-        rows->items = items;
-        rows->capacity = capacity;
-    }
-    struct hs_registry_session *session = &rows->items[rows->n];
-    *session = (struct hs_registry_session){0};
-    rows->n++; /* a row that fails half-way is released with the others */
+    struct hs_registry_session *session = item;
     session->n_messages = sqlite3_column_int64(row, 3);
     session->size_bytes = sqlite3_column_int64(row, 4);
     session->created_unix_ms = sqlite3_column_int64(row, 5);
@@ -86,28 +71,25 @@ static hs_status add_row(hs_registry *registry, sqlite3_stmt *row, struct rows *
 static hs_status work_list(hs_registry *registry, void *user, struct hs_error *err)
 {
     HS_CLEANUP(hs_registry_finalizep) sqlite3_stmt *statement = NULL;
-    struct rows rows = {0};
-    bool has_row = true;
+    struct hs_registry_rows rows = {0};
     hs_status status = hs_registry_prepare(
         registry, "SELECT " HS_REGISTRY_SESSION_COLUMNS " FROM sessions ORDER BY name", &statement,
         err, "");
-    while (status == HS_OK && has_row) {
-        status = hs_registry_step(registry, statement, &has_row, err);
-        if (status == HS_OK && has_row)
-            status = add_row(registry, statement, &rows, err);
-    }
+    if (status == HS_OK)
+        status = hs_registry_read_rows(registry, statement, sizeof(struct hs_registry_session),
+                                       read_row, &rows, err);
     if (status != HS_OK) {
         hs_registry_sessions_free(rows.items, rows.n);
         return status;
     }
-    *(struct rows *)user = rows;
+    *(struct hs_registry_rows *)user = rows;
     return HS_OK;
 }
 
 hs_status hs_registry_session_list(hs_registry *registry, struct hs_registry_session **ret_rows,
                                    size_t *ret_n, struct hs_error *err)
 {
-    struct rows rows = {0};
+    struct hs_registry_rows rows = {0};
     hs_status status = hs_registry_run(registry, false, work_list, &rows, err);
     if (status != HS_OK)
         return status;

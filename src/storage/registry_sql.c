@@ -124,6 +124,38 @@ hs_status hs_registry_step(hs_registry *registry, sqlite3_stmt *statement, bool 
     return HS_OK;
 }
 
+static hs_status read_one(hs_registry *registry, sqlite3_stmt *statement, size_t item_size,
+                          hs_registry_read_fn read, struct hs_registry_rows *rows,
+                          struct hs_error *err)
+{
+    if (rows->n == rows->capacity) {
+        size_t capacity = rows->capacity == 0 ? 8 : 2 * rows->capacity;
+        void *items = hs_realloc_array(rows->items, capacity, item_size);
+        if (items == NULL)
+            return hs_error_nomem(err, "rows of the registry");
+        rows->items = items;
+        rows->capacity = capacity;
+    }
+    char *item = (char *)rows->items + rows->n * item_size;
+    memset(item, 0, item_size);
+    rows->n++;
+    return read(registry, statement, item, err);
+}
+
+hs_status hs_registry_read_rows(hs_registry *registry, sqlite3_stmt *statement, size_t item_size,
+                                hs_registry_read_fn read, struct hs_registry_rows *rows,
+                                struct hs_error *err)
+{
+    bool has_row = true;
+    hs_status status = HS_OK;
+    while (status == HS_OK && has_row) {
+        status = hs_registry_step(registry, statement, &has_row, err);
+        if (status == HS_OK && has_row)
+            status = read_one(registry, statement, item_size, read, rows, err);
+    }
+    return status;
+}
+
 hs_status hs_registry_query_int(hs_registry *registry, const char *sql, int64_t *ret_value,
                                 struct hs_error *err)
 {
