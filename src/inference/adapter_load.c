@@ -210,7 +210,7 @@ static hs_status over_budget(const hs_adapter_pool *pool, uint64_t bytes, struct
                  "the adapter takes %.1f MiB; the memory for adapters is %.1f MiB, of which %.1f "
                  "are in use",
                  (double)bytes / mib, (double)pool->p.budget_bytes / mib, (double)others / mib);
-    hs_error_hint(err, "raise --adapter-budget");
+    hs_error_hint(err, "raise --adapter-memory");
     return HS_LIMIT;
 }
 

@@ -159,7 +159,7 @@ static hs_status check_params(const hs_adapter_pool *pool, const struct hs_adapt
 {
     if (pool->p.budget_bytes == 0 || pool->p.rt->adapter_new == NULL) {
         hs_error_set(err, HS_NOT_SUPPORTED, "there is no memory for adapters");
-        hs_error_hint(err, "start with --adapter-budget above 0");
+        hs_error_hint(err, "start with --adapter-memory above 0");
         return HS_NOT_SUPPORTED;
     }
     if ((params->path == NULL) == (params->weights == NULL)) {
@@ -386,7 +386,7 @@ static hs_status no_room(const hs_adapter_pool *pool, uint64_t need, struct hs_e
                  "in use",
                  (double)need / mib, (double)pool->used_bytes / mib,
                  (double)pool->p.budget_bytes / mib);
-    hs_error_hint(err, "raise --adapter-budget");
+    hs_error_hint(err, "raise --adapter-memory");
     return HS_LIMIT;
 }
 

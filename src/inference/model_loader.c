@@ -129,6 +129,23 @@ static void fill_info(struct hs_model *model, const struct hs_model_load *load,
     info->n_threads = fit->context.n_threads;
 }
 
+/* A context that is not asked for leaves room for adapters, unless the model then fits no more. */
+static hs_status fit_context(const struct hs_model_load *load, const struct header *header,
+                             struct hs_fit *ret_fit, struct hs_error *err)
+{
+    struct hs_model_params params = *load->params;
+    if (params.n_ctx == 0 && load->engine->adapter_budget_bytes > 0) {
+        struct hs_error error;
+        params.reserve_bytes += load->engine->adapter_budget_bytes;
+        hs_status status =
+            hs_model_fit(load->rt, load->path, &params, header->n_ctx_train, ret_fit, &error);
+        if (status == HS_OK) {
+            return HS_OK;
+        }
+    }
+    return hs_model_fit(load->rt, load->path, load->params, header->n_ctx_train, ret_fit, err);
+}
+
 static hs_status load_weights(const struct hs_model_load *load, const struct hs_fit *fit,
                               struct hs_model *model, struct hs_error *err)
 {
@@ -253,7 +270,7 @@ hs_status hs_model_load(const struct hs_model_load *load, struct hs_model *model
         status = load->rt->init(&version, err);
     }
     if (status == HS_OK) {
-        status = hs_model_fit(load->rt, load->path, load->params, header.n_ctx_train, &fit, err);
+        status = fit_context(load, &header, &fit, err);
     }
     if (status == HS_OK) {
         status = load_weights(load, &fit, model, err);

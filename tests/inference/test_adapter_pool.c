@@ -184,7 +184,7 @@ static void without_a_budget_there_are_no_adapters(void **state)
     (void)state;
     open_pool(0, NULL);
     assert_int_equal(try_register("a", adapter_file(files, "a", "1")), HS_NOT_SUPPORTED);
-    assert_non_null(strstr(err.hint, "--adapter-budget"));
+    assert_non_null(strstr(err.hint, "--adapter-memory"));
     close_pool();
 }
 
@@ -598,7 +598,7 @@ static void what_alone_exceeds_the_budget_is_refused(void **state)
     open_pool(250, &config);
     add("a", "1");
     assert_int_equal(hs_adapter_pool_load(pool, &model, "a", &err), HS_LIMIT);
-    assert_non_null(strstr(err.hint, "--adapter-budget"));
+    assert_non_null(strstr(err.hint, "--adapter-memory"));
     wait_alive(0);
     config.bytes = 250;
     fake_lora_reset(&config);

@@ -148,6 +148,39 @@ static void what_is_known_of_a_model(void **state)
     test_check_clean();
 }
 
+/* The context of a model of 1 GiB with 1 MiB of KV for each token. */
+static int32_t fitted_ctx(uint64_t available_mib, int32_t n_ctx, uint64_t budget_mib)
+{
+    const uint64_t mib = 1 << 20;
+    fake_runtime_reset(&(struct fake_config){.weights_bytes = 1024 * mib,
+                                             .kv_bytes_per_token = mib,
+                                             .available_bytes = available_mib * mib});
+    struct hs_engine_params params;
+    hs_engine_params_defaults(&params);
+    params.adapter_budget_bytes = budget_mib * mib;
+    struct hs_model_params model;
+    hs_model_params_defaults(&model);
+    model.n_ctx = n_ctx;
+    hs_engine *engine = test_engine_model(&params, &model);
+    struct hs_model_info info;
+    assert_int_equal(hs_engine_model_info(engine, "m", &info, &err), HS_OK);
+    hs_engine_free(engine);
+    return info.n_ctx;
+}
+
+static void a_default_context_leaves_room_for_adapters(void **state)
+{
+    (void)state;
+    /* 4096 - 1024 (weights) - 4096 / 16 (left alone), and what adapters may take */
+    assert_int_equal(fitted_ctx(4096, 0, 0), 2816);
+    assert_int_equal(fitted_ctx(4096, 0, 1024), (4096 - 1024 - 1024 - 192) / 256 * 256);
+    /* Who asks for a size gets it. */
+    assert_int_equal(fitted_ctx(4096, 2816, 1024), 2816);
+    /* A model is not refused for adapters that may never come. */
+    assert_int_equal(fitted_ctx(2048, 0, 1024), 768);
+    test_check_clean();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -155,6 +188,7 @@ int main(void)
         cmocka_unit_test(failed_loads_leave_nothing),
         cmocka_unit_test(every_allocation_of_a_load_may_fail),
         cmocka_unit_test(what_is_known_of_a_model),
+        cmocka_unit_test(a_default_context_leaves_room_for_adapters),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
