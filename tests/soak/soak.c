@@ -2,7 +2,7 @@
  * soak.c - many threads use one engine in every way for a given time, on tiny models whose answers
  * are known by a formula: requests with shared and unshared prompts, stop strings, cancels, readers
  * that are slow or leave, deadlines, conversations that are closed and resumed, full queues, models
- * that come and go.
+ * and adapters that come and go.
  *
  * usage: soak [SECONDS]   (else HS_SOAK_SECONDS, else 600)
  *
@@ -20,7 +20,8 @@
 #define N_THREADS 12
 #define N_ROUNDS 4
 #define GROWTH_MAX_BYTES (3 << 20) /* parked contexts (1 MiB) and what allocators keep */
-#define SETTLE_MS 120000           /* what is idle only then, or never, is a fault */
+#define N_LOADERS 4      /* threads that load adapters are begun when there is need of one more */
+#define SETTLE_MS 120000 /* what is idle only then, or never, is a fault */
 
 static _Atomic uint64_t n_failures;
 static uint64_t base_seed;
@@ -41,9 +42,10 @@ static const struct {
     soak_action_fn run;
     uint32_t weight;
 } actions[] = {
-    {soak_complete, 30}, {soak_stop_string, 10}, {soak_cancel, 12},
-    {soak_leave, 10},    {soak_deadline, 5},     {soak_conversation, 12},
-    {soak_tokenize, 5},  {soak_reload, 1},       {soak_bad_requests, 3},
+    {soak_complete, 30},    {soak_stop_string, 10},  {soak_cancel, 12},  {soak_leave, 10},
+    {soak_deadline, 5},     {soak_conversation, 12}, {soak_tokenize, 5}, {soak_reload, 1},
+    {soak_bad_requests, 3}, {soak_adapters, 30},     {soak_replace, 6},  {soak_unload, 3},
+    {soak_come_and_go, 6},
 };
 
 static void run_one(struct soak_thread *thread)
@@ -115,6 +117,8 @@ static void check_idle(hs_engine *engine)
     } while (stats.n_running + stats.n_queued != 0 && is_settling(until_ms));
     SOAK_CHECK(stats.n_running == 0 && stats.n_queued == 0, "%d run and %d wait when all is done",
                stats.n_running, stats.n_queued);
+    SOAK_CHECK(stats.adapter_bytes <= SOAK_ADAPTER_BUDGET, "%llu bytes of adapters",
+               (unsigned long long)stats.adapter_bytes);
     SOAK_CHECK(stats.parked_bytes <= SOAK_PARK_BUDGET, "%llu bytes parked",
                (unsigned long long)stats.parked_bytes);
 }
@@ -122,7 +126,8 @@ static void check_idle(hs_engine *engine)
 static bool has_grown(const struct footprint *first, const struct footprint *now)
 {
     return now->heap_bytes > first->heap_bytes + GROWTH_MAX_BYTES ||
-           now->n_descriptors > first->n_descriptors || now->n_threads > first->n_threads;
+           now->n_descriptors > first->n_descriptors ||
+           now->n_threads > first->n_threads + N_LOADERS;
 }
 
 static struct footprint check_growth(int round, const struct footprint *first)
@@ -174,13 +179,14 @@ static bool start_engine(const char *folder, hs_engine **ret_engine)
     params.sessions_dir = folder;
     params.max_queue = 4;
     params.park_budget_bytes = SOAK_PARK_BUDGET;
+    params.adapter_budget_bytes = SOAK_ADAPTER_BUDGET;
     params.prefill_chunk = 64;
     if (hs_engine_create(&params, ret_engine, &err) != HS_OK ||
         soak_load(*ret_engine, SOAK_MODEL, &err) != HS_OK) {
         soak_fail(__FILE__, __LINE__, "%s", err.message);
         return false;
     }
-    return true;
+    return soak_make_adapters(*ret_engine, folder);
 }
 
 static void soak(const char *folder, double seconds)
@@ -201,6 +207,11 @@ static void soak(const char *folder, double seconds)
                (unsigned long long)n_done, (unsigned long long)stats.n_generated_tokens,
                (unsigned long long)stats.n_prompt_tokens,
                (unsigned long long)stats.n_cached_tokens);
+        printf("adapters (%s): %llu decodes, %llu of them with different sets, at most %d\n",
+               hs_lora_engine_name(stats.lora_engine), (unsigned long long)stats.n_lora_decodes,
+               (unsigned long long)stats.n_lora_decodes_mixed, stats.n_lora_sets_max);
+        SOAK_CHECK(stats.lora_engine == HS_LORA_ENGINE_REWRITE && stats.n_lora_decodes_mixed > 0,
+                   "adapters were not mixed in a batch: %s", stats.lora_reason);
     }
     hs_engine_free(engine);
 }
@@ -221,6 +232,7 @@ int main(int argc, char **argv)
         soak(folder, seconds);
     }
     soak_remove_model();
+    soak_remove_adapters();
     struct hs_error err;
     SOAK_OK(hs_fs_remove_all(folder, &err));
     printf("%llu failures\n", (unsigned long long)atomic_load(&n_failures));

@@ -19,6 +19,9 @@
 
 #define SOAK_MODEL "soak"
 #define SOAK_PARK_BUDGET (1u << 20)
+#define SOAK_ADAPTER_BUDGET (24u << 10) /* a few of them */
+#define SOAK_PROMPT_MAX 220
+#define SOAK_ANSWER_MAX 60
 #define SOAK_N_CTX 1024 /* cells for all, so that requests get in each other's way */
 
 struct soak_thread {
@@ -40,7 +43,21 @@ void soak_conversation(struct soak_thread *thread); /* several turns, named ones
 void soak_tokenize(struct soak_thread *thread);
 void soak_reload(struct soak_thread *thread);       /* a second model comes and goes */
 void soak_bad_requests(struct soak_thread *thread); /* refused, without harm to others */
+void soak_adapters(struct soak_thread *thread);     /* a request with some adapters */
+void soak_replace(struct soak_thread *thread);      /* an adapter gets another version */
+void soak_unload(struct soak_thread *thread);       /* an adapter leaves the memory */
+void soak_come_and_go(struct soak_thread *thread);  /* registered, used, gone while it is used */
 
+/* A prompt of one <s> and random printable tokens; some begin as others do. Returns their number.
+ */
+size_t soak_prompt(struct soak_thread *thread, int32_t *tokens);
+/* Append what the formula says to tokens[n] as text, adapters' shifts included; returns its length.
+ * ends, where each token's text ends, may be NULL. */
+size_t soak_expect(int32_t shift, int32_t *tokens, size_t n, int32_t n_more, char *text,
+                   size_t *ends);
+/* The files of adapters, and those that are always registered. */
+bool soak_make_adapters(hs_engine *engine, const char *folder);
+void soak_remove_adapters(void);
 bool soak_make_model(const char *folder); /* the file that soak_load loads */
 void soak_remove_model(void);
 hs_status soak_load(hs_engine *engine, const char *id, struct hs_error *err);

@@ -5,8 +5,6 @@
 
 #include "tiny_gguf.h"
 
-#define PROMPT_MAX 220
-#define ANSWER_MAX 60
 #define TURNS_MAX 3
 #define N_SHARED_PROMPTS 6
 #define EVENT_MAX_MS 300000 /* only a lost event takes so long, on any machine */
@@ -60,21 +58,21 @@ hs_status soak_load(hs_engine *engine, const char *id, struct hs_error *err)
 /* ---- a request and what must come out ---- */
 
 struct request {
-    int32_t tokens[PROMPT_MAX + ANSWER_MAX];
+    int32_t tokens[SOAK_PROMPT_MAX + SOAK_ANSWER_MAX];
     size_t n_prompt;
     int32_t max_tokens;
-    char text[ANSWER_MAX * 8]; /* the whole answer */
+    char text[SOAK_ANSWER_MAX * 8]; /* the whole answer */
     size_t text_len;
-    size_t token_end[ANSWER_MAX]; /* where each token's text ends */
+    size_t token_end[SOAK_ANSWER_MAX]; /* where each token's text ends */
 };
 
-/* Append what the formula says to tokens[n] as text; returns the new length. */
-static size_t expect_tokens(int32_t *tokens, size_t n, int32_t n_more, char *text, size_t *ends)
+size_t soak_expect(int32_t shift, int32_t *tokens, size_t n, int32_t n_more, char *text,
+                   size_t *ends)
 {
     size_t len = 0;
     for (int32_t i = 0; i < n_more; i++) {
         size_t piece = 0;
-        tokens[n] = tiny_gguf_history_next(tokens, n);
+        tokens[n] = tiny_gguf_history_next_with(shift, tokens, n);
         SOAK_CHECK(tiny_gguf_text(tokens[n], text + len, &piece), "no text for %d", tokens[n]);
         len += piece;
         n++;
@@ -86,21 +84,26 @@ static size_t expect_tokens(int32_t *tokens, size_t n, int32_t n_more, char *tex
     return len;
 }
 
-/* A prompt of one <s> and random printable tokens; some begin as others do. */
-static void make_request(struct soak_thread *thread, struct request *request)
+size_t soak_prompt(struct soak_thread *thread, int32_t *tokens)
 {
-    size_t n = 1 + soak_random(thread, PROMPT_MAX);
+    size_t n = 1 + soak_random(thread, SOAK_PROMPT_MAX);
     size_t n_shared = soak_random(thread, 3) == 0 ? 0 : soak_random(thread, (uint32_t)n);
     struct soak_thread shared = {.rng = soak_random(thread, N_SHARED_PROMPTS)};
-    request->tokens[0] = TINY_GGUF_BOS;
+    tokens[0] = TINY_GGUF_BOS;
     for (size_t i = 1; i < n; i++) {
         struct soak_thread *source = i < n_shared ? &shared : thread;
-        request->tokens[i] = TINY_GGUF_SPACE + (int32_t)soak_random(source, 300);
+        tokens[i] = TINY_GGUF_SPACE + (int32_t)soak_random(source, 300);
     }
+    return n;
+}
+
+static void make_request(struct soak_thread *thread, struct request *request)
+{
+    size_t n = soak_prompt(thread, request->tokens);
     request->n_prompt = n;
-    request->max_tokens = 1 + (int32_t)soak_random(thread, ANSWER_MAX);
+    request->max_tokens = 1 + (int32_t)soak_random(thread, SOAK_ANSWER_MAX);
     request->text_len =
-        expect_tokens(request->tokens, n, request->max_tokens, request->text, request->token_end);
+        soak_expect(0, request->tokens, n, request->max_tokens, request->text, request->token_end);
 }
 
 static void make_params(struct soak_thread *thread, struct hs_generate_params *params)
@@ -341,7 +344,7 @@ static size_t expect_answer(struct soak_thread *thread, const char *session_id, 
     int32_t *all = malloc((n_tokens + (size_t)max_tokens) * sizeof(all[0]));
     if (all != NULL && tokens != NULL) {
         memcpy(all, tokens, n_tokens * sizeof(all[0]));
-        len = expect_tokens(all, n_tokens, max_tokens, text, NULL);
+        len = soak_expect(0, all, n_tokens, max_tokens, text, NULL);
     }
     free(all);
     hs_tokens_free(tokens);
@@ -354,14 +357,14 @@ static size_t expect_answer(struct soak_thread *thread, const char *session_id, 
 
 static bool take_turn(struct soak_thread *thread, const char *session_id)
 {
-    char text[ANSWER_MAX * 8];
+    char text[SOAK_ANSWER_MAX * 8];
     char prompt[64];
     struct hs_generate_params params;
     struct hs_error err = {0};
     struct hs_event done = {0};
     hs_stream *stream = NULL;
     size_t len = 0;
-    int32_t max_tokens = 1 + (int32_t)soak_random(thread, ANSWER_MAX);
+    int32_t max_tokens = 1 + (int32_t)soak_random(thread, SOAK_ANSWER_MAX);
     snprintf(prompt, sizeof(prompt), "say %u", soak_random(thread, 1000000));
     size_t want = expect_answer(thread, session_id, prompt, max_tokens, text);
     make_params(thread, &params);
