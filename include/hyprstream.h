@@ -359,6 +359,7 @@ struct hs_engine_params {
     const char *sessions_dir;   /* where named sessions are kept; NULL: they live in memory only */
     int32_t max_queue;          /* waiting requests per model, those for embeddings counted apart;
                                    one more is HS_QUEUE_FULL; 0: 256 */
+    int32_t max_client_queue;   /* of them of one client, beside as many as may run; 0: half */
     uint64_t park_budget_bytes; /* host memory for KV of idle contexts, per model; 0: none */
     int32_t prefill_chunk;      /* most prompt tokens of a step while others decode; 0: 512 */
     int32_t prefill_ms;         /* fewer, when a step would take longer, in turn for every two
@@ -541,6 +542,7 @@ struct hs_embed_params {
     bool rank;           /* the scores of a model that ranks, each input a query and a document */
     int32_t dimensions;  /* the first so many, before normalizing; 0: all */
     int64_t deadline_ms; /* from submission; 0: none */
+    const char *client;  /* whose request it is; NULL: its own */
 };
 HS_API void hs_embed_params_defaults(struct hs_embed_params *params);
 

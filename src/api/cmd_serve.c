@@ -99,6 +99,7 @@ static hs_status load_models(struct server *server, struct hs_error *err)
     params.park_budget_bytes = (uint64_t)hs_config_float(args->config, HS_CFG_PARK_BUDGET);
     params.adapter_budget_bytes = (uint64_t)hs_config_float(args->config, HS_CFG_ADAPTER_MEMORY);
     params.max_queue = (int32_t)hs_config_int(args->config, HS_CFG_MAX_QUEUE);
+    params.max_client_queue = (int32_t)hs_config_int(args->config, HS_CFG_MAX_CLIENT_QUEUE);
     hs_status status = hs_serve_models_choose(args, models, err);
     status = status ? status : hs_load_settings_fill(args->config, &settings, err);
     bool is_shared = !status && models->n > 1 && computes_on_host();

@@ -106,6 +106,7 @@ hs_status hs_embed_request_new(const struct hs_model *model, int32_t n_input_max
     }
     request->n_inputs = n_inputs;
     request->params = *params;
+    hs_client_place_init(&request->place, params->client);
     request->submitted_at_ms = hs_clock_ms();
     if (params->deadline_ms > 0) {
         request->deadline_at_ms = request->submitted_at_ms + (double)params->deadline_ms;

@@ -8,6 +8,7 @@
 #ifndef INFERENCE_EMBED_REQUEST_H
 #define INFERENCE_EMBED_REQUEST_H
 
+#include "client_share.h"
 #include "model.h"
 #include "stream.h"
 
@@ -17,6 +18,7 @@ struct hs_embed_request {
     size_t *ends;                  /* [n_inputs], input i ends before tokens[ends[i]] */
     size_t n_inputs, n_started, n_posted;
     struct hs_embed_params params;
+    struct hs_client_place place;                          /* whose it is */
     double submitted_at_ms, started_at_ms, deadline_at_ms; /* monotonic; 0: none */
     bool is_served;                                        /* in this step */
     hs_stream *stream;

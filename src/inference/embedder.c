@@ -124,6 +124,7 @@ static hs_status make_parts(hs_embedder *embedder, struct hs_error *err)
 {
     const struct hs_rt_embedder *made = &embedder->made;
     const struct hs_model *model = embedder->p.model;
+    embedder->share.max = made->n_seq_max + embedder->p.max_client_queue;
     embedder->slots = hs_calloc((size_t)made->n_seq_max, sizeof(embedder->slots[0]));
     embedder->values = hs_calloc((size_t)model->rt_info.n_embd_out, sizeof(embedder->values[0]));
     if (embedder->slots == NULL || embedder->values == NULL ||
@@ -290,6 +291,8 @@ static hs_status enqueue(hs_embedder *embedder, struct hs_embed_request *request
                               "%d requests wait for embeddings of model '%s' already",
                               embedder->p.max_queue, embedder->p.model->info.id);
         hs_error_hint(err, "try again later, or start with a longer queue");
+    } else if (hs_client_share_enter(&embedder->share, &request->place, err) != HS_OK) {
+        status = HS_QUEUE_FULL;
     } else {
         embedder->n_requests++;
         if (embedder->inbox_last == NULL) {

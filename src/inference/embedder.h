@@ -17,7 +17,7 @@
 struct hs_embedder_params {
     const struct hs_model *model;        /* outlives the embedder */
     struct hs_rt_context_params context; /* n_ctx is the longest input wanted */
-    int32_t max_queue;
+    int32_t max_queue, max_client_queue;
 };
 
 HS_CHECKED hs_status hs_embedder_new(const struct hs_embedder_params *params,

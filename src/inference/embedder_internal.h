@@ -30,6 +30,7 @@ struct hs_embedder {
     /* Guarded by the mutex. */
     struct hs_embed_request *inbox_first, *inbox_last;
     int32_t n_requests; /* submitted and not done */
+    struct hs_client_share share;
     bool is_open, is_closing, is_stopping;
     uint64_t n_embedded, n_tokens;
 

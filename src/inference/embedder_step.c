@@ -23,6 +23,7 @@ static void end_request(hs_embedder *embedder, struct hs_embed_request *request)
     bool is_whole = request->finish == HS_FINISH_STOP;
     pthread_mutex_lock(&embedder->mutex);
     embedder->n_requests--;
+    hs_client_share_leave(&embedder->share, &request->place);
     embedder->n_embedded += request->n_posted;
     embedder->n_tokens += is_whole ? (uint64_t)request->usage.prompt_tokens : 0;
     if (embedder->n_requests == 0) {

@@ -20,6 +20,10 @@ static hs_status check_params(const struct hs_engine_params *params, struct hs_e
         return hs_error_set(err, HS_INVALID_ARGUMENT, "max_queue is %d; it must be 0 to %d",
                             params->max_queue, 1 << 20);
     }
+    if (params->max_client_queue < 0 || params->max_client_queue > 1 << 20) {
+        return hs_error_set(err, HS_INVALID_ARGUMENT, "max_client_queue is %d; it must be 0 to %d",
+                            params->max_client_queue, 1 << 20);
+    }
     if (params->prefill_chunk < 0) {
         return hs_error_set(err, HS_INVALID_ARGUMENT,
                             "prefill_chunk is %d; it must not be negative", params->prefill_chunk);

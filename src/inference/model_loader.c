@@ -176,6 +176,12 @@ static int32_t queue_of(const struct hs_engine_params *engine)
     return engine->max_queue > 0 ? engine->max_queue : DEFAULT_MAX_QUEUE;
 }
 
+/* Half of the queue, rounded up, unless it is told. */
+static int32_t client_queue_of(const struct hs_engine_params *engine)
+{
+    return engine->max_client_queue > 0 ? engine->max_client_queue : (queue_of(engine) + 1) / 2;
+}
+
 /* A model that only its context tells to be none that generates is here for embeddings, too. */
 static hs_status start_worker(const struct hs_model_load *load, const struct hs_fit *fit,
                               bool is_encoder, struct hs_model *model, struct hs_error *err)
@@ -207,6 +213,7 @@ static hs_status start_worker(const struct hs_model_load *load, const struct hs_
         .n_batch = fit->context.n_batch,
         .n_seq_max = fit->context.n_seq_max,
         .max_queue = queue_of(engine),
+        .max_client_queue = client_queue_of(engine),
         .prefill_chunk = engine->prefill_chunk > 0 ? engine->prefill_chunk : DEFAULT_PREFILL_CHUNK,
         .prefill_ms = engine->prefill_ms != 0 ? engine->prefill_ms : DEFAULT_PREFILL_MS,
         .park_budget_bytes = engine->park_budget_bytes,
@@ -224,7 +231,11 @@ static hs_status start_embedder(const struct hs_model_load *load, const struct h
                                 struct hs_error *err)
 {
     struct hs_embedder_params params = {
-        .model = model, .context = fit->context, .max_queue = queue_of(load->engine)};
+        .model = model,
+        .context = fit->context,
+        .max_queue = queue_of(load->engine),
+        .max_client_queue = client_queue_of(load->engine),
+    };
     bool is_chat = model->info.can_generate && !header->says_pooling;
     int32_t n_ctx = model->info.n_ctx;
     params.context.n_ctx = is_chat && n_ctx > CHAT_EMBED_MAX ? CHAT_EMBED_MAX : n_ctx;

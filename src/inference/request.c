@@ -113,7 +113,7 @@ static struct hs_request *new_request(const struct hs_model *model,
     request->model = model;
     memcpy(request->key, model->cache_key, sizeof(request->key));
     copy_name(request->tag, params->tag);
-    copy_name(request->client, params->client);
+    hs_client_place_init(&request->place, params->client);
     request->max_tokens = params->max_tokens;
     request->n_logprobs = params->n_logprobs;
     request->ignore_eos = params->ignore_eos;

@@ -11,6 +11,7 @@
 
 #include "adapter_pool.h"
 #include "answer_reader.h"
+#include "client_share.h"
 #include "prompt.h"
 #include "stream.h"
 #include "token_processor.h"
@@ -27,10 +28,10 @@ struct hs_kept_call {
 };
 
 struct hs_request {
-    struct hs_request *next; /* in the list that holds it */
-    uint64_t number;         /* order of arrival */
-    uint64_t rank;           /* its place among its client's; clients take turns by it */
-    char client[HS_TAG_MAX]; /* empty: nobody else's */
+    struct hs_request *next;      /* in the list that holds it */
+    uint64_t number;              /* order of arrival */
+    uint64_t rank;                /* its place among its client's; clients take turns by it */
+    struct hs_client_place place; /* whose it is */
     const struct hs_model *model;
     char key[HS_CACHE_KEY_MAX];
     hs_adapter_lease *lease; /* NULL: the model alone */

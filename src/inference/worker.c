@@ -43,6 +43,8 @@ hs_status hs_worker_submit(hs_worker *worker, struct hs_request *request, struct
         status = hs_error_set(err, HS_QUEUE_FULL, "%d requests wait for model '%s' already",
                               worker->p.max_queue, worker->p.model->info.id);
         hs_error_hint(err, "try again later, or start with a longer queue");
+    } else if (hs_client_share_enter(&worker->share, &request->place, err) != HS_OK) {
+        status = HS_QUEUE_FULL;
     } else {
         worker->n_requests++;
         request->next = NULL;
@@ -206,11 +208,11 @@ static uint64_t next_rank(const hs_worker *worker, const char *client)
         return rank;
     }
     for (const struct hs_request *r = worker->waiting; r != NULL; r = r->next) {
-        rank = r->rank >= rank && strcmp(r->client, client) == 0 ? r->rank + 1 : rank;
+        rank = r->rank >= rank && strcmp(r->place.client, client) == 0 ? r->rank + 1 : rank;
     }
     for (size_t i = 0; i < worker->n_running; i++) {
         const struct hs_request *r = worker->running[i];
-        rank = r->rank >= rank && strcmp(r->client, client) == 0 ? r->rank + 1 : rank;
+        rank = r->rank >= rank && strcmp(r->place.client, client) == 0 ? r->rank + 1 : rank;
     }
     return rank;
 }
@@ -221,7 +223,7 @@ static void take_inbox(hs_worker *worker, struct hs_request *inbox)
         struct hs_request *request = inbox;
         inbox = request->next;
         request->number = worker->next_number++;
-        request->rank = next_rank(worker, request->client);
+        request->rank = next_rank(worker, request->place.client);
         note_deadline(worker, request);
         wait_insert(worker, request);
         worker->should_admit = true;
@@ -487,6 +489,7 @@ static hs_status make_parts(hs_worker *worker, struct hs_error *err)
         return status;
     }
     worker->wants_checkpoints = hs_kv_cache_wants_checkpoints(worker->cache);
+    worker->share.max = p->n_seq_max + p->max_client_queue;
     worker->running = hs_calloc(n_seq, sizeof(struct hs_request *));
     worker->busy = hs_calloc(n_seq, sizeof(worker->busy[0]));
     worker->owners = hs_calloc(n_seq, sizeof(worker->owners[0]));

@@ -15,7 +15,7 @@ struct hs_worker_params {
     hs_rt_context *context;
     int32_t n_batch;
     int32_t n_seq_max;
-    int32_t max_queue;
+    int32_t max_queue, max_client_queue;
     int32_t prefill_chunk;
     int32_t prefill_ms; /* < 0: prefill_chunk always */
     uint64_t park_budget_bytes;
@@ -25,8 +25,9 @@ HS_CHECKED hs_status hs_worker_start(const struct hs_worker_params *params, hs_w
                                      struct hs_error *err);
 /*
  * Queue a request whose prompt and stream are set.
- * Errors: HS_QUEUE_FULL: max_queue requests wait beyond the n_seq_max that may run; HS_UNAVAILABLE:
- * the model is being unloaded. The request stays the caller's then.
+ * Errors: HS_QUEUE_FULL: max_queue requests wait beyond the n_seq_max that may run, or
+ * max_client_queue of the same client; HS_UNAVAILABLE: the model is being unloaded. The request
+ * stays the caller's then.
  */
 HS_CHECKED hs_status hs_worker_submit(hs_worker *worker, struct hs_request *request,
                                       struct hs_error *err);

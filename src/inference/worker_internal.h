@@ -25,8 +25,9 @@ struct hs_worker {
     struct hs_request *inbox_first, *inbox_last;
     struct export_command *commands;
     int32_t n_requests; /* submitted and not done */
-    bool is_closing;    /* nothing new is taken */
-    bool is_stopping;   /* the thread ends when there is nothing left */
+    struct hs_client_share share;
+    bool is_closing;  /* nothing new is taken */
+    bool is_stopping; /* the thread ends when there is nothing left */
     struct hs_model_stats stats;
     struct hs_slot *busy;   /* [stats.n_running] what they did last; age_ms is when they began */
     bool wants_checkpoints; /* as the cache says */

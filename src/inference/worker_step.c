@@ -108,6 +108,9 @@ void hs_worker_end(hs_worker *worker, struct hs_request *request)
         hs_kv_cache_release(worker->cache, request->slot, request->cache_prompt);
         request->slot = NULL;
     }
+    pthread_mutex_lock(&worker->mutex);
+    hs_client_share_leave(&worker->share, &request->place);
+    pthread_mutex_unlock(&worker->mutex);
     hs_worker_publish(worker, 1);
     if (request->on_done != NULL) {
         request->on_done(request, request->on_done_user);

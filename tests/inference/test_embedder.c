@@ -286,6 +286,31 @@ static void a_failed_batch_ends_its_requests(void **state)
 
 /* ---- a queue, cancels, deadlines ---- */
 
+/* Half of the two that may wait are one client's. */
+static void a_client_gets_its_share(void **state)
+{
+    (void)state;
+    hs_engine *engine = start(NULL);
+    add_input(&one, 5);
+    struct hs_embed_params params = raw_params();
+    struct hs_error err;
+    fake_runtime_pause();
+    params.client = "a";
+    hs_stream *streams[N_SEQ + 2];
+    for (size_t i = 0; i < N_SEQ + 1; i++) {
+        streams[i] = embed(engine, &one, &params);
+    }
+    assert_int_equal(refused(engine, &params, &err), HS_QUEUE_FULL);
+    assert_non_null(strstr(err.message, "client 'a'"));
+    params.client = "b";
+    streams[N_SEQ + 1] = embed(engine, &one, &params);
+    fake_runtime_resume();
+    for (size_t i = 0; i < N_SEQ + 2; i++) {
+        assert_int_equal(collect(streams[i], &one).finish, HS_FINISH_STOP);
+    }
+    stop(engine);
+}
+
 static void the_queue_has_a_limit(void **state)
 {
     (void)state;
@@ -549,6 +574,7 @@ int main(void)
         cmocka_unit_test(nan_is_an_error_of_its_request_alone),
         cmocka_unit_test(a_failed_batch_ends_its_requests),
         cmocka_unit_test(the_queue_has_a_limit),
+        cmocka_unit_test(a_client_gets_its_share),
         cmocka_unit_test(a_short_request_does_not_wait_for_a_long_one),
         cmocka_unit_test(a_long_input_goes_on_beside_many_short_ones),
         cmocka_unit_test(a_cancelled_request_leaves_at_once),

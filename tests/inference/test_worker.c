@@ -180,6 +180,49 @@ static void the_queue_takes_n_and_refuses_n_plus_one(void **state)
     test_check_clean();
 }
 
+/* "a" has its share; the queue still takes requests of others, and of nobody. */
+static void a_client_gets_its_share_and_no_more(void **state)
+{
+    (void)state;
+    fake_runtime_reset(NULL);
+    struct hs_engine_params engine_params;
+    hs_engine_params_defaults(&engine_params);
+    engine_params.max_queue = 5; /* half of it, rounded up, is 3 */
+    hs_engine *engine = test_engine(&engine_params, 512, 2);
+    struct hs_generate_params params = test_params(4);
+    int32_t tokens[] = {1, 2, 3};
+    struct hs_error err;
+    hs_stream *streams[7], *refused = NULL;
+    fake_runtime_pause();
+    for (int i = 0; i < 5; i++) {
+        streams[i] = complete_for(engine, "a", "share");
+    }
+    params.client = "a";
+    assert_int_equal(hs_engine_complete(engine, "m", NULL, 0, tokens, 3, &params, &refused, &err),
+                     HS_QUEUE_FULL);
+    assert_null(refused);
+    assert_non_null(strstr(err.message, "'a' has 5 requests"));
+    streams[5] = complete_for(engine, "b", "share");
+    streams[6] = complete_for(engine, NULL, "share");
+    params.client = "c";
+    assert_int_equal(hs_engine_complete(engine, "m", NULL, 0, tokens, 3, &params, &refused, &err),
+                     HS_QUEUE_FULL);
+    assert_non_null(strstr(err.message, "5 requests wait"));
+    fake_runtime_resume();
+    for (int i = 0; i < 7; i++) {
+        hs_stream_free(streams[i]);
+    }
+    test_wait_for(engine, 0, 0); /* its places are free again */
+    for (int i = 0; i < 5; i++) {
+        streams[i] = complete_for(engine, "a", "share");
+    }
+    for (int i = 0; i < 5; i++) {
+        hs_stream_free(streams[i]);
+    }
+    hs_engine_free(engine);
+    test_check_clean();
+}
+
 /* One at a time, each prompt a token longer than the one before: the decode calls tell the order.
  */
 static void requests_start_in_order(void **state)
@@ -570,6 +613,7 @@ int main(void)
         cmocka_unit_test(clients_take_turns),
         cmocka_unit_test(requests_of_nobody_are_served_in_order),
         cmocka_unit_test(the_queue_takes_n_and_refuses_n_plus_one),
+        cmocka_unit_test(a_client_gets_its_share_and_no_more),
         cmocka_unit_test(requests_start_in_order),
         cmocka_unit_test(cancelled_while_queued),
         cmocka_unit_test(cancelled_in_prefill_aborts_the_decode),

@@ -245,6 +245,21 @@ def test_queue_limit(serve, cycle):
     waiting.close()
 
 
+def test_share_of_a_client(serve, cycle):
+    server = serve("-m", cycle, "--max-sequences", 1, "--max-queue", 3, "--max-client-queue", 1,
+                   "--ctx-size", 65536)
+    running = server.chat(stream=True)
+    next(iter(running))
+    waiting = server.chat(stream=True)  # a stream has its headers before its turn
+    with pytest.raises(openai.RateLimitError) as error:
+        server.chat()
+    assert error.value.code == "queue_full"
+    assert "client '127.0.0.1' has 2 requests" in error.value.message
+    running.close()
+    assert next(iter(waiting)).choices[0].delta.role == "assistant"
+    waiting.close()
+
+
 # ---- curl and bare HTTP ----
 
 def test_curl(serve, say):

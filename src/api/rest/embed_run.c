@@ -281,10 +281,13 @@ void hs_embed_run(const struct hs_embed_call *call)
 {
     static const struct hs_http_hooks hooks = {.on_gone = on_gone, .on_end = on_end};
     struct hs_error err;
+    struct hs_embed_params params = call->params;
+    char client[HS_TAG_MAX];
+    hs_rest_client_name(call->request, client);
+    params.client = client;
     struct run *run = new_run(call, &err);
-    if (run == NULL ||
-        hs_engine_embed(call->rest->engine, call->model->id, call->inputs->items, call->inputs->n,
-                        &call->params, &run->stream, &err) != HS_OK) {
+    if (run == NULL || hs_engine_embed(call->rest->engine, call->model->id, call->inputs->items,
+                                       call->inputs->n, &params, &run->stream, &err) != HS_OK) {
         hs_rest_respond_failure(call->request, &err, call->param);
         if (run != NULL) {
             free_run(run);

@@ -112,6 +112,16 @@ const struct hs_model_info *hs_rest_open(const struct hs_rest *rest, hs_http_req
     return hs_rest_model(rest, request, name);
 }
 
+/* Ports of an address come and go. */
+void hs_rest_client_name(const hs_http_request *request, char ret[HS_TAG_MAX])
+{
+    const struct hs_http_key_info *key = hs_http_request_key(request);
+    const char *name = key != NULL ? key->name : hs_http_request_peer(request);
+    const char *port = key != NULL ? NULL : strrchr(name, ':');
+    size_t len = port != NULL ? (size_t)(port - name) : strlen(name);
+    snprintf(ret, HS_TAG_MAX, "%.*s", (int)len, name);
+}
+
 void hs_rest_respond_failure(hs_http_request *request, const struct hs_error *err,
                              const char *param)
 {

@@ -66,6 +66,8 @@ void hs_rest_respond_no_model(const struct hs_rest *rest, hs_http_request *reque
 /* The body's fields and the model it names. NULL: the request was answered. */
 const struct hs_model_info *hs_rest_open(const struct hs_rest *rest, hs_http_request *request,
                                          struct hs_fields *ret_fields);
+/* Whose request it is, for the engine: its key's name, without one its address. */
+void hs_rest_client_name(const hs_http_request *request, char ret[HS_TAG_MAX]);
 /* The answer to what the engine refused; `param` is the field that holds the prompt. */
 void hs_rest_respond_failure(hs_http_request *request, const struct hs_error *err,
                              const char *param);

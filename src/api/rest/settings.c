@@ -368,22 +368,12 @@ void hs_rest_settings_init(const struct hs_rest *rest, struct hs_rest_settings *
     *ret = (struct hs_rest_settings){.rest = rest, .params = rest->defaults, .n = 1};
 }
 
-/* Ports of an address come and go. */
-static void name_client(const hs_http_request *request, char ret[HS_TAG_MAX])
-{
-    const struct hs_http_key_info *key = hs_http_request_key(request);
-    const char *name = key != NULL ? key->name : hs_http_request_peer(request);
-    const char *port = key != NULL ? NULL : strrchr(name, ':');
-    size_t len = port != NULL ? (size_t)(port - name) : strlen(name);
-    snprintf(ret, HS_TAG_MAX, "%.*s", (int)len, name);
-}
-
 bool hs_rest_settings_read_sampling(const struct hs_model_info *model,
                                     const struct hs_fields *fields, struct hs_rest_settings *ret)
 {
     struct hs_generate_params *params = &ret->params;
     params->tag = hs_http_request_id(fields->request);
-    name_client(fields->request, ret->client);
+    hs_rest_client_name(fields->request, ret->client);
     params->client = ret->client;
     return read_numbers(fields, &params->sampling) && read_seed(fields, &params->sampling) &&
            read_lists(fields, ret) && read_biases(fields, model->n_vocab, ret) &&
