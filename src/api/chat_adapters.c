@@ -35,34 +35,41 @@ static hs_status not_found(hs_registry *registry, const char *name, struct hs_er
 }
 
 /* Whoever names it means it for this model: whether it fits is checked when it is loaded. */
-static hs_status bring(struct hs_chat *chat, const char *name, struct hs_error *err)
+hs_status hs_adapter_bring(hs_engine *engine, const char *model_id, const struct hs_paths *paths,
+                           hs_registry **registry, const char *name, struct hs_error *err)
 {
     struct hs_adapter_info info;
     struct hs_registry_adapter row HS_CLEANUP(hs_registry_adapter_free) = {0};
-    hs_status status = hs_engine_adapter_info(chat->engine, name, &info, err);
+    hs_status status = hs_engine_adapter_info(engine, name, &info, err);
     if (status != HS_NOT_FOUND) {
         return status;
     }
-    status = hs_registry_need(chat->args->paths, &chat->registry, err);
-    status = status ? status : hs_registry_adapter_get(chat->registry, name, &row, err);
+    status = hs_registry_need(paths, registry, err);
+    status = status ? status : hs_registry_adapter_get(*registry, name, &row, err);
     if (status) {
-        return status == HS_NOT_FOUND ? not_found(chat->registry, name, err) : status;
+        return status == HS_NOT_FOUND ? not_found(*registry, name, err) : status;
     }
     struct hs_adapter_params params;
     hs_adapter_params_defaults(&params);
     params.name = name;
-    params.model_id = chat->model_id;
+    params.model_id = model_id;
     params.path = row.path;
     params.version = row.content;
-    status = hs_engine_register_adapter(chat->engine, &params, err);
-    status = status ? status : hs_engine_load_adapter(chat->engine, name, err);
+    status = hs_engine_register_adapter(engine, &params, err);
+    status = status ? status : hs_engine_load_adapter(engine, name, err);
     if (status) {
         struct hs_error ignored; /* it may not have been registered at all */
-        hs_status dropped = hs_engine_unregister_adapter(chat->engine, name, &ignored);
+        hs_status dropped = hs_engine_unregister_adapter(engine, name, &ignored);
         (void)dropped;
         hs_error_prefix(err, "adapter '%s'", name);
     }
     return status;
+}
+
+static hs_status bring(struct hs_chat *chat, const char *name, struct hs_error *err)
+{
+    return hs_adapter_bring(chat->engine, chat->model_id, chat->args->paths, &chat->registry, name,
+                            err);
 }
 
 hs_status hs_chat_adapters_restore(struct hs_chat *chat, struct hs_error *err)

@@ -10,6 +10,16 @@
 #include "chat.h"
 
 /*
+ * Make a registered adapter ready in the engine, for a model that is loaded there. It may be ready
+ * already.
+ * In:     *registry, opened when it is needed and NULL (the caller closes it).
+ * Errors: HS_NOT_FOUND (not in the registry), HS_MISMATCH and the like.
+ */
+HS_CHECKED hs_status hs_adapter_bring(hs_engine *engine, const char *model_id,
+                                      const struct hs_paths *paths, hs_registry **registry,
+                                      const char *name, struct hs_error *err);
+
+/*
  * Answer with these adapters from now on, each "NAME" or "NAME:SCALE"; none: the model alone. A
  * named session keeps them. After a failure those before stay.
  * Errors: HS_INVALID_ARGUMENT (a text that names none, one twice), HS_NOT_FOUND (not in the

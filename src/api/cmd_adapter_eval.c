@@ -1,0 +1,266 @@
+/* cmd_adapter_eval.c - `hyprstream adapter eval`: how many questions are answered, by whom. */
+#include <string.h>
+
+#include "adapter_eval.h"
+#include "api/output.h"
+#include "base/error.h"
+#include "base/fs.h"
+#include "base/mem.h"
+#include "chat_adapters.h"
+#include "json_out.h"
+#include "model_ref.h"
+#include "params.h"
+#include "table.h"
+
+struct command {
+    const struct hs_command_args *args;
+    hs_registry *registry;
+    hs_engine *engine;
+    char model_id[HS_ID_MAX];
+    struct hs_buf text;
+    struct hs_eval_case *cases;
+    char *names; /* the adapters', one behind the other */
+    const char *adapters[HS_EVAL_ADAPTERS_MAX];
+    struct hs_eval eval;
+};
+
+static void command_clear(struct command *cmd)
+{
+    hs_eval_free(&cmd->eval);
+    hs_engine_free(cmd->engine);
+    hs_registry_close(cmd->registry);
+    hs_buf_free(&cmd->text);
+    hs_free(cmd->cases);
+    hs_free(cmd->names);
+}
+
+static bool show_progress(const struct command *cmd, const char *what, float fraction)
+{
+    const struct hs_command_io *io = cmd->args->io;
+    io->progress(io->self, what, fraction, NULL);
+    return !io->interrupted(io->self);
+}
+
+static bool load_progress(float fraction, void *user)
+{
+    return show_progress(user, "loading", fraction);
+}
+
+static bool eval_progress(float fraction, void *user)
+{
+    return show_progress(user, "answering", fraction);
+}
+
+/* ---- what is asked for ---- */
+
+static hs_status read_cases(struct command *cmd, struct hs_error *err)
+{
+    const char *path = cmd->args->args[0];
+    hs_status status = hs_fs_read(path, &cmd->text, err);
+    if (status) {
+        return status;
+    }
+    if (memchr(cmd->text.data == NULL ? "" : cmd->text.data, '\0', cmd->text.len)) {
+        return hs_error_set(err, HS_BAD_FORMAT, "'%s' is no text: it holds a NUL byte", path);
+    }
+    status = hs_buf_append(&cmd->text, "", 0);
+    if (status) {
+        return hs_error_nomem(err, "questions");
+    }
+    status = hs_eval_parse(cmd->text.data, &cmd->cases, &cmd->eval.n_cases, err);
+    if (status) {
+        hs_error_prefix(err, "%s", path);
+    }
+    return status;
+}
+
+static hs_status add_name(struct command *cmd, const char *name, struct hs_error *err)
+{
+    for (size_t i = 0; i < cmd->eval.n_adapters; i++) {
+        if (strcmp(cmd->adapters[i], name) == 0) {
+            return hs_error_set(err, HS_INVALID_ARGUMENT, "adapter '%.80s' is named twice", name);
+        }
+    }
+    if (cmd->eval.n_adapters == HS_EVAL_ADAPTERS_MAX) {
+        return hs_error_set(err, HS_LIMIT, "more than %u adapters", HS_EVAL_ADAPTERS_MAX);
+    }
+    cmd->adapters[cmd->eval.n_adapters++] = name;
+    return HS_OK;
+}
+
+/* Names of the flags, of which each may have several with commas. */
+static hs_status read_names(struct command *cmd, struct hs_error *err)
+{
+    const struct hs_config_value *given = &cmd->args->config->values[HS_CFG_ADAPTER];
+    struct hs_buf all HS_CLEANUP(hs_buf_free) = HS_BUF_INIT(1u << 16);
+    hs_status status = HS_OK;
+    for (size_t i = 0; i < given->n_items && !status; i++) {
+        status = hs_buf_printf(&all, "%s%s", i > 0 ? "," : "", given->items[i]);
+    }
+    status = status ? status : hs_buf_take(&all, &cmd->names, NULL);
+    if (status) {
+        return hs_error_set(err, status, "the names of the adapters are too long");
+    }
+    char *rest = cmd->names;
+    for (char *name = strsep(&rest, ","); name != NULL && !status; name = strsep(&rest, ",")) {
+        status = name[0] == '\0' ? HS_OK : add_name(cmd, name, err);
+    }
+    return status;
+}
+
+/* ---- the engine ---- */
+
+static hs_status load_model(struct command *cmd, struct hs_error *err)
+{
+    const struct hs_command_args *args = cmd->args;
+    struct hs_model_choice model HS_CLEANUP(hs_model_choice_free) = {0};
+    struct hs_load_settings settings HS_CLEANUP(hs_load_settings_free) = {0};
+    struct hs_engine_params params;
+    char id[HS_ID_MAX];
+    hs_engine_params_defaults(&params);
+    params.adapter_budget_bytes = (uint64_t)hs_config_float(args->config, HS_CFG_ADAPTER_MEMORY);
+    hs_status status = hs_model_choose(args, NULL, &cmd->registry, &model, err);
+    status = status ? status : hs_load_settings_fill(args->config, &settings, err);
+    status = status ? status : hs_engine_create(&params, &cmd->engine, err);
+    if (status) {
+        return status;
+    }
+    if (model.note[0]) {
+        hs_err_info(args->io, "%s", model.note);
+    }
+    settings.model.progress = load_progress;
+    settings.model.progress_user = cmd;
+    hs_model_choice_id(&model, id);
+    status = hs_engine_load_model(cmd->engine, model.path, id, &settings.model, cmd->model_id, err);
+    args->io->progress(args->io->self, "", -1, NULL);
+    return status;
+}
+
+static hs_status answer(struct command *cmd, struct hs_error *err)
+{
+    const struct hs_command_args *args = cmd->args;
+    hs_status status = HS_OK;
+    for (size_t i = 0; i < cmd->eval.n_adapters && !status; i++) {
+        status = hs_adapter_bring(cmd->engine, cmd->model_id, args->paths, &cmd->registry,
+                                  cmd->adapters[i], err);
+    }
+    if (status) {
+        return status;
+    }
+    cmd->eval.engine = cmd->engine;
+    cmd->eval.model_id = cmd->model_id;
+    cmd->eval.cases = cmd->cases;
+    cmd->eval.adapters = cmd->adapters;
+    cmd->eval.with_likelihood = args->options[HS_OPT_LIKELIHOOD] != NULL;
+    status = hs_eval_run(&cmd->eval, eval_progress, cmd, err);
+    args->io->progress(args->io->self, "", -1, NULL);
+    return status;
+}
+
+/* ---- the result ---- */
+
+struct totals {
+    size_t n_exact;
+    double log_likelihood; /* of all expected answers */
+    int64_t n_scored;
+};
+
+static struct totals add_up(const struct hs_eval_answer *answers, size_t n)
+{
+    struct totals totals = {0};
+    for (size_t i = 0; i < n; i++) {
+        totals.n_exact += answers[i].is_exact;
+        totals.log_likelihood += answers[i].log_likelihood;
+        totals.n_scored += answers[i].n_scored;
+    }
+    return totals;
+}
+
+static hs_status print_table(const struct command *cmd, struct hs_error *err)
+{
+    const struct hs_eval *eval = &cmd->eval;
+    struct hs_table table HS_CLEANUP(hs_table_free) = {0};
+    bool with_likelihood = eval->with_likelihood;
+    hs_table_init(&table, with_likelihood ? 5 : 3, with_likelihood ? 0x1E : 0x6,
+                  with_likelihood ? "ADAPTER EXACT OF LOG-LIKELIHOOD PER-TOKEN"
+                                  : "ADAPTER EXACT OF");
+    for (size_t i = 0; i <= eval->n_adapters; i++) {
+        struct totals totals = add_up(eval->answers + i * eval->n_cases, eval->n_cases);
+        hs_table_cell(&table, "%s", i == 0 ? "(none)" : eval->adapters[i - 1]);
+        hs_table_cell(&table, "%zu", totals.n_exact);
+        hs_table_cell(&table, "%zu", eval->n_cases);
+        if (with_likelihood) {
+            hs_table_cell(&table, "%.1f", totals.log_likelihood);
+            hs_table_cell(&table, "%.3f", totals.log_likelihood / (double)totals.n_scored);
+        }
+    }
+    return hs_table_print(&table, cmd->args->io, err);
+}
+
+static json_t *case_json(const struct hs_eval *eval, size_t column, size_t row)
+{
+    const struct hs_eval_answer *given = &eval->answers[column * eval->n_cases + row];
+    json_t *object = json_object();
+    hs_json_set(&object, "question", hs_json_text(eval->cases[row].question));
+    hs_json_set(&object, "expected", hs_json_text(eval->cases[row].expected));
+    hs_json_set(&object, "answer", hs_json_text(given->text));
+    hs_json_set(&object, "exact", json_boolean(given->is_exact));
+    if (eval->with_likelihood) {
+        hs_json_set(&object, "log_likelihood", json_real(given->log_likelihood));
+        hs_json_set(&object, "n_tokens", json_integer(given->n_scored));
+    }
+    return object;
+}
+
+static json_t *column_json(const struct hs_eval *eval, size_t column)
+{
+    struct totals totals = add_up(eval->answers + column * eval->n_cases, eval->n_cases);
+    json_t *object = json_object(), *cases = json_array();
+    for (size_t row = 0; row < eval->n_cases; row++) {
+        hs_json_append(&cases, case_json(eval, column, row));
+    }
+    hs_json_set(&object, "adapter", hs_json_text(column == 0 ? NULL : eval->adapters[column - 1]));
+    hs_json_set(&object, "exact", json_integer((json_int_t)totals.n_exact));
+    hs_json_set(&object, "of", json_integer((json_int_t)eval->n_cases));
+    if (eval->with_likelihood) {
+        hs_json_set(&object, "log_likelihood", json_real(totals.log_likelihood));
+        hs_json_set(&object, "n_tokens", json_integer(totals.n_scored));
+    }
+    hs_json_set(&object, "cases", cases);
+    return object;
+}
+
+static hs_status print_json(const struct command *cmd, struct hs_error *err)
+{
+    struct hs_model_stats stats;
+    hs_status status = hs_engine_model_stats(cmd->engine, cmd->model_id, &stats, err);
+    if (status) {
+        return status;
+    }
+    json_t *object HS_CLEANUP(hs_json_freep) = json_object();
+    json_t *results = json_array();
+    for (size_t i = 0; i <= cmd->eval.n_adapters; i++) {
+        hs_json_append(&results, column_json(&cmd->eval, i));
+    }
+    hs_json_set(&object, "model", hs_json_text(cmd->model_id));
+    hs_json_set(&object, "lora_engine", hs_json_text(hs_lora_engine_name(stats.lora_engine)));
+    hs_json_set(&object, "mixed_batches", json_integer((json_int_t)stats.n_lora_decodes_mixed));
+    hs_json_set(&object, "most_sets_in_a_batch", json_integer(stats.n_lora_sets_max));
+    hs_json_set(&object, "results", results);
+    return hs_json_print(cmd->args->io, object, false, err);
+}
+
+hs_status hs_cmd_adapter_eval(const struct hs_command_args *args, struct hs_error *err)
+{
+    struct command cmd HS_CLEANUP(command_clear) = {.args = args,
+                                                    .text = HS_BUF_INIT(HS_EVAL_FILE_MAX)};
+    hs_status status = read_cases(&cmd, err);
+    status = status ? status : read_names(&cmd, err);
+    status = status ? status : load_model(&cmd, err);
+    status = status ? status : answer(&cmd, err);
+    if (status) {
+        return status;
+    }
+    return hs_config_bool(args->config, HS_CFG_JSON) ? print_json(&cmd, err)
+                                                     : print_table(&cmd, err);
+}
