@@ -77,12 +77,12 @@ static json_t *describe(const struct hs_rest *rest, size_t number,
     struct hs_adapter_info info;
     bool is_there = hs_engine_adapter_info(rest->engine, entry->name, &info, NULL) == HS_OK;
     const char *slash = is_there ? strrchr(info.path, '/') : NULL;
+    const char *file = slash != NULL ? slash + 1 : "";
+    /* the registry's folders are called by their version, which tells nobody anything */
+    bool is_version = strspn(file, "0123456789") == strlen(file);
     return json_pack("{s:I, s:s, s:s, s:s, s:f}", "id", (json_int_t)number, "name", entry->name,
-                     "path",
-                     slash != NULL ? slash + 1
-                     : is_there    ? info.path
-                                   : "",
-                     "model", is_there ? info.model_id : "", "scale", (double)entry->scale);
+                     "path", is_version ? entry->name : file, "model",
+                     is_there ? info.model_id : "", "scale", (double)entry->scale);
 }
 
 void hs_rest_lora_scales_get(hs_http_request *request, void *user)
