@@ -12,8 +12,8 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NAMES = re.findall(r'^HS_LORA_NAME\("([^"]+)", "([^"]+)", (SAME|Q|K)\)$',
                    (ROOT / "src/models/lora_names.def").read_text(), re.M)
-FAMILIES = re.findall(r'HS_FAMILY\("([^"]+)"(.*?)(PLAIN|NONE),\s+(?:NONE|LLAMA),\s+(?:true|false)\)',
-                      (ROOT / "src/models/families.def").read_text(), re.S)
+FAMILIES = re.findall(r'HS_FAMILY\("([^"]+)"(.*?)(PLAIN|NONE),\s+(?:NONE|LLAMA),\s+'
+                      r'(?:true|false)\)', (ROOT / "src/models/families.def").read_text(), re.S)
 ARCHITECTURES = {name: arch for arch, name in gguf.MODEL_ARCH_NAMES.items()}
 # Where modules have names of their own in a family, others' do not count: as hs_model_lora_module.
 LISTS = {"ATTENTION": "q_proj,k_proj,v_proj,o_proj",
