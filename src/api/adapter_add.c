@@ -157,6 +157,7 @@ hs_status hs_adapter_add(hs_registry *registry, const struct hs_adapter_add *add
         .sha256 = file->sha256,
         .content = file->version,
         .source = add->source != NULL ? (char *)add->source : path,
+        .parents = (char *)add->parents,
         .training = file->training,
         .description = (char *)add->description,
         .tags = (char *)add->tags,

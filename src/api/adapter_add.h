@@ -19,6 +19,7 @@ struct hs_adapter_add {
     const char *model_name;                    /* for people */
     const char *source;                        /* NULL: the path */
     const char *description, *tags, *examples; /* NULL: as before, or none */
+    const char *parents;                       /* as of struct hs_registry_adapter; NULL: none */
     bool is_linked, replaces;
     int64_t n_keep; /* versions */
 };
