@@ -1,4 +1,4 @@
-"""`hyprstream adapter sparsify` against numpy, on files that PyPI's gguf package writes and reads."""
+"""`hyprstream adapter sparsify` against numpy, on files of PyPI's gguf package."""
 import gguf
 import numpy
 import pytest
