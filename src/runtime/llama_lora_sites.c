@@ -68,13 +68,19 @@ static void add_site(struct search *search, const char *tensor, enum hs_lora_sit
     snprintf(site->tensor, sizeof(site->tensor), "%s", tensor);
 }
 
+/* What comes before and behind the layers is changed in host memory. */
+static enum hs_lora_site_kind end_kind(const struct ggml_tensor *node, enum hs_lora_site_kind kind)
+{
+    return node->buffer && ggml_backend_buffer_is_host(node->buffer) ? kind : HS_LORA_SITE_FIXED;
+}
+
 /* llama.cpp asserts that NVFP4 matrices have no adapters, and a name has to leave room for the
  * suffix. Its embeddings with an adapter end the process when they are the output matrix, too. */
 static void add_product(struct search *search, const struct ggml_tensor *weight,
                         const struct ggml_tensor *node)
 {
     if (strcmp(weight->name, EMBEDDING) == 0 || strcmp(weight->name, OUTPUT) == 0) {
-        add_site(search, OUTPUT, HS_LORA_SITE_OUTPUT, weight);
+        add_site(search, OUTPUT, end_kind(node, HS_LORA_SITE_OUTPUT), weight);
         return;
     }
     bool is_plain = node->op == GGML_OP_MUL_MAT && ggml_n_dims(weight) <= 2 &&
@@ -89,7 +95,7 @@ static bool collect(struct ggml_tensor *node, bool ask, void *user)
     const struct ggml_tensor *weight = node->src[0];
     if (ask && is_weight(weight)) {
         if (node->op == GGML_OP_GET_ROWS && strcmp(weight->name, EMBEDDING) == 0) {
-            add_site(search, EMBEDDING, HS_LORA_SITE_EMBEDDING, weight);
+            add_site(search, EMBEDDING, end_kind(node, HS_LORA_SITE_EMBEDDING), weight);
         } else if (node->op == GGML_OP_MUL_MAT || node->op == GGML_OP_MUL_MAT_ID) {
             add_product(search, weight, node);
         }
