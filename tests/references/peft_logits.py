@@ -190,6 +190,10 @@ def write_adapter(make, state, folder, dtype, settings):
     model.peft_config["default"].base_model_name_or_path = "tiny"
     model.save_pretrained(folder, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    if isinstance(config["target_modules"], list):
+        config["target_modules"].sort()  # PEFT keeps a set, whose order differs each time
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     weights = folder / "adapter_model.safetensors"
     save_file({k: v.to(dtype) for k, v in load_file(weights).items()}, weights,
               metadata={"format": "pt"})
@@ -198,7 +202,7 @@ def write_adapter(make, state, folder, dtype, settings):
     base.load_state_dict(state)
     again = PeftModel.from_pretrained(base, folder).eval()  # what the files say, and nothing else
     logits(again).tofile(folder / "logits.f32")
-    print(folder.name, len(named), json.loads((folder / "adapter_config.json").read_text())["r"])
+    print(folder.name, len(named), config["r"])
 
 
 def main():
