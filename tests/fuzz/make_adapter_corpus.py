@@ -18,7 +18,45 @@ def entry(dtype, shape, begin, end):
     return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
 
 
+def text(value):
+    return struct.pack("<Q", len(value)) + value.encode()
+
+
+def gguf(kind, parts):
+    """An adapter in GGUF; parts: (name, type, dims, data)."""
+    keys = {"general.type": "adapter", "general.architecture": "llama", "adapter.type": kind}
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(parts), len(keys))
+    for key, value in keys.items():
+        head += text(key) + struct.pack("<I", 8) + text(value)
+    data = b""
+    for name, number, dims, values in parts:
+        head += text(name) + struct.pack("<I", len(dims)) + struct.pack(f"<{len(dims)}Q", *dims)
+        head += struct.pack("<IQ", number, len(data))
+        data += values + bytes(-len(values) % 32)
+    return head + bytes(-len(head) % 32) + data
+
+
+def sparse(rows=(0, 1, 2), columns=(1, 0), shape=(4, 4)):
+    """Two blocks of 2 x 2 in a matrix of 4 x 4."""
+    name = "blk.0.attn_q.weight.sparse_"
+    return gguf("sparse", [
+        (name + "shape", 27, [len(shape)], struct.pack(f"<{len(shape)}q", *shape)),
+        (name + "rows", 27, [len(rows)], struct.pack(f"<{len(rows)}q", *rows)),
+        (name + "columns", 26, [len(columns)], struct.pack(f"<{len(columns)}i", *columns)),
+        (name + "values", 0, [2, 2, 2], struct.pack("<8f", *range(8)))])
+
+
 def seeds():
+    yield "lora.gguf", gguf("lora", [
+        ("blk.0.attn_q.weight.lora_a", 1, [4, 2], bytes(16)),
+        ("blk.0.attn_q.weight.lora_b", 30, [2, 4], bytes(16))])
+    yield "q8.gguf", gguf("lora", [
+        ("blk.0.attn_q.weight.lora_a", 8, [32, 1], bytes(34)),
+        ("blk.0.attn_q.weight.lora_b", 0, [1, 4], bytes(16))])
+    yield "sparse.gguf", sparse()
+    yield "sparse-columns.gguf", sparse(columns=(1, 2))
+    yield "sparse-rows.gguf", sparse(rows=(0, 3, 2))
+    yield "sparse-shape.gguf", sparse(shape=(1 << 40, -4))
     pair = {"__metadata__": {"format": "pt"}, KEY % "A": entry("F32", [2, 2], 0, 16),
             KEY % "B": entry("F16", [2, 2], 16, 24)}
     yield "pair", tensors(pair, bytes(24), b"   ")
