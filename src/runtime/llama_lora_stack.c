@@ -16,14 +16,16 @@
 struct entry {
     uint64_t id;
     struct llama_adapter_lora *llama; /* NULL: it changes no product */
-    uint64_t used;                    /* the decode that used it last */
+    uint64_t used;                    /* the set that used it last */
+    float scale;                      /* there */
 };
 
 struct hs_lora_stack {
     /* Native. */
     struct entry *entries; /* [n_entries] */
     int32_t n_entries, capacity;
-    uint64_t n_sets;
+    uint64_t n_sets; /* that llama.cpp was given; sets of decodes without a change are one */
+    int32_t n_used;  /* entries of the last one */
     /* Stacked. */
     struct llama_adapter_lora *llama;
     uint64_t *ids; /* [n_ids] */
@@ -296,8 +298,7 @@ static hs_status set_native(struct hs_lora_run *run, struct hs_error *err)
     if (!adapters || !scales) {
         return hs_error_nomem(err, "set of adapters");
     }
-    stack->n_sets++;
-    size_t n_given = 0;
+    bool is_changed = plan->n_members != stack->n_used;
     for (size_t i = 0; i < n; i++) {
         const hs_rt_adapter *adapter = plan->members[i].adapter;
         hs_status status = find_entry(stack, adapter->id) ? HS_OK : add_entry(run, adapter, err);
@@ -305,9 +306,21 @@ static hs_status set_native(struct hs_lora_run *run, struct hs_error *err)
             return status;
         }
         struct entry *entry = find_entry(stack, adapter->id);
+        is_changed |=
+            entry->used != stack->n_sets || entry->scale != plan->members[i].uses[0].scale;
+    }
+    if (!is_changed) {
+        return HS_OK;
+    }
+    stack->n_sets++;
+    stack->n_used = plan->n_members;
+    size_t n_given = 0;
+    for (size_t i = 0; i < n; i++) {
+        struct entry *entry = find_entry(stack, plan->members[i].adapter->id);
         entry->used = stack->n_sets;
+        entry->scale = plan->members[i].uses[0].scale;
         adapters[n_given] = entry->llama;
-        scales[n_given] = plan->members[i].uses[0].scale;
+        scales[n_given] = entry->scale;
         n_given += entry->llama != NULL;
     }
     give(run, adapters, n_given, scales);
