@@ -89,6 +89,16 @@ static void options(void **state)
     assert_int_equal(PARSE("-fx"), HS_INVALID_ARGUMENT);
 }
 
+static void repeated_options(void **state)
+{
+    (void)state;
+    assert_int_equal(PARSE("--tag", "a", "--example=x y", "--tag", "b", "--tag", "c"), HS_OK);
+    assert_string_equal(args.options[HS_OPT_TAG], "a\nb\nc");
+    assert_string_equal(args.options[HS_OPT_EXAMPLE], "x y");
+    assert_int_equal(PARSE("--name", "a", "--name", "b"), HS_OK);
+    assert_string_equal(args.options[HS_OPT_NAME], "b"); /* of others the last one counts */
+}
+
 static void mistakes(void **state)
 {
     (void)state;
@@ -174,7 +184,7 @@ static void memory_failures(void **state)
     for (uint64_t nth = 1; status != HS_OK; nth++) {
         assert_true(nth < 100);
         hs_mem_fail_after(nth);
-        status = PARSE("chat", "--temp", "1");
+        status = PARSE("chat", "--temp", "1", "--tag", "a", "--tag", "b");
         hs_mem_fail_after(0);
         assert_true(status == HS_OK || status == HS_OUT_OF_MEMORY);
     }
@@ -188,6 +198,7 @@ int main(void)
         cmocka_unit_test(switches),
         cmocka_unit_test(words_anywhere),
         cmocka_unit_test(options),
+        cmocka_unit_test(repeated_options),
         cmocka_unit_test(mistakes),
         cmocka_unit_test(unknown_commands),
         cmocka_unit_test(commands_refuse_what_they_do_not_know),

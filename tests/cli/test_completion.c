@@ -11,6 +11,7 @@ static void scripts_parse(void **state)
         hs_buf_clear(&text);
         assert_int_equal(hs_completion_script(shells[i], &text), HS_OK);
         assert_contains(text.data, "model list --names");
+        assert_contains(text.data, "adapter list --names");
         assert_contains(text.data, "top-k");
         if (!has_tool(shells[i])) {
             print_message("%s is not installed\n", shells[i]);

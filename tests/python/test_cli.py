@@ -236,6 +236,7 @@ COMPLETIONS = [
     ("chat --top", {"--top-k", "--top-p"}, {"--temp"}),
     ("completion ", {"bash", "zsh", "fish"}, set()),
     ("model list --", {"--json", "--names"}, {"--temp"}),
+    ("adapter ", {"add", "list", "show", "history", "rename", "tag", "rm"}, {"chat"}),
     ("help ", {"chat", "model", "session"}, {"list"}),
     ("help model ", {"list", "show", "verify", "add", "rm"}, {"chat", "model"}),
     ("help model sh", {"show"}, {"list"}),

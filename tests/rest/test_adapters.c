@@ -179,6 +179,7 @@ static void upload(void **state)
     rest_ask(test, "PUT " ADAPTERS "/up", "not a GGUF file", 400);
     rest_expect_error(test, "Adapter-Config");
     rest_ask(test, "PUT " ADAPTERS "/up", "GGUF but no more", 422);
+    assert_null(strstr(test->reply.body.data, fixture.folder));
     rest_ask(test, "PUT " ADAPTERS "/up?model=none", "GGUF", 404);
     /* nothing is left of uploads */
     char command[700];

@@ -21,7 +21,8 @@ struct entry {
 };
 
 struct hs_adapter_table {
-    pthread_mutex_t mutex;
+    pthread_mutex_t looking; /* whoever reads the registry or loads adapters, which may take time */
+    pthread_mutex_t mutex;   /* of the entries; taken inside `looking` by whoever changes them */
     hs_engine *engine;
     hs_registry *registry;
     const struct hs_model_info *models;
@@ -42,6 +43,11 @@ hs_status hs_adapter_table_new(hs_engine *engine, hs_registry *registry,
         hs_free(table);
         return hs_error_nomem(err, "table of adapters");
     }
+    if (pthread_mutex_init(&table->looking, NULL) != 0) {
+        pthread_mutex_destroy(&table->mutex);
+        hs_free(table);
+        return hs_error_nomem(err, "table of adapters");
+    }
     table->engine = engine;
     table->registry = registry;
     table->models = models;
@@ -53,6 +59,7 @@ hs_status hs_adapter_table_new(hs_engine *engine, hs_registry *registry,
 void hs_adapter_table_free(hs_adapter_table *table)
 {
     if (table != NULL) {
+        pthread_mutex_destroy(&table->looking);
         pthread_mutex_destroy(&table->mutex);
         hs_free(table->entries);
         hs_free(table);
@@ -64,7 +71,7 @@ hs_registry *hs_adapter_table_registry(const hs_adapter_table *table)
     return table->registry;
 }
 
-/* ---- entries ---- */
+/* ---- entries: with `looking` held ---- */
 
 static struct entry *find_entry(hs_adapter_table *table, const char *name)
 {
@@ -76,13 +83,9 @@ static struct entry *find_entry(hs_adapter_table *table, const char *name)
     return NULL;
 }
 
-/* Valid until the next call. NULL: no memory. */
-static struct entry *need_entry(hs_adapter_table *table, const char *name)
+/* With the mutex held. NULL: no memory. */
+static struct entry *make_entry(hs_adapter_table *table, const char *name)
 {
-    struct entry *entry = find_entry(table, name);
-    if (entry != NULL) {
-        return entry;
-    }
     if (table->n_entries == table->capacity) {
         size_t capacity = table->capacity == 0 ? 16 : 2 * table->capacity;
         struct entry *entries = hs_realloc_array(table->entries, capacity, sizeof *entries);
@@ -92,11 +95,23 @@ static struct entry *need_entry(hs_adapter_table *table, const char *name)
         table->entries = entries;
         table->capacity = capacity;
     }
-    entry = &table->entries[table->n_entries];
+    struct entry *entry = &table->entries[table->n_entries];
     *entry = (struct entry){.is_there = false};
     size_t len = strnlen(name, HS_ADAPTER_NAME_SIZE - 1);
     memcpy(entry->number.name, name, len);
     table->n_entries++;
+    return entry;
+}
+
+/* Valid until the next call. NULL: no memory. */
+static struct entry *need_entry(hs_adapter_table *table, const char *name)
+{
+    struct entry *entry = find_entry(table, name);
+    if (entry == NULL) {
+        pthread_mutex_lock(&table->mutex);
+        entry = make_entry(table, name);
+        pthread_mutex_unlock(&table->mutex);
+    }
     return entry;
 }
 
@@ -208,19 +223,22 @@ static void number_all(hs_adapter_table *table)
     if (hs_engine_list_adapters(table->engine, NULL, &infos, &n, NULL) != HS_OK) {
         return; /* without memory: the next look tries again */
     }
+    pthread_mutex_lock(&table->mutex);
     for (size_t i = 0; i < table->n_entries; i++) {
         table->entries[i].is_there = false;
     }
     for (size_t i = 0; i < n; i++) {
-        struct entry *entry = need_entry(table, infos[i].name);
+        struct entry *entry = find_entry(table, infos[i].name);
+        entry = entry != NULL ? entry : make_entry(table, infos[i].name);
         if (entry != NULL) {
             entry->is_there = true;
         }
     }
+    pthread_mutex_unlock(&table->mutex);
     hs_adapter_infos_free(infos);
 }
 
-/* With the mutex held. */
+/* With `looking` held. */
 static void look(hs_adapter_table *table, bool now)
 {
     double time_ms = hs_clock_ms();
@@ -236,19 +254,24 @@ static void look(hs_adapter_table *table, bool now)
     number_all(table);
 }
 
+/* A request whose adapter is known does not wait for whoever looks or loads. */
 void hs_adapter_table_sync(hs_adapter_table *table, bool now)
 {
-    pthread_mutex_lock(&table->mutex);
+    if (now) {
+        pthread_mutex_lock(&table->looking);
+    } else if (pthread_mutex_trylock(&table->looking) != 0) {
+        return;
+    }
     look(table, now);
-    pthread_mutex_unlock(&table->mutex);
+    pthread_mutex_unlock(&table->looking);
 }
 
 void hs_adapter_table_changed(hs_adapter_table *table)
 {
-    pthread_mutex_lock(&table->mutex);
+    pthread_mutex_lock(&table->looking);
     table->is_read = false;
     look(table, true);
-    pthread_mutex_unlock(&table->mutex);
+    pthread_mutex_unlock(&table->looking);
 }
 
 hs_status hs_adapter_table_find(hs_adapter_table *table, const char *name,
@@ -324,20 +347,20 @@ static hs_status add_by_path(hs_adapter_table *table, const char *name, const ch
 hs_status hs_adapter_table_add(hs_adapter_table *table, const char *name, const char *path,
                                bool replaces, struct hs_error *err)
 {
-    pthread_mutex_lock(&table->mutex);
+    pthread_mutex_lock(&table->looking);
     hs_status status = add_by_path(table, name, path, replaces, err);
-    pthread_mutex_unlock(&table->mutex);
+    pthread_mutex_unlock(&table->looking);
     return status;
 }
 
 hs_status hs_adapter_table_drop(hs_adapter_table *table, const char *name, struct hs_error *err)
 {
-    pthread_mutex_lock(&table->mutex);
+    pthread_mutex_lock(&table->looking);
     hs_status status = hs_engine_unregister_adapter(table->engine, name, err);
     if (status == HS_OK) {
         number_all(table);
     }
-    pthread_mutex_unlock(&table->mutex);
+    pthread_mutex_unlock(&table->looking);
     return status;
 }
 
@@ -372,11 +395,11 @@ void hs_adapter_table_save_counts(hs_adapter_table *table)
         hs_engine_list_adapters(table->engine, NULL, &infos, &n, NULL) != HS_OK) {
         return; /* the next call tries again */
     }
-    pthread_mutex_lock(&table->mutex);
+    pthread_mutex_lock(&table->looking);
     for (size_t i = 0; i < n; i++) {
         save_count(table, &infos[i]);
     }
-    pthread_mutex_unlock(&table->mutex);
+    pthread_mutex_unlock(&table->looking);
     hs_adapter_infos_free(infos);
 }
 

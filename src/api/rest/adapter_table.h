@@ -9,7 +9,8 @@
  * vLLM's endpoint) are in the engine only.
  *
  * Owner:   hs_adapter_table_free; registry, engine and models are the caller's.
- * Threads: any; a mutex inside, held while the registry is read and adapters are registered.
+ * Threads: any. One at a time reads the registry and loads what was replaced; requests that name
+ *          adapters known here do not wait for it.
  */
 #ifndef API_ADAPTER_TABLE_H
 #define API_ADAPTER_TABLE_H

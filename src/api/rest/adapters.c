@@ -292,6 +292,19 @@ static bool check_name(const struct hs_rest *rest, hs_http_request *request, con
     return true;
 }
 
+/* An upload lay somewhere for a moment, which is nobody's business: take it out of the message. */
+static void forget_path(struct hs_error *err, const char *path)
+{
+    char *at = strstr(err->message, path);
+    size_t len = strlen(path);
+    if (at != NULL && at[len] == '/') { /* a file in the folder */
+        len += 1 + strcspn(at + len + 1, "'");
+    }
+    if (at != NULL) {
+        memmove(at, at + len, strlen(at + len) + 1);
+    }
+}
+
 static void add(const struct hs_rest *rest, hs_http_request *request, struct hs_adapter_add *add)
 {
     hs_registry *registry = need_registry(rest, request);
@@ -302,6 +315,9 @@ static void add(const struct hs_rest *rest, hs_http_request *request, struct hs_
         return;
     }
     hs_status status = hs_adapter_add(registry, add, &row, &err);
+    if (status != HS_OK && add->source != NULL) {
+        forget_path(&err, add->path);
+    }
     if (status == HS_MISMATCH || status == HS_NOT_FOUND) {
         hs_http_respond_bad_param(request, "path", "path: %s", err.message);
         return;
