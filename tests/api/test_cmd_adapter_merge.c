@@ -182,7 +182,7 @@ static void test_refused(void **state)
     refuse(test, "svd", "nothing says where", "--into-model FILE");
     test->options[HS_OPT_OUTPUT] = "x.gguf";
     refuse_option(test, HS_OPT_NAME, "a", "svd", "more than one option");
-    refuse(test, "svd", "0 adapters", "--adapter NAME[:WEIGHT]");
+    refuse(test, "svd", "no adapters", "--adapter NAME[:WEIGHT]");
     api_flag(test, HS_CFG_ADAPTER, "french");
     refuse(test, "tie", "no merge method 'tie'", "ties_svd");
     refuse_option(test, HS_OPT_TYPE, "Q4_K_M", "svd", "cannot be written as 'Q4_K_M'");
