@@ -10,9 +10,11 @@
 #include "base/buf.h"
 #include "base/fs.h"
 #include "base/mem.h"
+#include "fake_fusion.h"
 
 int rest_setup(void **state)
 {
+    fake_fusion = (struct fake_fusion){0};
     struct rest_test *test = calloc(1, sizeof *test);
     fake_engine_reset();
     hs_rest_defaults(&test->rest);

@@ -95,6 +95,7 @@ void hs_rest_model_list(hs_http_request *request, void *user);
 void hs_rest_model_get(hs_http_request *request, void *user);
 void hs_rest_adapter_list(hs_http_request *request, void *user);
 void hs_rest_adapter_create(hs_http_request *request, void *user);
+void hs_rest_adapter_merge(hs_http_request *request, void *user);
 void hs_rest_adapter_get(hs_http_request *request, void *user);
 void hs_rest_adapter_history(hs_http_request *request, void *user);
 void hs_rest_adapter_put(hs_http_request *request, void *user);

@@ -1,0 +1,183 @@
+/* POST /api/v1/adapters/merge with a real registry, over merging that computes nothing. */
+#include "rest_test.h"
+
+#include <unistd.h>
+
+#include "adapter_table.h"
+#include "adapters/adapter_write.h"
+#include "base/fs.h"
+#include "base/mem.h"
+#include "fake_fusion.h"
+#include "storage/gguf.h"
+#include "tiny_adapter.h"
+#include "tiny_gguf.h"
+
+#define MERGE "POST /api/v1/adapters/merge"
+#define BOTH "\"adapters\":[{\"name\":\"french\",\"weight\":0.5},{\"name\":\"polite\"}]"
+
+struct fixture {
+    char folder[256], result[300];
+    struct hs_paths paths;
+    hs_registry *registry;
+};
+
+static struct fixture fixture;
+
+/* What merging "writes": an adapter that fits the model. */
+static void write_result(const char *model)
+{
+    static float values[2 * TINY_GGUF_N_EMBD];
+    struct hs_lora_target target = {.tensor = "blk.0.attn_q.weight", .rank = 2, .scale = 1};
+    hs_lora_base *base = NULL;
+    assert_int_equal(hs_lora_base_open(model, &base, NULL), HS_OK);
+    assert_true(hs_lora_base_find(base, target.tensor, &target.n_in, &target.n_out));
+    target.a = (struct hs_lora_matrix){HS_LORA_F32, 2, target.n_in, values, NULL};
+    target.b = (struct hs_lora_matrix){HS_LORA_F32, target.n_out, 2, values, NULL};
+    const struct hs_lora lora = {&target, 1};
+    const struct hs_adapter_about about = {.base = base, .name = "result"};
+    snprintf(fixture.result, sizeof fixture.result, "%s/result.gguf", fixture.folder);
+    assert_int_equal(hs_adapter_write_gguf(&lora, &about, fixture.result, NULL), HS_OK);
+    hs_lora_base_free(base);
+    fake_fusion = (struct fake_fusion){.file = fixture.result};
+}
+
+static int setup(void **state)
+{
+    if (rest_setup(state) != 0) {
+        return -1;
+    }
+    struct rest_test *test = *state;
+    struct fixture *f = &fixture;
+    struct tiny_gguf_spec spec;
+    hs_gguf *gguf = NULL;
+    snprintf(f->folder, sizeof f->folder, HS_TEST_TMP "/merge-XXXXXX");
+    assert_non_null(mkdtemp(f->folder));
+    setenv("HYPRSTREAM_HOME", f->folder, 1);
+    assert_int_equal(hs_paths_load(&f->paths, NULL), HS_OK);
+    struct hs_model_info *model = &test->rest.models[0];
+    snprintf(model->path, sizeof model->path, "%s/fake.gguf", f->folder);
+    tiny_gguf_defaults(&spec);
+    assert_true(tiny_gguf_write(&spec, model->path));
+    assert_int_equal(hs_gguf_open(model->path, &gguf, NULL), HS_OK);
+    assert_int_equal(hs_gguf_fingerprint(gguf, model->path, model->fingerprint, NULL), HS_OK);
+    hs_gguf_free(gguf);
+    assert_int_equal(hs_registry_open(&f->paths, &f->registry, NULL), HS_OK);
+    hs_adapter_table_free(test->rest.adapters);
+    assert_int_equal(
+        hs_adapter_table_new(test->engine, f->registry, model, 1, &test->rest.adapters, NULL),
+        HS_OK);
+    test->rest.upload_dir = f->paths.cache_dir;
+    test->rest.adapter_versions = 3;
+    write_result(model->path);
+    for (int i = 0; i < 2; i++) {
+        char folder[512];
+        char body[1024];
+        snprintf(folder, sizeof folder, "%s/source-%d", f->folder, i);
+        assert_true(tiny_adapter_write(folder, TINY_GGUF_N_EMBD, (float)i));
+        snprintf(body, sizeof body, "{\"path\":\"%s\",\"name\":\"%s\"}", folder,
+                 i == 0 ? "french" : "polite");
+        rest_ask(test, "POST /api/v1/adapters", body, 201);
+    }
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    int result = rest_teardown(state);
+    hs_registry_close(fixture.registry);
+    hs_paths_free(&fixture.paths);
+    return hs_fs_remove_all(fixture.folder, NULL) == HS_OK ? result : -1;
+}
+
+static void test_merge(void **state)
+{
+    struct rest_test *test = *state;
+    rest_ask(test, MERGE,
+             "{\"method\":\"dare_ties_svd\",\"name\":\"both\"," BOTH
+             ",\"density\":0.25,\"rank\":4,\"seed\":9,\"majority_sign\":\"frequency\","
+             "\"svd\":\"exact\"}",
+             201);
+    rest_expect_string(test, "object", "adapter.merge");
+    rest_expect_string(test, "name", "both");
+    rest_expect_string(test, "method", "dare_ties_svd");
+    rest_expect_int(test, "version", 1);
+    rest_expect_int(test, "seed", 9);
+    rest_expect_int(test, "rank", 9); /* the fake's */
+    rest_expect_string(test, "targets/1/tensor", "blk.1.attn_q.weight");
+    const struct fake_fusion *f = &fake_fusion;
+    assert_string_equal(f->base, test->rest.models[0].path);
+    assert_int_equal(f->n_sources, 2);
+    assert_string_equal(f->names[1], "polite");
+    assert_true(f->weights[0] == 0.5 && f->weights[1] == 1);
+    assert_true(f->params.density == 0.25 && f->params.rank == 4 && f->params.seed == 9);
+    assert_int_equal(f->params.majority_sign, HS_MERGE_SIGN_FREQUENCY);
+    assert_int_equal(f->params.svd, HS_MERGE_SVD_EXACT);
+    assert_int_equal(f->params.n_threads, 1);
+    assert_true(access(f->out, F_OK) != 0);
+    rest_ask(test, "GET /api/v1/adapters/both", "", 200);
+    rest_expect_string(test, "parents/0", "french@1");
+    rest_expect_string(test, "base", "fake");
+    rest_chat(test, "\"lora\":[{\"name\":\"both\"}]", 200);
+    rest_ask(test, MERGE, "{\"method\":\"svd\",\"name\":\"both\"," BOTH "}", 409);
+    rest_ask(test, MERGE, "{\"method\":\"svd\",\"name\":\"both\",\"replace\":true," BOTH "}", 200);
+    rest_ask(test, "GET /api/v1/adapters/merge", "", 404); /* an adapter may be called so */
+}
+
+static void test_refused(void **state)
+{
+    struct rest_test *test = *state;
+    static const char *const bodies[] = {
+        "{" BOTH ",\"name\":\"x\"}",
+        "{" BOTH ",\"name\":\"x\",\"method\":\"tie\"}",
+        "{" BOTH ",\"name\":\"x\",\"method\":7}",
+        "{" BOTH ",\"method\":\"svd\"}",
+        "{" BOTH ",\"method\":\"svd\",\"name\":\"a/b\"}",
+        "{" BOTH ",\"method\":\"svd\",\"name\":\"fake\"}",
+        "{" BOTH ",\"method\":\"svd\",\"name\":\"x\",\"density\":0.5}",
+        "{" BOTH ",\"method\":\"ties\",\"name\":\"x\",\"density\":1.5}",
+        "{" BOTH ",\"method\":\"svd\",\"name\":\"x\",\"rank\":1025}",
+        "{" BOTH ",\"method\":\"svd\",\"name\":\"x\",\"rank\":0}",
+        "{" BOTH ",\"method\":\"svd\",\"name\":\"x\",\"seed\":-1}",
+        "{" BOTH ",\"method\":\"svd\",\"name\":\"x\",\"svd\":\"fast\"}",
+        "{" BOTH ",\"method\":\"ties\",\"name\":\"x\",\"majority_sign\":\"most\"}",
+        "{\"method\":\"svd\",\"name\":\"x\"}",
+        "{\"method\":\"svd\",\"name\":\"x\",\"adapters\":[]}",
+        "{\"method\":\"svd\",\"name\":\"x\",\"adapters\":[\"french\"]}",
+        "{\"method\":\"svd\",\"name\":\"x\",\"adapters\":[{\"weight\":1}]}",
+        "{\"method\":\"svd\",\"name\":\"x\",\"adapters\":[{\"name\":\"./french\"}]}",
+        "{\"method\":\"svd\",\"name\":\"x\",\"adapters\":[{\"name\":\"german\"}]}",
+        "{\"method\":\"svd\",\"name\":\"x\",\"adapters\":[{\"name\":\"french\",\"weight\":2e6}]}",
+    };
+    for (size_t i = 0; i < sizeof bodies / sizeof bodies[0]; i++) {
+        rest_ask(test, MERGE, bodies[i], 400);
+    }
+    assert_int_equal(fake_fusion.n_calls, 0);
+    fake_fusion.status = HS_INVALID_ARGUMENT;
+    rest_ask(test, MERGE, "{\"method\":\"svd\",\"name\":\"x\"," BOTH "}", 400);
+    rest_ask(test, "GET /api/v1/adapters/x", "", 404);
+}
+
+/* One more than may be merged at once. */
+static void test_too_many(void **state)
+{
+    struct rest_test *test = *state;
+    for (int n = 64; n <= 65; n++) {
+        struct hs_buf body = HS_BUF_INIT(1 << 16);
+        assert_int_equal(
+            hs_buf_append_str(&body, "{\"method\":\"svd\",\"name\":\"x\",\"adapters\":["), HS_OK);
+        for (int i = 0; i < n; i++) {
+            assert_int_equal(hs_buf_printf(&body, "%s{\"name\":\"french\"}", i == 0 ? "" : ","),
+                             HS_OK);
+        }
+        assert_int_equal(hs_buf_append_str(&body, "]}"), HS_OK);
+        rest_ask(test, MERGE, body.data, n == 64 ? 201 : 400);
+        hs_buf_free(&body);
+    }
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {TEST(test_merge), TEST(test_refused), TEST(test_too_many)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
