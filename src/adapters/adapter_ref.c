@@ -20,9 +20,13 @@ bool hs_adapter_name_ok(const char *name)
     return len >= 1 && len <= HS_ADAPTER_NAME_MAX && name[len] == '\0' && name[0] != '.';
 }
 
-static hs_status bad_name(const char *what, const char *name, struct hs_error *err)
+hs_status hs_adapter_name_check(const char *what, const char *name, struct hs_error *err)
 {
-    hs_error_set(err, HS_INVALID_ARGUMENT, "'%.80s' is not an adapter's %s", name, what);
+    if (name != NULL && hs_adapter_name_ok(name)) {
+        return HS_OK;
+    }
+    hs_error_set(err, HS_INVALID_ARGUMENT, "'%.80s' is not an adapter's %s",
+                 name == NULL ? "" : name, what);
     hs_error_hint(err, "use 1 to %u letters, digits, '.', '_' and '-', not beginning with '.'",
                   HS_ADAPTER_NAME_MAX);
     return HS_INVALID_ARGUMENT;
@@ -84,8 +88,8 @@ hs_status hs_adapter_ref_parse(const char *text, struct hs_adapter_ref *ret_ref,
     if (name == NULL) {
         return hs_error_nomem(err, "adapter name");
     }
-    if (!hs_adapter_name_ok(name)) {
-        hs_status status = bad_name("name", name, err);
+    hs_status status = hs_adapter_name_check("name", name, err);
+    if (status != HS_OK) {
         hs_free(name);
         return status;
     }
@@ -114,11 +118,12 @@ static int compare_member(const void *a, const void *b)
 
 static hs_status check_member(const struct member *member, struct hs_error *err)
 {
-    if (member->name == NULL || !hs_adapter_name_ok(member->name)) {
-        return bad_name("name", member->name == NULL ? "" : member->name, err);
+    hs_status status = hs_adapter_name_check("name", member->name, err);
+    if (status == HS_OK && member->version != NULL) {
+        status = hs_adapter_name_check("version", member->version, err);
     }
-    if (member->version != NULL && !hs_adapter_name_ok(member->version)) {
-        return bad_name("version", member->version, err);
+    if (status != HS_OK) {
+        return status;
     }
     if (!isfinite(member->scale)) {
         hs_error_set(err, HS_INVALID_ARGUMENT, "the scale of adapter '%s' is not finite",

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <openssl/evp.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -113,6 +114,20 @@ static hs_status hash_fd(hs_sha256 *hash, int fd, uint64_t size, const char *pat
             return hs_error_set(err, HS_CANCELLED, "the check of '%s' was cancelled", path);
         }
     }
+}
+
+hs_status hs_sha256_text(const char *text, char ret_hex[65], struct hs_error *err)
+{
+    hs_sha256 *hash = NULL;
+    hs_status status = hs_sha256_new(&hash, err);
+    if (status == HS_OK) {
+        status = hs_sha256_update(hash, text, strlen(text));
+    }
+    if (status == HS_OK) {
+        status = hs_sha256_final(hash, ret_hex);
+    }
+    hs_sha256_free(hash);
+    return status == HS_OK ? HS_OK : hs_error_nomem(err, "hash");
 }
 
 hs_status hs_sha256_file(const char *path, hs_progress_fn progress, void *user, char ret_hex[65],

@@ -105,6 +105,9 @@ void hs_adapter_evict_locked(hs_adapter_pool *pool, struct hs_adapter_version *v
 uint64_t hs_adapter_freeable_locked(const hs_adapter_pool *pool);
 /* Let the least recently used leave until `need` more bytes fit. false: they do not. */
 bool hs_adapter_make_room_locked(hs_adapter_pool *pool, uint64_t need);
+/* HS_LIMIT: so many bytes do not fit. */
+HS_CHECKED hs_status hs_adapter_no_room(const hs_adapter_pool *pool, uint64_t bytes,
+                                        struct hs_error *err);
 /* The version is in memory: READY, its bytes used. */
 void hs_adapter_ready_locked(hs_adapter_pool *pool, struct hs_adapter_version *version,
                              hs_rt_adapter *packed, uint64_t bytes);

@@ -85,6 +85,18 @@ bool hs_adapter_make_room_locked(hs_adapter_pool *pool, uint64_t need)
     return true;
 }
 
+hs_status hs_adapter_no_room(const hs_adapter_pool *pool, uint64_t need, struct hs_error *err)
+{
+    const double mib = 1024.0 * 1024.0;
+    hs_error_set(err, HS_LIMIT,
+                 "the adapter takes %.1f MiB; %.1f of the %.1f MiB for adapters are "
+                 "in use",
+                 (double)need / mib, (double)pool->used_bytes / mib,
+                 (double)pool->p.budget_bytes / mib);
+    hs_error_hint(err, "raise --adapter-memory");
+    return HS_LIMIT;
+}
+
 void hs_adapter_ready_locked(hs_adapter_pool *pool, struct hs_adapter_version *version,
                              hs_rt_adapter *packed, uint64_t bytes)
 {
@@ -227,21 +239,13 @@ static hs_status make_key(hs_adapter_lease *lease, const struct hs_model *model,
         }
     }
     HS_CLEANUP(hs_freep) char *set = NULL;
-    hs_sha256 *hash = NULL;
+    HS_CLEANUP(hs_freep) char *text = NULL;
     hs_status status = hs_adapter_set_key(used, contents, n_used, &set, err);
     if (status == HS_OK) {
-        status = hs_sha256_new(&hash, err);
+        text = hs_asprintf("%s|%s", model->cache_key, set);
+        status =
+            text == NULL ? hs_error_nomem(err, "cache key") : hs_sha256_text(text, lease->key, err);
     }
-    if (status == HS_OK) {
-        status = hs_sha256_update(hash, model->cache_key, strlen(model->cache_key));
-    }
-    if (status == HS_OK) {
-        status = hs_sha256_update(hash, set, strlen(set));
-    }
-    if (status == HS_OK) {
-        status = hs_sha256_final(hash, lease->key);
-    }
-    hs_sha256_free(hash);
     return status;
 }
 

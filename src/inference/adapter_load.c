@@ -202,18 +202,6 @@ void hs_adapter_flush_locked(hs_adapter_pool *pool)
     }
 }
 
-static hs_status over_budget(const hs_adapter_pool *pool, uint64_t bytes, struct hs_error *err)
-{
-    const double mib = 1024.0 * 1024.0;
-    uint64_t others = pool->used_bytes - bytes;
-    hs_error_set(err, HS_LIMIT,
-                 "the adapter takes %.1f MiB; the memory for adapters is %.1f MiB, of which %.1f "
-                 "are in use",
-                 (double)bytes / mib, (double)pool->p.budget_bytes / mib, (double)others / mib);
-    hs_error_hint(err, "raise --adapter-memory");
-    return HS_LIMIT;
-}
-
 static void finish_locked(hs_adapter_pool *pool, struct hs_adapter_version *version,
                           hs_status status, const struct hs_adapter_load *load,
                           struct hs_error *error)
@@ -225,8 +213,8 @@ static void finish_locked(hs_adapter_pool *pool, struct hs_adapter_version *vers
         version->entry->load_ms = load->ms;
         /* Beside others an estimate that was too low is borne; alone it would never fit. */
         if (!hs_adapter_make_room_locked(pool, 0) && pool->n_granted <= 1) {
-            status = over_budget(pool, load->bytes, error);
             hs_adapter_evict_locked(pool, version);
+            status = hs_adapter_no_room(pool, load->bytes, error);
         }
     }
     if (status != HS_OK) {

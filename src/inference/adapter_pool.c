@@ -142,18 +142,6 @@ void hs_adapter_version_drop_locked(hs_adapter_pool *pool, struct hs_adapter_ver
     }
 }
 
-static hs_status check_name(const char *what, const char *name, struct hs_error *err)
-{
-    if (name != NULL && hs_adapter_name_ok(name)) {
-        return HS_OK;
-    }
-    hs_error_set(err, HS_INVALID_ARGUMENT, "'%.80s' is not an adapter's %s",
-                 name == NULL ? "" : name, what);
-    hs_error_hint(err, "use 1 to %u letters, digits, '.', '_' and '-', not beginning with '.'",
-                  HS_ADAPTER_NAME_MAX);
-    return HS_INVALID_ARGUMENT;
-}
-
 static hs_status check_params(const hs_adapter_pool *pool, const struct hs_adapter_params *params,
                               struct hs_error *err)
 {
@@ -170,23 +158,10 @@ static hs_status check_params(const hs_adapter_pool *pool, const struct hs_adapt
         return hs_error_set(err, HS_LIMIT, "the path of an adapter has at most %d bytes",
                             HS_ADAPTER_PATH_SIZE - 1);
     }
-    hs_status status = check_name("name", params->name, err);
-    return status == HS_OK && params->version != NULL ? check_name("version", params->version, err)
-                                                      : status;
-}
-
-static hs_status hash_text(const char *text, char ret_hex[65], struct hs_error *err)
-{
-    hs_sha256 *hash = NULL;
-    hs_status status = hs_sha256_new(&hash, err);
-    if (status == HS_OK) {
-        status = hs_sha256_update(hash, text, strlen(text));
-    }
-    if (status == HS_OK) {
-        status = hs_sha256_final(hash, ret_hex);
-    }
-    hs_sha256_free(hash);
-    return status;
+    hs_status status = hs_adapter_name_check("name", params->name, err);
+    return status == HS_OK && params->version != NULL
+               ? hs_adapter_name_check("version", params->version, err)
+               : status;
 }
 
 /* What is made in memory is like nothing else, in this process or another. */
@@ -199,7 +174,7 @@ static hs_status stamp_memory(hs_adapter_pool *pool, struct hs_adapter_version *
     char text[128];
     snprintf(text, sizeof(text), "%llu %lld %lld %p", (unsigned long long)n,
              (long long)hs_clock_unix_ms(), (long long)hs_clock_ns(), (void *)version);
-    return hash_text(text, version->stamp, err);
+    return hs_sha256_text(text, version->stamp, err);
 }
 
 static hs_status name_content(struct hs_adapter_version *version, const char *label,
@@ -207,7 +182,7 @@ static hs_status name_content(struct hs_adapter_version *version, const char *la
 {
     char text[2 * 65 + 2];
     snprintf(text, sizeof(text), "%s %s", label == NULL ? "" : label, version->stamp);
-    hs_status status = hash_text(text, version->content, err);
+    hs_status status = hs_sha256_text(text, version->content, err);
     /* A short one is enough to be looked at. */
     snprintf(version->label, sizeof(version->label), "%.*s", label == NULL ? 16 : 64,
              label == NULL ? version->stamp : label);
@@ -378,24 +353,12 @@ static bool has_room(const hs_adapter_pool *pool, uint64_t need, uint64_t leaves
     return pool->used_bytes + need <= pool->p.budget_bytes + freeable;
 }
 
-static hs_status no_room(const hs_adapter_pool *pool, uint64_t need, struct hs_error *err)
-{
-    const double mib = 1024.0 * 1024.0;
-    hs_error_set(err, HS_LIMIT,
-                 "the adapter takes %.1f MiB; %.1f of the %.1f MiB for adapters are "
-                 "in use",
-                 (double)need / mib, (double)pool->used_bytes / mib,
-                 (double)pool->p.budget_bytes / mib);
-    hs_error_hint(err, "raise --adapter-memory");
-    return HS_LIMIT;
-}
-
 /* Weights that only memory has are there from the beginning, or not at all. */
 static hs_status add_locked(hs_adapter_pool *pool, struct hs_adapter_entry *entry,
                             const struct hs_adapter_load *load, struct hs_error *err)
 {
     if (load->packed != NULL && !has_room(pool, load->bytes, 0)) {
-        return no_room(pool, load->bytes, err);
+        return hs_adapter_no_room(pool, load->bytes, err);
     }
     hs_status status = insert_locked(pool, entry, err);
     if (status == HS_OK && load->packed != NULL) {
@@ -460,7 +423,7 @@ static hs_status swap_locked(hs_adapter_pool *pool, const struct hs_model *model
     entry->current = version;
     if (params->weights != NULL && !has_room(pool, load->bytes, leaves)) {
         entry->current = old;
-        return no_room(pool, load->bytes, err);
+        return hs_adapter_no_room(pool, load->bytes, err);
     }
     version->entry = entry;
     entry->n_versions++;
@@ -530,7 +493,7 @@ hs_status hs_adapter_pool_load(hs_adapter_pool *pool, const struct hs_model *mod
 {
     struct hs_adapter_ref ref = {.name = name, .scale = 1.0f};
     hs_adapter_lease *lease = NULL;
-    hs_status status = check_name("name", name, err);
+    hs_status status = hs_adapter_name_check("name", name, err);
     if (status == HS_OK) {
         status = hs_adapter_lease_take(pool, model, &ref, 1, NULL, NULL, &lease, err);
     }

@@ -748,6 +748,10 @@ hs_status hs_engine_generate(hs_engine *engine, const char *session_id, const ch
     if (status != HS_OK) {
         return status;
     }
+    /* Nobody may merge into the model's weights while a request is made with its key. */
+    pthread_mutex_lock(&engine->mutex);
+    model->n_users++;
+    pthread_mutex_unlock(&engine->mutex);
     struct hs_generate_params own = *params;
     own.overflow = hs_session_overflow(session);
     const struct hs_conversation *conversation = hs_session_conversation(session);
@@ -770,5 +774,6 @@ hs_status hs_engine_generate(hs_engine *engine, const char *session_id, const ch
         hs_session_revert(session, request);
         hs_request_free(request);
     }
+    hs_engine_release_model(engine, model);
     return status;
 }

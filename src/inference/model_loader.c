@@ -88,16 +88,8 @@ static hs_status make_cache_key(struct hs_model *model, const struct hs_rt_conte
     char *text = hs_asprintf("%s|kv=%d|fa=%d|%s %s|adapters=", model->info.fingerprint,
                              (int)context->kv_type, (int)context->flash_attn, model->rt->name,
                              version == NULL ? "" : version);
-    hs_sha256 *hash = NULL;
-    hs_status status = text == NULL ? hs_error_nomem(err, "cache key") : hs_sha256_new(&hash, err);
-    if (status == HS_OK) {
-        status = hs_sha256_update(hash, text, strlen(text));
-    }
-    if (status == HS_OK) {
-        status = hs_sha256_final(hash, model->cache_key);
-    }
-    hs_sha256_free(hash);
-    return status;
+    return text == NULL ? hs_error_nomem(err, "cache key")
+                        : hs_sha256_text(text, model->cache_key, err);
 }
 
 static void copy_text(char *to, size_t size, const char *from)

@@ -38,6 +38,9 @@ static void test_nist_examples(void **state)
         check_text(b896, 1, piece,
                    "cf5b16a778af8380036ce59e7b0492370b249b11e8f07a51afac45037afee9d1");
     }
+    char hex[65];
+    assert_int_equal(hs_sha256_text("abc", hex, NULL), HS_OK);
+    assert_string_equal(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     check_text(thousand, 1000000 / strlen(thousand), 50,
                "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
 }

@@ -406,6 +406,7 @@ static void a_failed_load_is_told_and_tried_again(void **state)
     open_pool(1000, NULL);
     add("a", "bad");
     add("b", "1");
+    assert_int_equal(hs_adapter_pool_load(pool, &model, "b", &err), HS_OK);
     hs_adapter_lease *taken = lease("a");
     hs_adapter_lease *both = lease_two("b", "a");
     assert_int_equal(wait_for(taken), HS_ADAPTER_LEASE_FAILED);

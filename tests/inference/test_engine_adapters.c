@@ -613,6 +613,47 @@ static void a_session_may_begin_with_adapters(void **state)
     end();
 }
 
+/* Whatever fails for want of memory: the session has its old adapters or the new ones. */
+static void every_allocation_may_fail(void **state)
+{
+    (void)state;
+    hs_status status = HS_OUT_OF_MEMORY;
+    int n_failed = 0;
+    for (uint64_t i = 1; status != HS_OK; i++) {
+        begin(NULL, 512, 2);
+        add("a", "3");
+        assert_int_equal(hs_engine_load_adapter(engine, "a", &err), HS_OK);
+        char id[HS_ID_MAX];
+        open_session(engine, NULL, NULL, id);
+        struct hs_generate_params params = test_params(6);
+        hs_stream *stream = NULL;
+        fake_runtime_pause(); /* the worker allocates, too, but not now */
+        hs_mem_fail_after(i);
+        status = apply(id, "a", 1);
+        bool is_set = status == HS_OK;
+        if (is_set) {
+            status = hs_engine_generate(engine, id, "first", &params, &stream, &err);
+        }
+        hs_mem_fail_after(0);
+        fake_runtime_resume();
+        assert_true(status == HS_OK || status == HS_OUT_OF_MEMORY);
+        n_failed += status != HS_OK;
+        if (stream == NULL) {
+            stream = test_generate(engine, id, "first", &params);
+        }
+        test_collect(stream, &answer);
+        if (answer.finish == HS_FINISH_LENGTH) {
+            int32_t tokens[64];
+            char expected[64];
+            size_t n = fake_tokenize("[user]first\n<|gen|>", tokens);
+            (void)fake_answer_with(is_set ? 3 : 0, tokens, n, 6, 512, expected);
+            assert_string_equal(answer.text, expected);
+        }
+        end();
+    }
+    assert_true(n_failed > 5);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -634,6 +675,7 @@ int main(void)
         cmocka_unit_test(a_session_that_generates_keeps_its_adapters),
         cmocka_unit_test(saved_sessions_keep_adapters_and_their_kv),
         cmocka_unit_test(a_session_may_begin_with_adapters),
+        cmocka_unit_test(every_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

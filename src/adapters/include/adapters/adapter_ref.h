@@ -21,6 +21,9 @@
 #define HS_ADAPTER_SET_MAX 64u
 
 bool hs_adapter_name_ok(const char *name);
+/* The same with what a name may be as the error; what: "name", "version". */
+HS_CHECKED hs_status hs_adapter_name_check(const char *what, const char *name,
+                                           struct hs_error *err);
 
 /*
  * "french", "french:0.5", "french:-1e-2". The scale is 1 when it is not given; a decimal number

@@ -12,6 +12,8 @@ HS_CHECKED hs_status hs_sha256_update(hs_sha256 *hash, const void *data, size_t 
 /* Out: 64 lower-case hex digits and a NUL. The object can only be freed afterwards. */
 HS_CHECKED hs_status hs_sha256_final(hs_sha256 *hash, char ret_hex[65]);
 void hs_sha256_free(hs_sha256 *hash);
+/* Hash of a text. */
+HS_CHECKED hs_status hs_sha256_text(const char *text, char ret_hex[65], struct hs_error *err);
 /* Hash of a whole file; progress may be NULL, returning false gives HS_CANCELLED. */
 HS_CHECKED hs_status hs_sha256_file(const char *path, hs_progress_fn progress, void *user,
                                     char ret_hex[65], struct hs_error *err);
