@@ -302,7 +302,13 @@ static void silent(hs_http_request *request, void *user)
 {
     (void)user;
     attach(request);
-    const struct hs_http_stream stream = {.kind = HS_HTTP_SSE, .pull = pull_nothing};
+    const char *ping_ms = hs_http_request_query(request, "ping");
+    const struct hs_http_stream stream = {
+        .kind = HS_HTTP_SSE,
+        .pull = pull_nothing,
+        .ping = ping_ms == NULL ? NULL : ": ping\n\n",
+        .ping_ms = ping_ms == NULL ? 0 : strtol(ping_ms, NULL, 10),
+    };
     hs_http_stream_start(request, 200, &stream);
 }
 

@@ -29,7 +29,7 @@
  * GET  /never             waits for a wake that does not come
  * GET  /events?n=&gap_us= n SSE events, woken by another thread
  * GET  /ndjson, /pooled   the same as NDJSON, and with pulls on the pool
- * GET  /silent            a stream that never has anything
+ * GET  /silent?ping=      a stream that never has anything, with a ping after so many ms
  * GET  /flood?bytes=      that many bytes, in pulls of 16 KiB
  * GET  /broken?after=     fails after so many events
  * GET  /claude-broken, /ollama-broken   in other styles

@@ -16,6 +16,37 @@ static void expect_body(const hs_http_server *server, const char *line, const ch
     reply_free(&reply);
 }
 
+/* Again and again, and neither the client nor the deadline is forgotten. */
+static void test_pings(void **state)
+{
+    (void)state;
+    static const char text[] = "GET /silent?ping=20 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    hs_http_server *server = test_start(NULL);
+    struct hs_buf out = HS_BUF_INIT(SIZE_MAX);
+    int fd = client_connect(server);
+    client_send(fd, text);
+    for (int i = 0; i < 3; i++) {
+        assert_true(client_read_until(fd, &out, ": ping\n\n", LONG_MS));
+        hs_buf_clear(&out);
+    }
+    close(fd);
+    wait_until_stats(server, 0, 0);
+    test_stop(server);
+    assert_int_equal(atomic_load(&counts.gone_why), HS_HTTP_DISCONNECTED);
+
+    struct hs_http_config config;
+    test_config(&config);
+    config.limits.request_ms = 200;
+    server = test_start(&config);
+    fd = client_connect(server);
+    client_send(fd, text);
+    assert_true(client_read_until(fd, &out, "deadline_exceeded", LONG_MS));
+    assert_non_null(strstr(out.data, ": ping\n\n"));
+    close(fd);
+    hs_buf_free(&out);
+    test_stop(server);
+}
+
 static void test_kinds(void **state)
 {
     (void)state;
@@ -136,6 +167,7 @@ int main(void)
         cmocka_unit_test(test_kinds),
         cmocka_unit_test(test_failures),
         cmocka_unit_test(test_nothing_is_held_back),
+        cmocka_unit_test(test_pings),
         cmocka_unit_test(test_slow_reader_alone),
         cmocka_unit_test(test_sse_lines),
     };

@@ -231,6 +231,31 @@ static void a_failure_in_the_middle_is_an_event(void **state)
     free_events(&events);
 }
 
+/* While the prompt is evaluated, too: nothing came of the engine yet. */
+static void silence_has_pings(void **state)
+{
+    static const struct fake_piece pieces[] = {{HS_EVENT_TEXT, FAKE_WAIT}};
+    static const struct fake_answer answer = {.pieces = pieces};
+    static const char body[] = BODY();
+    struct rest_test *test = *state;
+    char text[1024];
+    test->rest.ping_ms = 20;
+    fake_engine.answers = &answer;
+    snprintf(text, sizeof text,
+             "POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n%s",
+             strlen(body), body);
+    int fd = client_connect(test->server);
+    struct hs_buf out HS_CLEANUP(hs_buf_free) = HS_BUF_INIT(1u << 20);
+    client_send(fd, text);
+    for (int i = 0; i < 3; i++) { /* the first one stands behind message_start in any case */
+        assert_true(
+            client_read_until(fd, &out, "event: ping\ndata: {\"type\":\"ping\"}\n\n", LONG_MS));
+        hs_buf_clear(&out);
+    }
+    close(fd);
+    wait_for_int(&fake_engine.n_streams, 0);
+}
+
 static void a_client_that_leaves_cancels(void **state)
 {
     static const struct fake_piece pieces[] = {{HS_EVENT_TEXT, "begun"},
@@ -268,6 +293,7 @@ int main(void)
         TEST(thinking_that_nobody_reads_has_a_signature_only),
         TEST(an_empty_answer_has_no_blocks),
         TEST(a_failure_in_the_middle_is_an_event),
+        TEST(silence_has_pings),
         TEST(a_client_that_leaves_cancels),
         TEST(every_allocation_fails_once),
     };

@@ -155,7 +155,7 @@ struct hs_http_request {
     /* Of the transport thread. */
     int sent_status;
     uint64_t bytes_out;
-    bool is_streaming;
+    bool is_streaming, is_ping_due;
 
     pthread_mutex_t lock;
     enum hs_http_answer_kind answer_kind;

@@ -103,6 +103,26 @@ static void answer_slow(struct hs_http_conn *conn)
     }
 }
 
+/* Whether the stream had nothing to send for so long that it pings; it goes on, then. */
+static bool ping(struct hs_http_conn *conn, int64_t now_ns)
+{
+    hs_http_request *request = conn->request;
+    pthread_mutex_lock(&request->lock);
+    bool is_due = conn->phase == HS_HTTP_STREAMING && request->gone == 0 && request->is_parked &&
+                  request->stream.ping != NULL && now_ns < request->deadline_ns;
+    if (is_due) {
+        request->is_ping_due = true;
+        request->is_parked = false;
+    }
+    pthread_mutex_unlock(&request->lock);
+    if (is_due) {
+        conn->is_suspended = false;
+        hs_http_conn_set_deadline(conn, request->deadline_ns);
+        MHD_resume_connection(conn->mhd);
+    }
+    return is_due;
+}
+
 static void expire(struct hs_http_conn *conn, int64_t now_ns)
 {
     hs_http_request *request = conn->request;
@@ -116,7 +136,7 @@ static void expire(struct hs_http_conn *conn, int64_t now_ns)
         /* past the request's deadline its client still hears of it; else it took nothing */
         if (request->gone == 0 && now_ns >= request->deadline_ns) {
             hs_http_conn_gone(conn, HS_HTTP_DEADLINE);
-        } else {
+        } else if (!ping(conn, now_ns)) {
             hs_http_conn_gone(conn, HS_HTTP_DISCONNECTED);
             hs_http_conn_cut(conn);
         }

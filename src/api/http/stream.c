@@ -78,13 +78,26 @@ static ssize_t take(hs_http_request *request, char *out, size_t max)
 static ssize_t park(hs_http_request *request)
 {
     struct hs_http_conn *conn = request->conn;
-    hs_http_conn_set_deadline(conn, request->gone != 0
-                                        ? hs_clock_ns() + HS_HTTP_FLUSH_MS * HS_HTTP_NS_PER_MS
-                                        : request->deadline_ns);
+    int64_t now_ns = hs_clock_ns(), deadline_ns = request->deadline_ns;
+    if (request->gone != 0) {
+        deadline_ns = now_ns + HS_HTTP_FLUSH_MS * HS_HTTP_NS_PER_MS;
+    } else if (request->stream.ping != NULL &&
+               now_ns + request->stream.ping_ms * HS_HTTP_NS_PER_MS < deadline_ns) {
+        deadline_ns = now_ns + request->stream.ping_ms * HS_HTTP_NS_PER_MS;
+    }
+    hs_http_conn_set_deadline(conn, deadline_ns);
     request->is_parked = true;
     conn->is_suspended = true;
     MHD_suspend_connection(conn->mhd);
     return 0;
+}
+
+/* Without memory for it the client waits for the next one. */
+static void append_ping(hs_http_request *request)
+{
+    request->is_ping_due = false;
+    hs_status status = hs_buf_append_str(&request->out, request->stream.ping);
+    (void)status;
 }
 
 ssize_t hs_http_stream_read(void *cls, uint64_t position, char *out, size_t max)
@@ -127,6 +140,9 @@ ssize_t hs_http_stream_read(void *cls, uint64_t position, char *out, size_t max)
         } else if (request->is_woken) {
             pthread_mutex_unlock(&request->lock);
             hs_http_stream_pull(request);
+        } else if (request->is_ping_due) {
+            pthread_mutex_unlock(&request->lock);
+            append_ping(request);
         } else {
             ssize_t none = park(request);
             pthread_mutex_unlock(&request->lock);

@@ -6,6 +6,8 @@
 #include "base/mem.h"
 #include "json_quote.h"
 
+#define PING "event: ping\ndata: {\"type\":\"ping\"}\n\n"
+
 /* The blocks of a stream. */
 struct blocks {
     enum { NO_BLOCK, TEXT_BLOCK, THINKING_BLOCK, TOOL_BLOCK } open;
@@ -152,8 +154,7 @@ static hs_status write_start(struct hs_generation *generation, struct hs_buf *ou
                ? hs_buf_printf(out,
                                "],\"stop_reason\":null,\"stop_sequence\":null,\"usage\":{"
                                "\"input_tokens\":%d,\"cache_creation_input_tokens\":0,"
-                               "\"cache_read_input_tokens\":0,\"output_tokens\":0}}}\n\n"
-                               "event: ping\ndata: {\"type\":\"ping\"}\n\n",
+                               "\"cache_read_input_tokens\":0,\"output_tokens\":0}}}\n\n" PING,
                                (int)hs_stream_prompt_tokens(generation->choices[0].stream))
                : status;
 }
@@ -282,6 +283,7 @@ hs_status hs_anthropic_answer_new(const struct hs_rest *rest, const struct hs_mo
     static const struct hs_generation_format format = {
         .kind = HS_HTTP_SSE,
         .id_prefix = "msg_",
+        .ping = PING,
         .whole = write_whole,
         .start = write_start,
         .event = write_event,

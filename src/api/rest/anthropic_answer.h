@@ -5,7 +5,8 @@
  * What the model thinks is a block of the type "thinking", text is "text", a call of a tool
  * "tool_use". Blocks follow each other in the order in which the model made them; whole answers
  * have them in that order of types. The event message_start knows the tokens of the prompt, but not
- * yet how many of them were cached: message_delta does.
+ * yet how many of them were cached, which is found when the request gets its sequence:
+ * message_delta does. Silence, as while a long prompt is evaluated, has a ping every rest->ping_ms.
  *
  * Owner:   as generation.h says.
  * Threads: those of a request.

@@ -452,5 +452,7 @@ void hs_generation_run(struct hs_generation *generation)
                          &(struct hs_http_stream){.kind = generation->format->kind,
                                                   .pull = pull,
                                                   .on_pool = generation->wants_logprobs ||
-                                                             generation->format->is_slow});
+                                                             generation->format->is_slow,
+                                                  .ping = generation->format->ping,
+                                                  .ping_ms = generation->rest->ping_ms});
 }

@@ -52,6 +52,7 @@ struct hs_generation_format {
     const char *id_prefix;
     const void *own;    /* the format's, for its writers */
     bool keeps_streams; /* collect texts and calls of streams, too */
+    const char *ping;   /* sent after rest->ping_ms of silence; NULL: nothing. Not when is_slow */
     bool is_slow;       /* writers or `done` may take more than 50 microseconds an event */
     /* Add the event's logprobs to choice->logprobs; NULL: there are none. */
     hs_status (*logprobs)(struct hs_generation *generation, struct hs_choice *choice,

@@ -15,6 +15,7 @@
 #define DEFAULT_MAX_STOP 64
 #define DEFAULT_MAX_TOOLS 128
 #define DEFAULT_MAX_SCHEMA_BYTES (256u << 10)
+#define DEFAULT_PING_MS 10000
 
 void hs_rest_defaults(struct hs_rest *ret_rest)
 {
@@ -26,6 +27,7 @@ void hs_rest_defaults(struct hs_rest *ret_rest)
     ret_rest->max_stop = DEFAULT_MAX_STOP;
     ret_rest->max_tools = DEFAULT_MAX_TOOLS;
     ret_rest->max_schema_bytes = DEFAULT_MAX_SCHEMA_BYTES;
+    ret_rest->ping_ms = DEFAULT_PING_MS;
     atomic_init(&ret_rest->server, NULL);
 }
 

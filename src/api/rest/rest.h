@@ -32,6 +32,7 @@ struct hs_rest {
     int32_t max_stop;                   /* stop strings of one request */
     int32_t max_tools;                  /* in one request */
     size_t max_schema_bytes;            /* of one JSON schema or grammar */
+    int64_t ping_ms;                    /* of silence in a stream of an API that has pings */
     hs_response_store *responses;       /* of /v1/responses; NULL: none are kept */
     int64_t adapter_versions;           /* kept of each adapter */
     const char *upload_dir;             /* for files of adapters on their way into the registry */

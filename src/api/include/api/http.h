@@ -284,6 +284,10 @@ struct hs_http_stream {
     /* Pulls take more than some 50 microseconds: run them on the pool, not on the transport
      * thread, which serves all other streams too. */
     bool on_pool;
+    /* Sent whenever there was nothing to send for so long, until the end; static. NULL: nothing.
+     * Not with on_pool. */
+    const char *ping;
+    int64_t ping_ms;
 };
 /* 200 unless `status` says otherwise. The first pull comes without a wake. */
 void hs_http_stream_start(hs_http_request *request, int status,
