@@ -143,6 +143,56 @@ static void sessions_keep_them(void **state)
     rest_ask(test, "PATCH /api/v1/sessions/s", "{\"lora\":[{\"name\":\"none\"}]}", 404);
 }
 
+/* The fake chooses the adapters whose names stand in the text. */
+static void chosen_by_the_prompt(void **state)
+{
+#define AUTO "\"lora\":\"auto\""
+#define ASKS(text) "\"messages\":[{\"role\":\"user\",\"content\":\"" text "\"}]"
+    static const struct {
+        const char *line, *body;
+    } cases[] = {
+        {CHAT, "{" AUTO "," ASKS("in french") "}"},
+        {CHAT, "{" AUTO ",\"messages\":[{\"role\":\"user\",\"content\":\"in french\"},{\"role\":"
+               "\"assistant\",\"content\":\"formal\"}]}"},
+        {"POST /v1/completions", "{" AUTO ",\"prompt\":\"in french\"}"},
+        {"POST /v1/responses", "{" AUTO ",\"input\":\"in french\"}"},
+        {"POST /v1/messages", "{" AUTO ",\"max_tokens\":4," ASKS("in french") "}"},
+        {"POST /api/chat", "{" AUTO ",\"stream\":false," ASKS("in french") "}"},
+        {"POST /api/generate", "{" AUTO ",\"stream\":false,\"prompt\":\"in french\"}"},
+    };
+    struct rest_test *test = *state;
+    char value[512];
+    add(test, "french");
+    add(test, "formal");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        ask(test, cases[i].line, cases[i].body, "french:1");
+        assert_non_null(reply_header(&test->reply, "x-hyprstream-adapters", value));
+        assert_string_equal(value, "french:1");
+        assert_non_null(reply_header(&test->reply, "x-hyprstream-route", value));
+        assert_string_equal(value, "because of its name");
+    }
+    ask(test, CHAT, "{" AUTO "," ASKS("Hi") "}", "");
+    assert_non_null(reply_header(&test->reply, "x-hyprstream-adapters", value));
+    assert_string_equal(value, "none");
+    ask(test, CHAT, "{" USER "}", "");
+    assert_null(reply_header(&test->reply, "x-hyprstream-adapters", value));
+    test->rest.route_adapters = 2;
+    ask(test, CHAT, "{" AUTO "," ASKS("formal french") "}", "formal:0.5 french:0.5");
+    const struct hs_adapter_ref formal = {"formal", -1};
+    const struct hs_route_rule rule = {"caf\xc3\xa9", &formal, 1};
+    test->rest.route_rules = &rule;
+    test->rest.n_route_rules = 1;
+    ask(test, CHAT, "{" AUTO "," ASKS("french caf\xc3\xa9") "}", "formal:-1");
+    assert_non_null(reply_header(&test->reply, "x-hyprstream-route", value));
+    assert_string_equal(value, "rule caf");
+    rest_ask(test, "POST /v1/completions", "{" AUTO ",\"prompt\":[1,2]}", 400);
+    rest_ask(test, "POST /api/v1/sessions", "{\"name\":\"s\",\"model\":\"fake\"}", 201);
+    rest_ask(test, "PATCH /api/v1/sessions/s", "{" AUTO "}", 400);
+    rest_expect_error(test, "lora");
+    ask(test, "POST /api/v1/sessions/s/generate", "{" AUTO ",\"prompt\":\"in french\"}",
+        "french:1");
+}
+
 static void what_is_refused(void **state)
 {
     static const struct {
@@ -150,7 +200,8 @@ static void what_is_refused(void **state)
         int status;
         const char *param, *says;
     } cases[] = {
-        {"\"lora\":\"auto\"", 400, "lora", "auto"},
+        {"\"lora\":\"automatic\"", 400, "lora", "auto"},
+        {"\"model\":\"french\",\"lora\":\"auto\"", 400, "lora", "names adapters"},
         {"\"lora\":\"french\"", 400, "lora", "array"},
         {"\"lora\":[1]", 400, "lora", "objects"},
         {"\"lora\":[{}]", 400, "lora[0].name", "missing"},
@@ -374,6 +425,7 @@ int main(void)
         TEST(the_field_lora),
         TEST(every_endpoint),
         TEST(sessions_keep_them),
+        TEST(chosen_by_the_prompt),
         TEST(what_is_refused),
         TEST(the_limit),
         TEST(adapters_of_other_models),

@@ -252,3 +252,62 @@ hs_status hs_session_adapters(hs_engine *engine, const char *session_id,
     *ret_n = record->n_adapters;
     return HS_OK;
 }
+
+/* ---- routing ---- */
+
+void hs_route_params_defaults(struct hs_route_params *params)
+{
+    *params = (struct hs_route_params){.max_adapters = 1, .scale = 1};
+}
+
+hs_status hs_engine_set_adapter_examples(hs_engine *engine, const char *name,
+                                         const char *const *texts, size_t n_texts,
+                                         struct hs_error *err)
+{
+    (void)engine;
+    struct hs_adapter_info *info = NULL;
+    hs_status status = need(name, &info, err);
+    size_t size = sizeof fake_engine.examples;
+    size_t len = (size_t)snprintf(fake_engine.examples, size, "%s:", name);
+    for (size_t i = 0; i < n_texts && len < size; i++) {
+        len += (size_t)snprintf(fake_engine.examples + len, size - len, "%s %s", i == 0 ? "" : " |",
+                                texts[i]);
+    }
+    return status;
+}
+
+static void choose(struct hs_route *route, const char *name, float scale)
+{
+    struct hs_route_choice *choice = &route->choices[route->n_choices++];
+    snprintf(choice->name, sizeof choice->name, "%s", name);
+    choice->scale = scale;
+}
+
+hs_status hs_engine_route(hs_engine *engine, const char *model_id, const char *text,
+                          const struct hs_route_params *params, struct hs_route *ret_route,
+                          struct hs_error *err)
+{
+    hs_status status = fake_need_model(engine, model_id, err);
+    struct hs_route route = {.reason = "because of its name"};
+    for (int32_t i = 0; i < params->n_rules; i++) {
+        const struct hs_route_rule *rule = &params->rules[i];
+        if (strstr(text, rule->pattern)) {
+            for (int32_t k = 0; k < rule->n_adapters; k++) {
+                choose(&route, rule->adapters[k].name, rule->adapters[k].scale);
+            }
+            snprintf(route.reason, sizeof route.reason, "rule %s", rule->pattern);
+            *ret_route = route;
+            return status;
+        }
+    }
+    for (size_t i = 0; i < fake_engine.n_adapters && route.n_choices < params->max_adapters; i++) {
+        if (strstr(text, fake_engine.adapters[i].name)) {
+            choose(&route, fake_engine.adapters[i].name, 0);
+        }
+    }
+    for (int32_t i = 0; i < route.n_choices; i++) {
+        route.choices[i].scale = params->scale / (float)route.n_choices;
+    }
+    *ret_route = route;
+    return status;
+}

@@ -1,5 +1,6 @@
 #include "adapter_table.h"
 
+#include <jansson.h>
 #include <pthread.h>
 #include <string.h>
 
@@ -14,6 +15,7 @@
 struct entry {
     struct hs_adapter_number number;
     char version[HS_ADAPTER_NAME_SIZE]; /* as registered from the registry; "": not from there */
+    int64_t updated_unix_ms;            /* the row whose examples the engine has; 0: none */
     bool is_there;                      /* in the engine, when it was last looked at */
     bool is_seen;                       /* scratch of one look */
     uint64_t n_uses;                    /* that the registry knows of */
@@ -130,6 +132,35 @@ static const struct hs_model_info *model_of(const hs_adapter_table *table,
     return NULL;
 }
 
+/* What routing knows of it: its examples, else its description. */
+static hs_status tell_examples(hs_adapter_table *table, const struct hs_registry_adapter *row,
+                               struct entry *entry, struct hs_error *err)
+{
+    if (entry->updated_unix_ms == row->updated_unix_ms) {
+        return HS_OK;
+    }
+    json_t *list = json_loads(row->examples, 0, NULL);
+    size_t n = json_array_size(list), n_texts = 0;
+    HS_CLEANUP(hs_freep) const char **texts = hs_calloc(n + 1, sizeof *texts);
+    for (size_t i = 0; texts != NULL && i < n; i++) {
+        const char *text = json_string_value(json_array_get(list, i));
+        if (text != NULL && *text != '\0') {
+            texts[n_texts++] = text;
+        }
+    }
+    if (texts != NULL && n_texts == 0 && row->description[0] != '\0') {
+        texts[n_texts++] = row->description;
+    }
+    hs_status status = texts == NULL ? hs_error_nomem(err, "examples of an adapter")
+                                     : hs_engine_set_adapter_examples(table->engine, row->name,
+                                                                      texts, n_texts, err);
+    json_decref(list);
+    if (status == HS_OK) {
+        entry->updated_unix_ms = row->updated_unix_ms;
+    }
+    return status;
+}
+
 /* One row into the engine, unless it is there. */
 static hs_status take_row(hs_adapter_table *table, const struct hs_registry_adapter *row,
                           struct hs_error *err)
@@ -141,7 +172,7 @@ static hs_status take_row(hs_adapter_table *table, const struct hs_registry_adap
     }
     entry->is_seen = true;
     if (strcmp(entry->version, row->content) == 0) {
-        return HS_OK;
+        return tell_examples(table, row, entry, err);
     }
     struct hs_adapter_params params;
     hs_adapter_params_defaults(&params);
@@ -154,10 +185,12 @@ static hs_status take_row(hs_adapter_table *table, const struct hs_registry_adap
                            : hs_engine_replace_adapter(table->engine, &params, err);
     if (status == HS_NOT_FOUND) {
         status = hs_engine_register_adapter(table->engine, &params, err);
+        entry->updated_unix_ms = 0; /* it has no examples yet */
     }
     if (status == HS_OK) {
         memset(entry->version, 0, sizeof entry->version);
         memcpy(entry->version, row->content, strnlen(row->content, sizeof entry->version - 1));
+        status = tell_examples(table, row, entry, err);
     }
     return status;
 }

@@ -7,6 +7,7 @@
 #include "api/command.h"
 #include "base/error.h"
 #include "base/mem.h"
+#include "lora.h"
 
 /* The header may be left out. */
 static bool check_version(hs_http_request *request)
@@ -28,12 +29,16 @@ static const struct hs_model_info *open_request(const struct hs_rest *rest,
 }
 
 static void start(const struct hs_rest *rest, const struct hs_model_info *model,
-                  hs_http_request *request, const struct hs_anthropic_request *asked)
+                  hs_http_request *request, struct hs_anthropic_request *asked)
 {
     struct hs_generation *generation = NULL;
     struct hs_error err;
-    hs_status status = hs_anthropic_answer_new(rest, model, request, &asked->settings,
-                                               asked->omits_thinking, &generation, &err);
+    hs_status status = hs_rest_lora_route(
+        rest, model, request, hs_rest_lora_text(&asked->conversation), &asked->settings.lora, &err);
+    if (status == HS_OK) {
+        status = hs_anthropic_answer_new(rest, model, request, &asked->settings,
+                                         asked->omits_thinking, &generation, &err);
+    }
     if (status == HS_OK) {
         status = hs_engine_chat(rest->engine, model->id, asked->settings.lora.refs,
                                 asked->settings.lora.n, asked->conversation.messages,

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "json_quote.h"
+#include "lora.h"
 #include "messages.h"
 #include "openai_answer.h"
 #include "shape.h"
@@ -216,13 +217,17 @@ static bool read(const struct hs_rest *rest, const struct hs_model_info *model,
 }
 
 static void start(const struct hs_rest *rest, const struct hs_model_info *model,
-                  const struct hs_fields *fields, const struct hs_rest_settings *settings,
+                  const struct hs_fields *fields, struct hs_rest_settings *settings,
                   const struct hs_rest_conversation *conversation)
 {
     struct hs_generation *generation = NULL;
     struct hs_error err;
-    hs_status status = hs_generation_new(&format, rest, model, fields->request, settings,
-                                         (size_t)settings->n, &generation, &err);
+    hs_status status = hs_rest_lora_route(rest, model, fields->request,
+                                          hs_rest_lora_text(conversation), &settings->lora, &err);
+    if (status == HS_OK) {
+        status = hs_generation_new(&format, rest, model, fields->request, settings,
+                                   (size_t)settings->n, &generation, &err);
+    }
     for (int32_t i = 0; i < settings->n && status == HS_OK; i++) {
         struct hs_generate_params params = hs_rest_settings_of(settings, i);
         status = hs_engine_chat(rest->engine, model->id, settings->lora.refs, settings->lora.n,

@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "infill.h"
 #include "json_quote.h"
+#include "lora.h"
 #include "openai_answer.h"
 #include "shape.h"
 
@@ -371,15 +372,19 @@ static hs_status echo_of(const struct hs_generation *generation, const json_t *p
 }
 
 /* Every answer to one prompt. */
-static hs_status start_prompt(struct hs_generation *generation,
-                              const struct hs_rest_settings *settings,
-                              const struct prompts *prompts, size_t p, struct hs_error *err)
+static hs_status start_prompt(struct hs_generation *generation, hs_http_request *request,
+                              struct hs_rest_settings *settings, const struct prompts *prompts,
+                              size_t p, struct hs_error *err)
 {
     const json_t *prompt = prompts->is_list ? json_array_get(prompts->json, p) : prompts->json;
     int32_t *tokens = NULL;
     size_t n_tokens = 0;
-    hs_status status = tokens_of(generation->rest, generation->model, prompt, prompts->suffix,
-                                 &tokens, &n_tokens, err);
+    hs_status status = hs_rest_lora_route(generation->rest, generation->model, request,
+                                          json_string_value(prompt), &settings->lora, err);
+    if (status == HS_OK) {
+        status = tokens_of(generation->rest, generation->model, prompt, prompts->suffix, &tokens,
+                           &n_tokens, err);
+    }
     for (int32_t i = 0; i < settings->n && status == HS_OK; i++) {
         struct hs_choice *choice = &generation->choices[p * (size_t)settings->n + (size_t)i];
         struct hs_generate_params params = hs_rest_settings_of(settings, i);
@@ -397,7 +402,7 @@ static hs_status start_prompt(struct hs_generation *generation,
 }
 
 static void start(const struct hs_rest *rest, const struct hs_model_info *model,
-                  const struct hs_fields *fields, const struct hs_rest_settings *settings,
+                  const struct hs_fields *fields, struct hs_rest_settings *settings,
                   const struct prompts *prompts, const struct hs_rest_conversation *schema)
 {
     struct hs_generation *generation = NULL;
@@ -406,7 +411,7 @@ static void start(const struct hs_rest *rest, const struct hs_model_info *model,
         hs_generation_new(prompts->echo ? &echo_format : &format, rest, model, fields->request,
                           settings, prompts->n * (size_t)settings->n, &generation, &err);
     for (size_t p = 0; p < prompts->n && status == HS_OK; p++) {
-        status = start_prompt(generation, settings, prompts, p, &err);
+        status = start_prompt(generation, fields->request, settings, prompts, p, &err);
     }
     if (status != HS_OK) {
         hs_generation_free(generation);

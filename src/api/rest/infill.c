@@ -7,6 +7,7 @@
 #include "generation.h"
 #include "infill.h"
 #include "json_quote.h"
+#include "lora.h"
 
 /* ---- answer ---- */
 
@@ -156,14 +157,18 @@ static bool read_gap(const struct hs_rest *rest, const struct hs_model_info *mod
 }
 
 static void start(const struct hs_rest *rest, const struct hs_model_info *model,
-                  hs_http_request *request, const struct hs_rest_settings *settings,
+                  hs_http_request *request, struct hs_rest_settings *settings,
                   const struct hs_infill *infill)
 {
     struct hs_generation *generation = NULL;
     int32_t *tokens = NULL;
     size_t n = 0;
     struct hs_error err;
-    hs_status status = hs_engine_infill_tokens(rest->engine, model->id, infill, &tokens, &n, &err);
+    hs_status status =
+        hs_rest_lora_route(rest, model, request, infill->prefix, &settings->lora, &err);
+    if (status == HS_OK) {
+        status = hs_engine_infill_tokens(rest->engine, model->id, infill, &tokens, &n, &err);
+    }
     if (status == HS_OK) {
         status = hs_generation_new(&format, rest, model, request, settings, 1, &generation, &err);
     }

@@ -258,12 +258,16 @@ static bool read_list(const struct hs_model_info *model, const struct hs_fields 
         return true;
     }
     if (word != NULL && strcmp(word, "auto") == 0) {
-        return hs_field_refuse(fields, "lora",
-                               "\"auto\", choosing adapters by the prompt, is not supported yet; "
-                               "name them");
+        if (settings->lora.n > 0) {
+            return hs_field_refuse(fields, "lora",
+                                   "is \"auto\", but the model's name names adapters");
+        }
+        settings->lora.is_said = settings->lora.is_auto = true;
+        return true;
     }
     if (!json_is_array(list)) {
-        return hs_field_refuse(fields, "lora", "must be an array of {\"name\", \"scale\"}");
+        return hs_field_refuse(fields, "lora",
+                               "must be an array of {\"name\", \"scale\"} or \"auto\"");
     }
     settings->lora.is_said = true;
     for (size_t i = 0; i < json_array_size(list); i++) {
@@ -302,6 +306,81 @@ bool hs_rest_lora_read(const struct hs_model_info *model, const struct hs_fields
         return false;
     }
     return settings->lora.is_said || add_standing(model, fields, settings);
+}
+
+/* ---- routing ---- */
+
+const char *hs_rest_lora_text(const struct hs_rest_conversation *conversation)
+{
+    for (size_t i = conversation->n_messages; i-- > 0;) {
+        if (strcmp(conversation->messages[i].role, "user") == 0) {
+            return conversation->messages[i].content;
+        }
+    }
+    return NULL;
+}
+
+static hs_status take_route(const struct hs_route *route, struct hs_rest_lora *lora,
+                            struct hs_error *err)
+{
+    if (lora->names == NULL) {
+        lora->names = hs_calloc(HS_REST_ADAPTERS_MAX, sizeof lora->names[0]);
+        lora->refs = hs_calloc(HS_REST_ADAPTERS_MAX, sizeof lora->refs[0]);
+    }
+    if (lora->names == NULL || lora->refs == NULL) {
+        return hs_error_nomem(err, "adapters of a request");
+    }
+    for (lora->n = 0; lora->n < route->n_choices; lora->n++) {
+        const struct hs_route_choice *choice = &route->choices[lora->n];
+        memcpy(lora->names[lora->n], choice->name, sizeof choice->name);
+        lora->refs[lora->n] = (struct hs_adapter_ref){lora->names[lora->n], choice->scale};
+    }
+    return HS_OK;
+}
+
+/* Headers are ASCII: what a pattern has beyond it is left out. */
+static void say_route(hs_http_request *request, const struct hs_route *route)
+{
+    char names[HS_ROUTE_MAX * (HS_ADAPTER_NAME_SIZE + 20)] = "none", reason[sizeof route->reason];
+    size_t at = 0, n = 0;
+    for (int32_t i = 0; i < route->n_choices; i++) {
+        at += (size_t)snprintf(names + at, sizeof names - at, "%s%s:%g", i > 0 ? ", " : "",
+                               route->choices[i].name, (double)route->choices[i].scale);
+    }
+    for (const char *p = route->reason; *p != '\0'; p++) {
+        if (*p >= ' ' && *p <= '~') {
+            reason[n++] = *p;
+        }
+    }
+    reason[n] = '\0';
+    hs_http_set_header(request, "x-hyprstream-adapters", names);
+    hs_http_set_header(request, "x-hyprstream-route", reason);
+}
+
+hs_status hs_rest_lora_route(const struct hs_rest *rest, const struct hs_model_info *model,
+                             hs_http_request *request, const char *text, struct hs_rest_lora *lora,
+                             struct hs_error *err)
+{
+    struct hs_route_params params;
+    struct hs_route route;
+    if (!lora->is_auto) {
+        return HS_OK;
+    }
+    if (text == NULL || *text == '\0') {
+        return hs_error_set(err, HS_INVALID_ARGUMENT,
+                            "\"lora\" is \"auto\", but there is no text to choose by");
+    }
+    hs_adapter_table_sync(rest->adapters, false);
+    hs_route_params_defaults(&params);
+    params.max_adapters = rest->route_adapters;
+    params.rules = rest->route_rules;
+    params.n_rules = rest->n_route_rules;
+    hs_status status = hs_engine_route(rest->engine, model->id, text, &params, &route, err);
+    status = status ? status : take_route(&route, lora, err);
+    if (!status) {
+        say_route(request, &route);
+    }
+    return status;
 }
 
 bool hs_rest_lora_refuse(const struct hs_model_info *model, const struct hs_fields *fields)

@@ -5,7 +5,8 @@
  * A model's name is that of a model, of an adapter ("french"), of adapters ("french+formal"), or
  * both with a colon between ("smollm2:french+formal"); each adapter then has the scale 1. "lora" is
  * an array of {"name" or "id", "scale"}; an id is an adapter's name, or its number in GET
- * /lora-adapters. A request that says nothing gets the scales of POST /lora-adapters.
+ * /lora-adapters; or "auto": adapters are chosen by what the prompt is about. A request that says
+ * nothing gets the scales of POST /lora-adapters.
  *
  * Errors:  404 for a name that is not known, 400 for an adapter of another model; both name the
  *          adapters that fit.
@@ -14,6 +15,7 @@
 #ifndef API_LORA_H
 #define API_LORA_H
 
+#include "conversation.h"
 #include "settings.h"
 
 /* The model of the adapters that `name` names, NULL with *ret_status HS_OK: it names no adapters.
@@ -24,6 +26,18 @@ const struct hs_model_info *hs_rest_lora_model(const struct hs_rest *rest, const
  * said. false: the request was answered. */
 bool hs_rest_lora_read(const struct hs_model_info *model, const struct hs_fields *fields,
                        const char *name, struct hs_rest_settings *settings);
+/*
+ * Where the request says "lora": "auto": choose adapters for `text`, wait for that, and say which
+ * and why in the headers x-hyprstream-adapters and x-hyprstream-route of the answer. Those that the
+ * model's name or an earlier call has put there are replaced. Else nothing happens.
+ * Errors: those of hs_engine_route; HS_INVALID_ARGUMENT: there is no text.
+ */
+HS_CHECKED hs_status hs_rest_lora_route(const struct hs_rest *rest,
+                                        const struct hs_model_info *model, hs_http_request *request,
+                                        const char *text, struct hs_rest_lora *lora,
+                                        struct hs_error *err);
+/* What the user said last; NULL: nothing. */
+const char *hs_rest_lora_text(const struct hs_rest_conversation *conversation);
 /* 400 when the request names adapters, which this endpoint does not apply. */
 bool hs_rest_lora_refuse(const struct hs_model_info *model, const struct hs_fields *fields);
 /* The answer to an adapter that is not known or does not fit, named by the field `param`; what else

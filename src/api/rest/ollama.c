@@ -4,18 +4,23 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "infill.h"
+#include "lora.h"
 #include "ollama_answer.h"
 #include "shape.h"
 
 /* ---- chat ---- */
 
 static void start_chat(const struct hs_fields *fields, const struct hs_rest *rest,
-                       const struct hs_model_info *model, const struct hs_ollama_request *asked)
+                       const struct hs_model_info *model, struct hs_ollama_request *asked)
 {
     struct hs_generation *generation = NULL;
     struct hs_error err;
     hs_status status =
-        hs_ollama_answer_new(rest, model, fields->request, asked, NULL, &generation, &err);
+        hs_rest_lora_route(rest, model, fields->request, hs_rest_lora_text(&asked->conversation),
+                           &asked->settings.lora, &err);
+    if (status == HS_OK) {
+        status = hs_ollama_answer_new(rest, model, fields->request, asked, NULL, &generation, &err);
+    }
     if (status == HS_OK) {
         status = hs_engine_chat(rest->engine, model->id, asked->settings.lora.refs,
                                 asked->settings.lora.n, asked->conversation.messages,
@@ -223,6 +228,11 @@ static void start_generate(const struct hs_fields *fields, const struct hs_rest 
     hs_stream *stream = NULL;
     struct hs_error err;
     hs_status status = add_prompt(rest, model, generate, &err);
+    if (status == HS_OK) {
+        status = hs_rest_lora_route(rest, model, fields->request,
+                                    hs_rest_lora_text(&generate->asked.conversation),
+                                    &generate->asked.settings.lora, &err);
+    }
     status = status == HS_OK ? submit(rest, model, generate, &stream, &err) : status;
     if (status == HS_OK) {
         if (is_plain(generate)) {

@@ -317,8 +317,13 @@ static void start(struct call *call)
     struct hs_error err;
     const struct hs_rest_conversation *conversation = &call->conversation;
     hs_status status =
-        hs_generation_new(hs_response_format(call->answer->is_kept), call->rest, call->model,
-                          call->fields.request, &call->settings, 1, &generation, &err);
+        hs_rest_lora_route(call->rest, call->model, call->fields.request,
+                           hs_rest_lora_text(conversation), &call->settings.lora, &err);
+    if (status == HS_OK) {
+        status =
+            hs_generation_new(hs_response_format(call->answer->is_kept), call->rest, call->model,
+                              call->fields.request, &call->settings, 1, &generation, &err);
+    }
     if (status == HS_OK && !make_object(call, generation)) {
         status = hs_error_nomem(&err, "response");
     }

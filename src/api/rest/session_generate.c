@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "json_quote.h"
+#include "lora.h"
 #include "openai_answer.h"
 #include "sessions.h"
 #include "shape.h"
@@ -225,8 +226,7 @@ static hs_status drop_answer(hs_engine *engine, const char *id, struct hs_error 
     return status == HS_OK ? hs_session_truncate(engine, id, n, err) : status;
 }
 
-static hs_status begin(const struct call *call, struct hs_generation *generation,
-                       struct hs_error *err)
+static hs_status begin(struct call *call, struct hs_generation *generation, struct hs_error *err)
 {
     hs_engine *engine = call->rest->engine;
     struct turn *turn = hs_calloc(1, sizeof *turn);
@@ -241,7 +241,11 @@ static hs_status begin(const struct call *call, struct hs_generation *generation
     params.name = call->ref.stored;
     params.model_id = call->model->id;
     params.save_kv = false; /* it stays in the engine; on disk it would be written with each turn */
-    hs_status status = hs_engine_create_session(engine, &params, turn->id, err);
+    hs_status status = hs_rest_lora_route(call->rest, call->model, call->fields.request,
+                                          call->prompt, &call->settings.lora, err);
+    if (status == HS_OK) {
+        status = hs_engine_create_session(engine, &params, turn->id, err);
+    }
     if (status == HS_OK && call->settings.lora.is_said) { /* the session has its own otherwise */
         status = hs_engine_apply_lora_weights(engine, turn->id, call->settings.lora.refs,
                                               call->settings.lora.n, err);
@@ -255,7 +259,7 @@ static hs_status begin(const struct call *call, struct hs_generation *generation
                : status;
 }
 
-static void start(const struct call *call)
+static void start(struct call *call)
 {
     struct hs_generation *generation = NULL;
     struct hs_error err;

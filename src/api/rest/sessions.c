@@ -299,6 +299,10 @@ static bool read_adapters(struct change *change, const struct hs_model_info *mod
     if (!hs_rest_lora_read(model, &change->fields, name, settings)) {
         return false;
     }
+    if (settings->lora.is_auto) {
+        return hs_field_refuse(&change->fields, "lora",
+                               "\"auto\" chooses for one request: say it where you generate");
+    }
     if (settings->lora.is_said || name != NULL) {
         change->record.adapters = settings->lora.is_said ? settings->lora.refs : NULL;
         change->record.n_adapters = settings->lora.is_said ? (size_t)settings->lora.n : 0;

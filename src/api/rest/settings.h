@@ -22,6 +22,7 @@ struct hs_rest_lora {
     char (*names)[HS_ADAPTER_NAME_SIZE + 1];
     int32_t n;
     bool is_said; /* by the request, were it that there are none */
+    bool is_auto; /* to be chosen by the prompt: hs_rest_lora_route */
 };
 
 struct hs_rest_settings {
