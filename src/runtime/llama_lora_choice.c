@@ -63,7 +63,7 @@ static void judge(const hs_rt_model *model, enum hs_lora_engine wanted,
     }
     /* Without memory there was no test. */
     verdict->is_known = status != HS_OUT_OF_MEMORY && err.status != HS_OUT_OF_MEMORY;
-    verdict->status = status;
+    verdict->status = status == HS_OK || status == HS_OUT_OF_MEMORY ? status : HS_NOT_SUPPORTED;
     if (!is_forced && verdict->reason[0]) {
         hs_log(HS_LOG_WARN, "runtime", "adapters are not applied by rewriting: %s",
                verdict->reason);

@@ -691,6 +691,56 @@ static void a_changed_graph_is_an_error(void **state)
     close_bench(&bench);
 }
 
+/* Ghosts of two layers exchanged: every node is found, and adds another layer's weights. */
+static void exchange_ghosts(struct hs_llama_lora *lora)
+{
+    struct hs_lora_site *a = &lora->sites[hs_lora_site_named(lora, "blk.1.ffn_down.weight")];
+    struct hs_lora_site *b = &lora->sites[hs_lora_site_named(lora, "blk.2.ffn_down.weight")];
+    const struct hs_lora_site first = *a;
+    a->ghost_a = b->ghost_a;
+    a->ghost_b = b->ghost_b;
+    b->ghost_a = first.ghost_a;
+    b->ghost_b = first.ghost_b;
+}
+
+static void a_failing_self_test_falls_back(void **state)
+{
+    (void)state;
+    struct hs_error err = {0};
+    struct tiny_random_spec spec = {.arch = TINY_RANDOM_LLAMA, .seed = 22};
+    static const char *const reasons[] = {"28 matrices of 29", "the self-test is off by"};
+    for (int i = 0; i < 2; i++) {
+        struct bench bench;
+        open_bench(&bench, &spec, 0);
+        if (i == 0) {
+            bench.model->lora->n_products++;
+        } else {
+            exchange_ghosts(bench.model->lora);
+        }
+        struct hs_rt_context_params params = context_params(64, 2);
+        EXPECT(HS_NOT_SUPPORTED,
+               rt->lora_prepare(bench.model, HS_LORA_ENGINE_REWRITE, &params, &err));
+        assert_non_null(strstr(err.message, reasons[i]));
+        EXPECT(HS_INVALID_ARGUMENT,
+               rt->lora_prepare(bench.model, HS_LORA_ENGINE_NATIVE + 1, &params, &err));
+        hs_rt_context *context = new_lora_context(bench.model, HS_LORA_ENGINE_AUTO, 1);
+        struct hs_rt_adapter_use use = {bench.adapters[3], 1};
+        struct hs_rt_adapter_set set = {&use, 1};
+        struct hs_rt_batch_item items[] = {{5, 0, 0, true, &set}, {6, 0, 1, true, NULL}};
+        enum hs_rt_decode outcome;
+        OK(rt->decode(context, items, 2, &outcome, &err));
+        struct hs_rt_lora_stats stats;
+        rt->lora_stats(context, &stats);
+        assert_int_equal(stats.engine, HS_LORA_ENGINE_STACKED);
+        assert_non_null(strstr(stats.reason, "rewrite: "));
+        assert_non_null(strstr(stats.reason, reasons[i]));
+        assert_int_equal(stats.n_decodes_mixed, 1);
+        assert_int_equal(stats.n_nodes, 0);
+        rt->context_free(context);
+        close_bench(&bench);
+    }
+}
+
 /* ---- memory and threads ---- */
 
 struct life {
@@ -824,6 +874,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(recurrent_models_fall_back),
         cmocka_unit_test(sparse_deltas_need_our_kernels),
         cmocka_unit_test(a_changed_graph_is_an_error),
+        cmocka_unit_test(a_failing_self_test_falls_back),
         cmocka_unit_test(allocations_fail),
         cmocka_unit_test(adapters_are_made_while_decoding),
     };
