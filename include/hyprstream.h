@@ -810,7 +810,8 @@ HS_API void hs_fused_weights_target(const hs_fused_weights *fused, int32_t i,
                                     struct hs_merge_target *ret_target);
 /* For hs_adapter_params.weights; lives as long as `fused`. */
 HS_API const struct hs_lora *hs_fused_weights_lora(const hs_fused_weights *fused);
-/* Write a GGUF LoRA file, in f32 or f16; HS_LIMIT: a value that f16 cannot hold. */
+/* Write a GGUF LoRA file, or with a path that ends in '/' the folder of files that PEFT writes, in
+ * f32 or f16; HS_LIMIT: a value that f16 cannot hold. */
 HS_API HS_CHECKED hs_status hs_fused_weights_write(const hs_fused_weights *fused, const char *path,
                                                    const char *name, bool is_f16,
                                                    struct hs_error *err);

@@ -2,11 +2,13 @@
 
 #include <inttypes.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/fs.h"
+#include "base/half.h"
 #include "base/mem.h"
 #include "models/lora_names.h"
 #include "storage/json_memory.h"
@@ -24,6 +26,7 @@ struct writer {
     const struct hs_lora *lora;
     const hs_lora_base *base;
     struct place *places; /* [n_targets] */
+    bool is_f16;          /* what is wider becomes f16 */
 };
 
 static void json_freep(json_t **value)
@@ -31,9 +34,10 @@ static void json_freep(json_t **value)
     json_decref(*value);
 }
 
-static enum hs_lora_type file_type(const struct hs_lora_matrix *matrix)
+static enum hs_lora_type file_type(const struct writer *writer, const struct hs_lora_matrix *matrix)
 {
-    return matrix->type == HS_LORA_I8 ? HS_LORA_F32 : matrix->type;
+    bool is_half = matrix->type == HS_LORA_F16 || matrix->type == HS_LORA_BF16;
+    return is_half ? matrix->type : writer->is_f16 ? HS_LORA_F16 : HS_LORA_F32;
 }
 
 static hs_status find_place(const struct writer *writer, const struct hs_lora_target *target,
@@ -71,20 +75,20 @@ static hs_status find_place(const struct writer *writer, const struct hs_lora_ta
 
 /* ---- the weights ---- */
 
-static hs_status add_entry(json_t *header, const struct hs_lora_matrix *matrix, const char *module,
-                           const char *ending, bool is_across, uint64_t *offset)
+static hs_status add_entry(json_t *header, const struct hs_lora_matrix *matrix,
+                           enum hs_lora_type type, const char *module, const char *ending,
+                           bool is_across, uint64_t *offset)
 {
     static const char *const names[] = {
         [HS_LORA_F32] = "F32", [HS_LORA_F16] = "F16", [HS_LORA_BF16] = "BF16"};
     char key[KEY_SIZE];
     int64_t n_rows = is_across ? matrix->n_cols : matrix->n_rows;
     int64_t n_cols = is_across ? matrix->n_rows : matrix->n_cols;
-    uint64_t end =
-        *offset + (uint64_t)n_rows * (uint64_t)n_cols * hs_lora_type_size(file_type(matrix));
+    uint64_t end = *offset + (uint64_t)n_rows * (uint64_t)n_cols * hs_lora_type_size(type);
     snprintf(key, sizeof key, "base_model.model.%s.%s", module, ending);
-    json_t *entry = json_pack("{s:s, s:[I,I], s:[I,I]}", "dtype", names[file_type(matrix)], "shape",
-                              (json_int_t)n_rows, (json_int_t)n_cols, "data_offsets",
-                              (json_int_t)*offset, (json_int_t)end);
+    json_t *entry =
+        json_pack("{s:s, s:[I,I], s:[I,I]}", "dtype", names[type], "shape", (json_int_t)n_rows,
+                  (json_int_t)n_cols, "data_offsets", (json_int_t)*offset, (json_int_t)end);
     *offset = end;
     return json_object_set_new(header, key, entry) == 0 ? HS_OK : HS_OUT_OF_MEMORY;
 }
@@ -107,10 +111,10 @@ static hs_status make_header(const struct writer *writer, struct hs_buf *text)
         const struct hs_lora_target *target = &writer->lora->targets[i];
         bool is_words = target->is_embedding;
         const char *module = writer->places[i].module;
-        status = add_entry(header, &target->a, module,
+        status = add_entry(header, &target->a, file_type(writer, &target->a), module,
                            is_words ? "lora_embedding_A" : "lora_A.weight", is_words, &offset);
         if (status == HS_OK) {
-            status = add_entry(header, &target->b, module,
+            status = add_entry(header, &target->b, file_type(writer, &target->b), module,
                                is_words ? "lora_embedding_B" : "lora_B.weight", false, &offset);
         }
     }
@@ -126,11 +130,39 @@ static hs_status make_header(const struct writer *writer, struct hs_buf *text)
     return status;
 }
 
+/* Row `from` of the matrix as values of `type`; data is where it lies, or in row, which has room.
+ */
+static hs_status take_row(const struct hs_lora_matrix *matrix, size_t from, enum hs_lora_type type,
+                          float *row, const uint8_t **ret_data, struct hs_error *err)
+{
+    size_t n = (size_t)matrix->n_cols;
+    uint16_t *halves = (uint16_t *)(void *)row;
+    *ret_data = (const uint8_t *)matrix->data + from * n * hs_lora_type_size(matrix->type);
+    if (type == matrix->type) {
+        return HS_OK;
+    }
+    hs_lora_matrix_row(matrix, (int64_t)from, row);
+    *ret_data = (const uint8_t *)row;
+    for (size_t i = 0; i < n && type == HS_LORA_F16; i++) {
+        float value = row[i];
+        uint16_t half = hs_f16_from_f32(value);
+        memcpy(&halves[i], &half, sizeof half); /* behind what is still to be read */
+        if (isinf(hs_f32_from_f16(half))) {
+            hs_error_set(err, HS_LIMIT, "the adapter has the value %g, which f16 cannot hold",
+                         (double)value);
+            hs_error_hint(err, "write f32");
+            return HS_LIMIT;
+        }
+    }
+    return HS_OK;
+}
+
 /* One matrix as it lies in the file; in one piece, for its rows or columns change places. */
 static hs_status write_matrix(struct hs_fs_atomic *file, const struct hs_lora_matrix *matrix,
-                              uint32_t n_head, bool is_across, struct hs_error *err)
+                              enum hs_lora_type type, uint32_t n_head, bool is_across,
+                              struct hs_error *err)
 {
-    size_t size = hs_lora_type_size(file_type(matrix));
+    size_t size = hs_lora_type_size(type);
     size_t n_rows = (size_t)matrix->n_rows, n_cols = (size_t)matrix->n_cols;
     HS_CLEANUP(hs_freep) uint8_t *out = hs_alloc(n_rows * n_cols * size);
     HS_CLEANUP(hs_freep) float *row = hs_alloc(n_cols * sizeof *row);
@@ -138,12 +170,12 @@ static hs_status write_matrix(struct hs_fs_atomic *file, const struct hs_lora_ma
         return hs_error_nomem(err, "the weights of an adapter");
     }
     for (size_t i = 0; i < n_rows; i++) {
-        size_t from =
-            n_head == 0 ? i : (size_t)hs_model_lora_row((int64_t)i, (int64_t)n_rows, n_head);
-        const uint8_t *data = (const uint8_t *)matrix->data + from * n_cols * size;
-        if (matrix->type == HS_LORA_I8) {
-            hs_lora_matrix_row(matrix, (int64_t)from, row);
-            data = (const uint8_t *)row;
+        int64_t from =
+            n_head == 0 ? (int64_t)i : hs_model_lora_row((int64_t)i, (int64_t)n_rows, n_head);
+        const uint8_t *data = NULL;
+        hs_status status = take_row(matrix, (size_t)from, type, row, &data, err);
+        if (status != HS_OK) {
+            return status;
         }
         for (size_t k = 0; is_across && k < n_cols; k++) {
             memcpy(out + (k * n_rows + i) * size, data + k * size, size);
@@ -168,9 +200,11 @@ static hs_status write_tensors(const struct writer *writer, struct hs_fs_atomic 
     }
     for (int32_t i = 0; i < writer->lora->n_targets && status == HS_OK; i++) {
         const struct hs_lora_target *target = &writer->lora->targets[i];
-        status = write_matrix(file, &target->a, 0, target->is_embedding, err);
+        status = write_matrix(file, &target->a, file_type(writer, &target->a), 0,
+                              target->is_embedding, err);
         if (status == HS_OK) {
-            status = write_matrix(file, &target->b, writer->places[i].n_head, false, err);
+            status = write_matrix(file, &target->b, file_type(writer, &target->b),
+                                  writer->places[i].n_head, false, err);
         }
     }
     return status;
@@ -262,9 +296,9 @@ static hs_status write_config(const struct writer *writer, const char *folder,
 }
 
 hs_status hs_peft_write(const char *folder, const struct hs_lora *lora, const hs_lora_base *base,
-                        const char *base_model, struct hs_error *err)
+                        const char *base_model, bool is_f16, struct hs_error *err)
 {
-    struct writer writer = {.lora = lora, .base = base};
+    struct writer writer = {.lora = lora, .base = base, .is_f16 = is_f16};
     if (lora->n_targets == 0) {
         return hs_error_set(err, HS_INVALID_ARGUMENT, "the adapter has no weights");
     }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "adapters/adapter_write.h"
+#include "adapters/peft_write.h"
 #include "base/buf.h"
 #include "base/error.h"
 #include "base/machine.h"
@@ -252,7 +253,10 @@ hs_status hs_fused_weights_write(const hs_fused_weights *fused, const char *path
 {
     const struct hs_adapter_about about = {
         .base = fused->base, .name = name, .description = fused->recipe, .is_f16 = is_f16};
-    return hs_adapter_write_gguf(&fused->lora, &about, path, err);
+    size_t len = strlen(path);
+    return len > 0 && path[len - 1] == '/'
+               ? hs_peft_write(path, &fused->lora, fused->base, NULL, is_f16, err)
+               : hs_adapter_write_gguf(&fused->lora, &about, path, err);
 }
 
 hs_status hs_merge_into_model(const char *base_path, const struct hs_merge_source *sources,

@@ -58,7 +58,7 @@ static void peft_files_come_back(void **state)
         assert_int_equal(hs_lora_base_open(path, &base, &err), HS_OK);
         struct hs_adapter_file *first = test_load(original, base);
         snprintf(path, sizeof path, "%s/deep/er", folder);
-        if (hs_peft_write(path, &first->lora, base, "org/name", &err) != HS_OK) {
+        if (hs_peft_write(path, &first->lora, base, "org/name", false, &err) != HS_OK) {
             fail_msg("%s", err.message);
         }
         expect_same_tensors(path, original);
@@ -103,7 +103,8 @@ static void int8_becomes_f32(void **state)
     made.b.type = HS_LORA_I8;
     made.b.factors = factors;
     test_folder(folder);
-    assert_int_equal(hs_peft_write(folder, &(struct hs_lora){&made, 1}, base, NULL, NULL), HS_OK);
+    assert_int_equal(hs_peft_write(folder, &(struct hs_lora){&made, 1}, base, NULL, false, NULL),
+                     HS_OK);
     struct hs_adapter_file *file = test_load(folder, base);
     const float *values = file->lora.targets[0].b.data;
     assert_int_equal(file->lora.targets[0].b.type, HS_LORA_F32);
@@ -111,6 +112,35 @@ static void int8_becomes_f32(void **state)
     assert_true(file->lora.targets[0].scale == 0.1f);
     assert_null(file->base_model);
     hs_adapter_file_free(file);
+    hs_lora_base_free(base);
+    test_folder_remove(folder);
+}
+
+/* 0.1 rounds to 0x2E66 in binary16; 65504 is the largest number. */
+static void f32_becomes_f16_when_asked(void **state)
+{
+    (void)state;
+    const float a[2] = {0.1f, 65504.0f}, large[2] = {1, 65520.0f};
+    const uint16_t bf16[2] = {0x3F80, 0x4000};
+    char folder[256];
+    struct hs_error err = {0};
+    hs_lora_base *base = test_base("qwen3", 1, 1, matrices, 2, NULL);
+    struct hs_lora_target made = target("blk.0.attn_v.weight", a, bf16, 2);
+    const struct hs_lora lora = {&made, 1};
+    made.b.type = HS_LORA_BF16;
+    test_folder(folder);
+    assert_int_equal(hs_peft_write(folder, &lora, base, NULL, true, NULL), HS_OK);
+    struct hs_adapter_file *file = test_load(folder, base);
+    const uint16_t *values = file->lora.targets[0].a.data;
+    assert_int_equal(file->lora.targets[0].a.type, HS_LORA_F16);
+    assert_int_equal(file->lora.targets[0].b.type, HS_LORA_BF16);
+    assert_int_equal(values[0], 0x2E66);
+    assert_int_equal(values[1], 0x7BFF);
+    hs_adapter_file_free(file);
+    made.a.data = large;
+    assert_int_equal(hs_peft_write(folder, &lora, base, NULL, true, &err), HS_LIMIT);
+    assert_non_null(strstr(err.message, "65520"));
+    hs_adapter_file_free(test_load(folder, base)); /* what was there is there */
     hs_lora_base_free(base);
     test_folder_remove(folder);
 }
@@ -124,16 +154,17 @@ static void what_peft_cannot_hold_is_refused(void **state)
     hs_lora_base *mamba = test_base("mamba", 4, 4, matrices, 2, NULL);
     struct hs_lora_target made = target("blk.0.attn_v.weight", a, b, 2);
     const struct hs_lora lora = {&made, 1}, none = {NULL, 0};
-    assert_int_equal(hs_peft_write("/nowhere", &none, base, NULL, &err), HS_INVALID_ARGUMENT);
-    assert_int_equal(hs_peft_write("/nowhere", &lora, mamba, NULL, &err), HS_NOT_SUPPORTED);
+    assert_int_equal(hs_peft_write("/nowhere", &none, base, NULL, false, &err),
+                     HS_INVALID_ARGUMENT);
+    assert_int_equal(hs_peft_write("/nowhere", &lora, mamba, NULL, false, &err), HS_NOT_SUPPORTED);
     assert_non_null(strstr(err.message, "mamba"));
     made = target("blk.0.attn_norm.weight", a, b, 2);
-    assert_int_equal(hs_peft_write("/nowhere", &lora, base, NULL, &err), HS_MISMATCH);
+    assert_int_equal(hs_peft_write("/nowhere", &lora, base, NULL, false, &err), HS_MISMATCH);
     made = target("blk.0.attn_q.weight", a, b, 4); /* not two values for each of 4 heads */
-    assert_int_equal(hs_peft_write("/nowhere", &lora, base, NULL, &err), HS_MISMATCH);
+    assert_int_equal(hs_peft_write("/nowhere", &lora, base, NULL, false, &err), HS_MISMATCH);
     assert_non_null(strstr(err.message, "4 heads"));
     made.rank = 0;
-    assert_int_equal(hs_peft_write("/nowhere", &lora, base, NULL, &err), HS_NOT_SUPPORTED);
+    assert_int_equal(hs_peft_write("/nowhere", &lora, base, NULL, false, &err), HS_NOT_SUPPORTED);
     assert_non_null(strstr(err.message, "sparse"));
     assert_true(err.hint[0] != '\0');
     hs_lora_base_free(base);
@@ -151,7 +182,8 @@ static void every_allocation_may_fail(void **state)
     for (uint64_t n = 1;; n++) {
         struct hs_error err = {0};
         hs_mem_fail_after(n);
-        hs_status status = hs_peft_write(folder, &(struct hs_lora){&made, 1}, base, "x", &err);
+        hs_status status =
+            hs_peft_write(folder, &(struct hs_lora){&made, 1}, base, "x", n % 2 == 0, &err);
         bool is_done = hs_mem_count() < n;
         hs_mem_fail_after(0);
         if (is_done) {
@@ -172,6 +204,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(peft_files_come_back),
         cmocka_unit_test(int8_becomes_f32),
+        cmocka_unit_test(f32_becomes_f16_when_asked),
         cmocka_unit_test(what_peft_cannot_hold_is_refused),
         cmocka_unit_test(every_allocation_may_fail),
     };

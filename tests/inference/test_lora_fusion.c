@@ -54,12 +54,20 @@ static void test_sum_on_disk(void **state)
     assert_int_equal(hs_fused_weights_n_targets(fused), FUSION_N_TARGETS);
     expect_sums(hs_fused_weights_lora(fused));
     assert_int_equal(hs_fused_weights_write(fused, test.out, "both", false, NULL), HS_OK);
+    char folder[520];
+    snprintf(folder, sizeof folder, "%s.peft/", test.out);
+    assert_int_equal(hs_fused_weights_write(fused, folder, "both", false, NULL), HS_OK);
     hs_fused_weights_free(fused);
     assert_int_equal(hs_lora_base_open(test.base, &base, NULL), HS_OK);
-    assert_int_equal(hs_adapter_file_load(test.out, base, &file, NULL), HS_OK);
-    expect_sums(&file->lora);
-    assert_string_equal(file->base_fingerprint, hs_lora_base_fingerprint(base));
-    hs_adapter_file_free(file);
+    const char *const paths[] = {test.out, folder};
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(hs_adapter_file_load(paths[i], base, &file, NULL), HS_OK);
+        assert_int_equal(file->format, i == 0 ? HS_ADAPTER_GGUF : HS_ADAPTER_PEFT);
+        expect_sums(&file->lora);
+        assert_string_equal(file->base_fingerprint, hs_lora_base_fingerprint(base));
+        hs_adapter_file_free(file);
+    }
+    assert_int_equal(hs_fs_remove_all(folder, NULL), HS_OK);
     hs_lora_base_free(base);
 }
 
