@@ -25,6 +25,13 @@ export function model(kind, ...text) {
     return path;
 }
 
+// NAME=PATH of an adapter for the tiny Llamas; what they say does not depend on it.
+export function adapter(name) {
+    const path = join(folder, `adapter-${name}`);
+    execFileSync(env.HS_TINY_GGUF_TOOL, ["adapter", path, "0.5"]);
+    return `${name}=${path}`;
+}
+
 function runEnv(home) {
     return {PATH: env.PATH, HOME: folder, HYPRSTREAM_HOME: join(folder, home), LANG: "C.UTF-8",
         HYPRSTREAM_THREADS: "1", TMPDIR: folder};

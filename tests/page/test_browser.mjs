@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import {readFileSync} from "node:fs";
 import {after, before, test} from "node:test";
 
-import {ANSWER, answer, ask, findChromium, finish, hyprstream, model, picture, refusal, script,
+import {ANSWER, adapter, answer, ask, findChromium, finish, hyprstream, model, picture, refusal, script,
     serve, start, stream, until, visit} from "./browser.mjs";
 import {payloads} from "./payloads.mjs";
 
@@ -639,6 +639,90 @@ test("everything works by keyboard", () => visit(url, async (page) => {
     assert.equal(await page.locator("#sidebar").isVisible(), false);
 }));
 
+// ---- adapters ----
+
+const row = (page, name) => page.locator("#adapters li").filter({hasText: name});
+
+// A list of models with so many adapters of the first one.
+function withAdapters(page, n) {
+    return page.route("**/v1/models", async (route) => {
+        const list = await (await route.fetch()).json();
+        for (let i = 0; i < n; i++) {
+            list.data.push({id: `voice-${i}`, object: "model", parent: list.data[0].id});
+        }
+        await route.fulfill({json: list});
+    });
+}
+
+test("adapters are picked, and an answer is made again with other scales", async () => {
+    const served = await serve("adapters", "-m", model("say", ANSWER), "-m", model("endless"),
+        "--adapter", adapter("french"), "--adapter", adapter("formal"));
+    await visit(served, async (page) => {
+        const lora = async (act) => {
+            const asked = page.waitForRequest("**/v1/chat/completions");
+            await act();
+            return (await asked).postDataJSON().lora;
+        };
+        await page.waitForSelector("#open-adapters:not([hidden])");
+        assert.deepEqual(await page.locator("#model option").allInnerTexts(), ["say", "endless"]);
+        assert.equal(await lora(() => ask(page, "Hi")), undefined); // the server's own scales
+        assert.equal(await answer(page), ANSWER);
+        await page.click("#open-adapters");
+        assert.equal(await page.locator("#open-adapters").getAttribute("aria-expanded"), "true");
+        await page.check("#adapter-again");
+        assert.deepEqual(await lora(() => row(page, "french").locator("[type=checkbox]").check()),
+            [{name: "french", scale: 1}]);
+        assert.equal(await answer(page), ANSWER);
+        assert.match(await page.locator(".stats").last().innerText(), / · french 1\.00$/);
+        const slider = row(page, "french").locator("[type=range]");
+        assert.deepEqual(await lora(() => slider.press("ArrowRight")), // by keyboard, too
+            [{name: "french", scale: 1.05}]);
+        assert.equal(await answer(page), ANSWER);
+        assert.match(await page.locator(".stats").last().innerText(), / · french 1\.05$/);
+        assert.equal(await row(page, "french").locator("output").innerText(), "1.05");
+        assert.match(await page.locator(".answer .siblings").innerText(), /3\/3/);
+        await page.uncheck("#adapter-again");
+        await row(page, "formal").locator("[type=checkbox]").check();
+        assert.equal(await page.locator("#open-adapters").getAttribute("aria-label"),
+            "Adapters, 2 picked");
+        await page.reload(); // kept with the conversation
+        await page.click("#conversations .title");
+        await page.waitForSelector(".answer");
+        await page.click("#open-adapters");
+        assert.equal(await row(page, "french").locator("output").innerText(), "1.05");
+        assert.ok(await row(page, "formal").locator("[type=checkbox]").isChecked());
+        await page.click("#open-settings"); // and not lost by other settings
+        await page.press("#setting-max_tokens", "Enter");
+        await row(page, "french").locator("[type=checkbox]").uncheck();
+        assert.deepEqual(await lora(() => ask(page, "Hi")), [{name: "formal", scale: 1}]);
+        await answer(page);
+        await page.click("#adapters [data-default]");
+        assert.equal(await lora(() => ask(page, "Hi")), undefined);
+        await answer(page);
+        await page.selectOption("#model", "endless"); // which has none
+        assert.equal(await page.locator("#open-adapters").isVisible(), false);
+        assert.equal(await page.locator("#adapters").isVisible(), false);
+    });
+});
+
+test("hundreds of adapters are searched", () => visit(url, async (page) => {
+    await withAdapters(page, 300);
+    await page.reload();
+    const bodies = await script(page, (body) => stream([`voice ${JSON.stringify(body.lora)}`]));
+    await page.click("#open-adapters");
+    assert.equal(await page.locator("#adapters li").count(), 50);
+    assert.equal(await page.locator("#adapters [data-more]").innerText(),
+        "and 250 more: search for them");
+    await page.fill("#adapter-search", "voice-29");
+    assert.equal(await page.locator("#adapters li").count(), 11);
+    await row(page, "voice-299").locator("[type=checkbox]").check();
+    await page.fill("#adapter-search", "nobody");
+    assert.deepEqual(await page.locator("#adapters li label").allInnerTexts(), ["voice-299"]);
+    await ask(page, "Hi");
+    assert.equal(await answer(page), 'voice [{"name":"voice-299","scale":1}]');
+    assert.equal(bodies.length, 1);
+}));
+
 async function audit(page) {
     await page.evaluate(axe);
     const {violations} = await page.evaluate(() => window.axe.run({runOnly: {type: "tag",
@@ -677,6 +761,14 @@ test("a phone's width", () => visit(url, async (page) => {
     await page.click("#open-settings");
     await page.screenshot(picture("phone-settings"));
     await fits();
+    await page.keyboard.press("Escape");
+    await withAdapters(page, 9);
+    await page.reload();
+    await page.click("#open-adapters");
+    await row(page, "voice-3").locator("[type=checkbox]").check();
+    await fits();
+    await audit(page);
+    await page.screenshot(picture("phone-adapters"));
 }, {viewport: {width: 360, height: 720}, hasTouch: true, isMobile: true, bypassCSP: true}));
 
 // How bright the page's background is, 0 to 255.
@@ -719,6 +811,13 @@ for (const colorScheme of ["light", "dark"]) {
         await page.screenshot(picture(`chat-end-${colorScheme}`));
         await audit(page);
         await page.click("#open-settings");
+        await audit(page);
+        await page.keyboard.press("Escape");
+        await withAdapters(page, 9);
+        await page.reload();
+        await page.click("#open-adapters");
+        await row(page, "voice-3").locator("[type=checkbox]").check();
+        await page.screenshot(picture(`adapters-${colorScheme}`));
         await audit(page);
     }, {colorScheme, bypassCSP: true, expected: [/500/]}));
 }

@@ -10,11 +10,14 @@
  *                                   the chat template is in the file TEMPLATE
  *   tiny_gguf_tool bert PATH POOLING  an encoder; mean, cls, last, rank or none (not said)
  *   tiny_gguf_tool infill PATH TEXT  fills every gap with TEXT
+ *   tiny_gguf_tool adapter FOLDER SEED  an adapter for a Llama among them, as PEFT saves it
  *   ... NAME                        as the last argument: general.name
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "tiny_adapter.h"
 #include "tiny_bert.h"
 #include "tiny_gguf.h"
 
@@ -78,9 +81,12 @@ int main(int argc, char **argv)
 {
     if (argc < 3) {
         fprintf(stderr,
-                "usage: tiny_gguf_tool say|plain|cycle|endless|history|random|bert|infill PATH "
-                "[TEXT] [NAME]\n");
+                "usage: tiny_gguf_tool say|plain|cycle|endless|history|random|bert|infill|adapter "
+                "PATH [TEXT] [NAME]\n");
         return 2;
+    }
+    if (strcmp(argv[1], "adapter") == 0 && argc > 3) {
+        return tiny_adapter_write(argv[2], TINY_GGUF_N_EMBD, strtof(argv[3], NULL)) ? 0 : 1;
     }
     if (strcmp(argv[1], "infill") == 0 && argc > 3) {
         return write_infill(argv[2], argv[3]);

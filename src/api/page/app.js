@@ -2,6 +2,7 @@
  * app.js - the page: one conversation is shown, any number are kept, each may have one answer
  * coming.
  */
+import {AdapterPanel, requestAdapters} from "./adapters.js";
 import {acceptFiles} from "./attach.js";
 import {Client} from "./client.js";
 import {BrowserStore, Conversation, readConversations, titleOf, writeConversations}
@@ -36,9 +37,11 @@ class App {
         this.kept = null; // those the server keeps
         this.running = new Map(); // conversation id: Generation
         this.models = [];
+        this.adapters = []; // of all models: {id, parent}
         this.defaults = new Map(); // model: what its /props say
         this.isFollowing = true;
         this.settings = new SettingsDialog(at("settings-dialog"));
+        this.adapterPanel = new AdapterPanel(at("adapters"), (picked) => this.pickAdapters(picked));
         this.messages = new MessageList(at("messages"), {
             show: (node) => this.showBranch(node),
             regenerate: (node) => this.regenerate(node),
@@ -76,6 +79,7 @@ class App {
         on("backdrop", "click", () => this.showSidebar(false));
         on("theme", "click", () => this.switchTheme());
         on("open-settings", "click", () => this.openSettings());
+        on("open-adapters", "click", () => this.showAdapters(at("adapters").hidden));
         on("forget-key", "click", () => {
             this.client.forgetKey();
             this.connect();
@@ -157,7 +161,9 @@ class App {
     async connect() {
         const problem = at("problem");
         try {
-            this.models = await this.client.models();
+            const all = await this.client.models();
+            this.models = all.filter(({parent}) => !parent);
+            this.adapters = all.filter(({parent}) => parent);
             this.kept = await this.sessions.list(latestSettings());
             problem.hidden = true;
         } catch (error) {
@@ -199,6 +205,43 @@ class App {
             this.save(this.conversation);
         }
         this.loadDefaults();
+        this.showAdapters();
+    }
+
+    // The names of those that fit the conversation's model.
+    adapterNames(conversation = this.conversation) {
+        const id = this.model(conversation)?.id;
+        return this.adapters.filter(({parent}) => parent === id).map((adapter) => adapter.id);
+    }
+
+    showAdapters(isOpen = !at("adapters").hidden) {
+        const names = this.adapterNames();
+        const n = requestAdapters(this.conversation.settings, names)?.length ?? 0;
+        const button = at("open-adapters");
+        button.hidden = names.length === 0;
+        button.setAttribute("aria-label", n > 0 ? `Adapters, ${n} picked` : "Adapters");
+        at("adapters").hidden = !isOpen || names.length === 0;
+        button.setAttribute("aria-expanded", String(!at("adapters").hidden));
+        this.adapterPanel.show(names, this.conversation.settings.adapters);
+    }
+
+    async pickAdapters(picked) {
+        const {conversation} = this;
+        conversation.settings.adapters = picked;
+        if (this.conversations.includes(conversation)) {
+            this.save(conversation);
+        }
+        this.showAdapters();
+        if (!at("adapter-again").checked) {
+            return;
+        }
+        const running = this.running.get(conversation.id);
+        running?.stop();
+        await running?.done;
+        const last = conversation.node(conversation.leaf);
+        if (last?.role === "assistant" && conversation === this.conversation) {
+            this.regenerate(last);
+        }
     }
 
     showModel() {
@@ -207,6 +250,7 @@ class App {
         at("model").value = model?.id ?? "";
         at("only-model").textContent = this.models.length === 1 ? model.id : "";
         at("forget-key").hidden = !this.client.hasKey();
+        this.showAdapters();
         this.showUsage();
     }
 
@@ -226,8 +270,9 @@ class App {
     openSettings() {
         const {conversation} = this;
         this.settings.open(conversation.settings, this.defaults.get(this.model()?.id), (made) => {
-            const {model, system} = conversation.settings;
-            conversation.settings = model === undefined ? made : {...made, model};
+            const {model, system, adapters} = conversation.settings;
+            conversation.settings = {...made, ...model !== undefined && {model},
+                ...adapters !== undefined && {adapters}};
             if (this.conversations.includes(conversation)) {
                 this.save(conversation);
             }
@@ -364,6 +409,7 @@ class App {
         const messages = conversation.messages(question.id);
         const node = conversation.add(question.id, "assistant", "");
         node.isAgain = fields.regenerate;
+        node.adapters = this.lora(conversation);
         this.run(conversation, node, conversation instanceof Session
             ? (signal) => this.sessions.generate(conversation, this.body(conversation, fields),
                 signal)
@@ -371,8 +417,13 @@ class App {
     }
 
     body(conversation, fields) {
+        const lora = this.lora(conversation);
         return {model: this.model(conversation)?.id ?? "",
-            ...requestFields(conversation.settings), ...fields};
+            ...requestFields(conversation.settings), ...lora && {lora}, ...fields};
+    }
+
+    lora(conversation) {
+        return requestAdapters(conversation.settings, this.adapterNames(conversation));
     }
 
     // Generate into `node`.

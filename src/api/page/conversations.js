@@ -115,6 +115,11 @@ export class Conversation {
 
 const isText = (value) => typeof value === "string";
 
+function checkedAdapters(raw) {
+    return raw.filter((item) => isText(item?.name) && Number.isFinite(item.scale))
+        .map(({name, scale}) => ({name, scale}));
+}
+
 function checkedNode(raw, known) {
     if (!isText(raw?.id) || !ROLES.includes(raw.role) || !isText(raw.content) ||
         known.has(raw.id) || (raw.parent !== null && !known.has(raw.parent))) {
@@ -126,6 +131,9 @@ function checkedNode(raw, known) {
             node[key] = raw[key];
         }
     }
+    if (Array.isArray(raw.adapters)) {
+        node.adapters = checkedAdapters(raw.adapters);
+    }
     if (STATS.every((key) => Number.isFinite(raw.stats?.[key]))) {
         node.stats = Object.fromEntries(STATS.map((key) => [key, raw.stats[key]]));
     }
@@ -133,8 +141,10 @@ function checkedNode(raw, known) {
 }
 
 function checkedSettings(raw) {
-    return Object.fromEntries(Object.entries(raw ?? {}).filter(([, value]) =>
+    const settings = Object.fromEntries(Object.entries(raw ?? {}).filter(([, value]) =>
         isText(value) || Number.isFinite(value)));
+    return Array.isArray(raw?.adapters)
+        ? {...settings, adapters: checkedAdapters(raw.adapters)} : settings;
 }
 
 function checked(raw) {

@@ -1,6 +1,7 @@
 /*
  * messages.js - the messages of a conversation as they are shown, and what can be done with each.
  */
+import {adaptersText} from "./adapters.js";
 import {copyButton, el, icon, iconButton} from "./dom.js";
 import {MarkdownView} from "./markdown_view.js";
 
@@ -14,7 +15,7 @@ const LONG = 2000; // characters of a question that is scrolled in its place
 
 const rate = new Intl.NumberFormat(undefined, {minimumFractionDigits: 1, maximumFractionDigits: 1});
 
-function statsText(stats) {
+function statsText(stats, adapters) {
     const parts = [`${number.format(stats.completion)} ${stats.completion === 1 ? "token"
         : "tokens"}`];
     if (stats.speed > 0) {
@@ -24,7 +25,7 @@ function statsText(stats) {
     parts.push(`first after ${rate.format(stats.wait)} s`);
     parts.push(`prompt ${number.format(stats.prompt)}` +
         (stats.cached > 0 ? ` (${number.format(stats.cached)} cached)` : ""));
-    return parts.join(" · ");
+    return [...parts, ...adapters ? [adapters] : []].join(" · ");
 }
 
 // ---- an answer ----
@@ -108,7 +109,8 @@ class AnswerView {
             parts.push(iconButton("again", "Answer again", () => actions.regenerate(node)));
         }
         if (node.stats) {
-            parts.push(el("span", {class: "stats"}, [statsText(node.stats)]));
+            parts.push(el("span", {class: "stats"}, [
+                statsText(node.stats, adaptersText(node.adapters))]));
         }
         this.bar.replaceChildren(...parts);
     }

@@ -19,7 +19,8 @@ export class Session extends Conversation {
     // info: as the server lists it; settings: what requests send along.
     constructor(info, settings) {
         super({id: `session:${info.id}`, title: info.id, changed: info.updated * 1000,
-            settings: {...settings, model: info.model ?? settings.model}});
+            settings: {...settings, model: info.model ?? settings.model,
+                adapters: info.adapters?.length > 0 ? info.adapters : undefined}});
         this.name = info.id;
         this.isLoaded = false;
     }

@@ -1,0 +1,98 @@
+/*
+ * adapters.js - the panel that picks adapters for a conversation and moves their scales. Until
+ * somebody picks one, requests name none and the server's own scales apply.
+ */
+import {el} from "./dom.js";
+
+const SHOWN_MAX = 50; // of those that are not picked; the search finds the others
+const SCALE_MAX = 2;
+const SCALE_STEP = 0.05;
+
+const scaleText = new Intl.NumberFormat(undefined, {minimumFractionDigits: 2,
+    maximumFractionDigits: 2});
+
+// As a request names them, of those that there are; undefined: the server decides.
+export function requestAdapters(settings, names) {
+    return settings.adapters?.filter(({name}) => names.includes(name));
+}
+
+// What an answer was made with, in a few words; "" when that is not known.
+export function adaptersText(list) {
+    return (list ?? []).map(({name, scale}) => `${name} ${scaleText.format(scale)}`).join(", ");
+}
+
+export class AdapterPanel {
+    // The section of index.html. onChange(adapters): others were picked, or a scale was moved; a
+    // list of {name, scale}, or undefined.
+    constructor(root, onChange) {
+        this.root = root;
+        this.onChange = onChange;
+        this.list = root.querySelector("ul");
+        this.search = root.querySelector("[type=search]");
+        this.more = root.querySelector("[data-more]");
+        this.isSet = root.querySelector("[data-default]");
+        this.search.addEventListener("input", () => this.draw());
+        this.isSet.addEventListener("click", () => {
+            this.onChange(undefined);
+        });
+    }
+
+    // names: the adapters of the model; adapters: as onChange gives them.
+    show(names, adapters) {
+        const shown = JSON.stringify([names, adapters]);
+        this.names = names;
+        this.picked = adapters && Object.fromEntries(adapters.map(({name, scale}) =>
+            [name, scale]));
+        if (shown !== this.shown) {
+            this.shown = shown;
+            this.draw();
+        }
+    }
+
+    draw() {
+        const wanted = this.search.value.trim().toLowerCase();
+        const isPicked = (name) => this.picked?.[name] !== undefined;
+        const others = this.names.filter((name) => !isPicked(name) &&
+            name.toLowerCase().includes(wanted));
+        const shown = [...this.names.filter(isPicked), ...others.slice(0, SHOWN_MAX)];
+        this.list.replaceChildren(...shown.map((name) => this.row(name)));
+        this.more.textContent = others.length > SHOWN_MAX
+            ? `and ${others.length - SHOWN_MAX} more: search for them`
+            : this.names.length > 0 && shown.length === 0 ? "none of that name" : "";
+        this.search.hidden = this.names.length < 8;
+        this.isSet.disabled = this.picked === undefined;
+    }
+
+    row(name) {
+        const scale = this.picked?.[name];
+        const value = scale ?? 1;
+        const check = el("input", {type: "checkbox"});
+        const slider = el("input", {type: "range", min: "0", max: String(SCALE_MAX),
+            step: String(SCALE_STEP), "aria-label": `Scale of ${name}`,
+            disabled: scale === undefined ? "" : null});
+        const output = el("output", {}, [scaleText.format(value)]);
+        check.checked = scale !== undefined;
+        slider.value = String(value);
+        check.addEventListener("change", () => {
+            slider.disabled = !check.checked;
+            this.set(name, check.checked ? slider.valueAsNumber : undefined);
+        });
+        slider.addEventListener("input", () => {
+            output.value = scaleText.format(slider.valueAsNumber);
+        });
+        slider.addEventListener("change", () => this.set(name, slider.valueAsNumber));
+        return el("li", {}, [el("label", {}, [check, el("span", {dir: "auto"}, [name])]), slider,
+            output]);
+    }
+
+    // The rows stay where they are while they are used.
+    set(name, scale) {
+        const {[name]: _, ...others} = this.picked ?? {};
+        this.picked = scale === undefined ? others : {...others, [name]: scale};
+        this.isSet.disabled = false;
+        const adapters = Object.entries(this.picked).map(([key, value]) =>
+            ({name: key, scale: value}));
+        this.shown = JSON.stringify([this.names, adapters]);
+        this.onChange(adapters);
+    }
+}
