@@ -699,6 +699,12 @@ test("adapters are picked, and an answer is made again with other scales", async
         await page.click("#adapters [data-default]");
         assert.equal(await lora(() => ask(page, "Hi")), undefined);
         await answer(page);
+        await fetch(`${served}/api/v1/sessions`, {method: "POST", body: JSON.stringify(
+            {name: "kept", model: "say", lora: [{name: "french", scale: 0.5}]})});
+        await page.reload(); // a session brings its own
+        await page.locator("#conversations .title", {hasText: "kept"}).click();
+        await until(() => row(page, "french").locator("[type=checkbox]").isChecked(), "not picked");
+        assert.equal(await row(page, "french").locator("output").innerText(), "0.50");
         await page.selectOption("#model", "endless"); // which has none
         assert.equal(await page.locator("#open-adapters").isVisible(), false);
         assert.equal(await page.locator("#adapters").isVisible(), false);

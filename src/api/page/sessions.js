@@ -20,7 +20,7 @@ export class Session extends Conversation {
     constructor(info, settings) {
         super({id: `session:${info.id}`, title: info.id, changed: info.updated * 1000,
             settings: {...settings, model: info.model ?? settings.model,
-                adapters: info.adapters?.length > 0 ? info.adapters : undefined}});
+                adapters: info.lora?.length > 0 ? info.lora : undefined}});
         this.name = info.id;
         this.isLoaded = false;
     }
