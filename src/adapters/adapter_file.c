@@ -145,7 +145,8 @@ static hs_status read_fd(int fd, const char *path, struct hs_adapter_loaded *ada
             hs_error_hint(err, "wait until the file is complete, then try again");
             return HS_TRUNCATED;
         }
-        hs_status status = hs_sha256_update(hash, adapter->bytes + done, (size_t)got);
+        hs_status status =
+            hash == NULL ? HS_OK : hs_sha256_update(hash, adapter->bytes + done, (size_t)got);
         if (status != HS_OK) {
             return hs_error_set(err, status, "cannot compute its SHA-256");
         }
@@ -178,11 +179,11 @@ static hs_status read_weights(struct hs_adapter_loaded *adapter, struct hs_error
     if (adapter->bytes == NULL) {
         return hs_error_nomem(err, "the weights of an adapter");
     }
-    status = hs_sha256_new(&hash, err);
+    status = adapter->is_weights_only ? HS_OK : hs_sha256_new(&hash, err);
     if (status == HS_OK) {
         status = read_fd(fd, file->path, adapter, hash, err);
     }
-    if (status == HS_OK && hs_sha256_final(hash, file->sha256) != HS_OK) {
+    if (status == HS_OK && hash != NULL && hs_sha256_final(hash, file->sha256) != HS_OK) {
         status = hs_error_set(err, HS_INTERNAL, "cannot compute its SHA-256");
     }
     return status;
@@ -218,7 +219,7 @@ static hs_status read_peft(struct hs_adapter_loaded *adapter, const char *folder
         hs_error_hint(err,
                       "PEFT's " CONFIG_NAME " must lie beside the weights: it has their scale");
     }
-    if (status == HS_OK) {
+    if (status == HS_OK && !adapter->is_weights_only) {
         status = name_version(adapter, &config, err);
     }
     return status == HS_OK ? hs_adapter_read_peft(adapter, config.data, config.len, base, err)
@@ -260,11 +261,13 @@ static hs_status load(struct hs_adapter_loaded *adapter, const struct places *pl
     } else {
         status = read_peft(adapter, places->folder, base, err);
     }
-    return status == HS_OK ? read_training(adapter, places->folder, err) : status;
+    return status == HS_OK && !adapter->is_weights_only
+               ? read_training(adapter, places->folder, err)
+               : status;
 }
 
-hs_status hs_adapter_file_load(const char *path, const hs_lora_base *base,
-                               struct hs_adapter_file **ret_file, struct hs_error *err)
+static hs_status load_path(const char *path, const hs_lora_base *base, bool is_weights_only,
+                           struct hs_adapter_file **ret_file, struct hs_error *err)
 {
     HS_CLEANUP(places_clear) struct places places = {0};
     hs_status status = find_places(path, &places, err);
@@ -275,6 +278,7 @@ hs_status hs_adapter_file_load(const char *path, const hs_lora_base *base,
     if (adapter == NULL) {
         return hs_error_nomem(err, "an adapter");
     }
+    adapter->is_weights_only = is_weights_only;
     adapter->file.path = places.weights;
     places.weights = NULL;
     struct places there = {
@@ -287,6 +291,18 @@ hs_status hs_adapter_file_load(const char *path, const hs_lora_base *base,
     }
     *ret_file = &adapter->file;
     return HS_OK;
+}
+
+hs_status hs_adapter_file_load(const char *path, const hs_lora_base *base,
+                               struct hs_adapter_file **ret_file, struct hs_error *err)
+{
+    return load_path(path, base, false, ret_file, err);
+}
+
+hs_status hs_adapter_file_load_weights(const char *path, const hs_lora_base *base,
+                                       struct hs_adapter_file **ret_file, struct hs_error *err)
+{
+    return load_path(path, base, true, ret_file, err);
 }
 
 void hs_adapter_file_free(struct hs_adapter_file *file)

@@ -34,6 +34,7 @@ struct hs_adapter_loaded {
     size_t n_targets;
     void **blocks; /* memory of matrices that could not be used where they lie */
     size_t n_blocks;
+    bool is_weights_only; /* nobody asks for hashes and training */
 };
 
 /* Memory that lives as long as the adapter; NULL: out of memory. */

@@ -11,7 +11,7 @@ static hs_status read_file(void *user, const struct hs_model *model, const char 
 {
     (void)user;
     struct hs_adapter_file *file = NULL;
-    hs_status status = hs_adapter_file_load(path, model->lora_base, &file, err);
+    hs_status status = hs_adapter_file_load_weights(path, model->lora_base, &file, err);
     if (status == HS_OK) {
         *ret_lora = file->lora;
         *ret_handle = file;

@@ -47,6 +47,11 @@ struct hs_adapter_file {
 /* base NULL: what can be said and checked without one. */
 HS_CHECKED hs_status hs_adapter_file_load(const char *path, const hs_lora_base *base,
                                           struct hs_adapter_file **ret_file, struct hs_error *err);
+/* The same for those who only compute with it: sha256, version and training stay empty. Hashing
+ * takes as long as all the rest. */
+HS_CHECKED hs_status hs_adapter_file_load_weights(const char *path, const hs_lora_base *base,
+                                                  struct hs_adapter_file **ret_file,
+                                                  struct hs_error *err);
 void hs_adapter_file_free(struct hs_adapter_file *file);
 
 #endif
