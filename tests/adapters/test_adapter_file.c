@@ -94,6 +94,30 @@ static void every_file_of_a_folder_leads_to_it(void **state)
     hs_adapter_file_free(NULL);
 }
 
+static void weights_alone_are_the_same_weights(void **state)
+{
+    (void)state;
+    hs_lora_base *base = gemma(640);
+    struct hs_adapter_file *whole = test_load(REAL("json"), base);
+    struct hs_adapter_file *file = NULL;
+    assert_int_equal(hs_adapter_file_load_weights(REAL("json"), base, &file, NULL), HS_OK);
+    assert_string_equal(file->sha256, "");
+    assert_string_equal(file->version, "");
+    assert_null(file->training);
+    assert_int_equal(file->lora.n_targets, whole->lora.n_targets);
+    for (int32_t i = 0; i < file->lora.n_targets; i++) {
+        const struct hs_lora_target *a = &file->lora.targets[i];
+        const struct hs_lora_target *b = &whole->lora.targets[i];
+        assert_string_equal(a->tensor, b->tensor);
+        assert_true(a->scale == b->scale);
+        assert_memory_equal(a->a.data, b->a.data, (size_t)(a->a.n_rows * a->a.n_cols) * 2);
+        assert_memory_equal(a->b.data, b->b.data, (size_t)(a->b.n_rows * a->b.n_cols) * 2);
+    }
+    hs_adapter_file_free(file);
+    hs_adapter_file_free(whole);
+    hs_lora_base_free(base);
+}
+
 static void another_model_is_refused(void **state)
 {
     (void)state;
@@ -240,6 +264,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(real_adapters_are_read),
         cmocka_unit_test(every_file_of_a_folder_leads_to_it),
+        cmocka_unit_test(weights_alone_are_the_same_weights),
         cmocka_unit_test(another_model_is_refused),
         cmocka_unit_test(missing_files_are_named),
         cmocka_unit_test(sizes_are_limited),
