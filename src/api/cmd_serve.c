@@ -70,7 +70,9 @@ static bool computes_on_host(void)
     struct hs_system_info system;
     bool is_host = hs_system_info_get(&system, NULL) == HS_OK;
     for (int32_t i = 0; is_host && i < system.n_devices; i++) {
-        is_host = strncmp(system.devices[i].name, "CPU", 3) == 0;
+        const struct hs_device *device = &system.devices[i];
+        /* a BLAS library is a device, too, without memory of its own */
+        is_host = strncmp(device->name, "CPU", 3) == 0 || device->memory_total_bytes == 0;
     }
     return is_host;
 }
