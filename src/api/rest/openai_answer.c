@@ -156,6 +156,7 @@ hs_status hs_openai_add_logprobs(struct hs_generation *generation, struct hs_cho
     size_t n_top = (size_t)generation->top_logprobs;
     size_t stride = 1 + (n_top > 0 ? n_top : 1);
     hs_status status = HS_OK;
+    hs_error_clear(err);
     for (size_t t = 0; t < (size_t)event->n_tokens && status == HS_OK; t++) {
         const struct hs_token_logprob *row = event->logprobs + t * stride;
         hs_status put = hs_buf_append_str(out, out->len > 0 ? ",{" : "{");
@@ -171,5 +172,5 @@ hs_status hs_openai_add_logprobs(struct hs_generation *generation, struct hs_cho
             return hs_error_nomem(err, "logprobs");
         }
     }
-    return status;
+    return status != HS_OK && err->status == HS_OK ? hs_error_nomem(err, "logprobs") : status;
 }
