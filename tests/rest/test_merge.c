@@ -1,4 +1,4 @@
-/* POST /api/v1/adapters/merge with a real registry, over merging that computes nothing. */
+/* POST /api/v1/merge-adapters with a real registry, over merging that computes nothing. */
 #include "rest_test.h"
 
 #include <unistd.h>
@@ -12,7 +12,7 @@
 #include "tiny_adapter.h"
 #include "tiny_gguf.h"
 
-#define MERGE "POST /api/v1/adapters/merge"
+#define MERGE "POST /api/v1/merge-adapters"
 #define BOTH "\"adapters\":[{\"name\":\"french\",\"weight\":0.5},{\"name\":\"polite\"}]"
 
 struct fixture {
@@ -120,7 +120,7 @@ static void test_merge(void **state)
     rest_chat(test, "\"lora\":[{\"name\":\"both\"}]", 200);
     rest_ask(test, MERGE, "{\"method\":\"svd\",\"name\":\"both\"," BOTH "}", 409);
     rest_ask(test, MERGE, "{\"method\":\"svd\",\"name\":\"both\",\"replace\":true," BOTH "}", 200);
-    rest_ask(test, "GET /api/v1/adapters/merge", "", 404); /* an adapter may be called so */
+    rest_ask(test, "GET /api/v1/merge-adapters", "", 405);
 }
 
 static void test_refused(void **state)

@@ -1,4 +1,4 @@
-/* merge.c - POST /api/v1/adapters/merge: several adapters become one. */
+/* merge.c - POST /api/v1/merge-adapters: several adapters become one. */
 #include <stdio.h>
 #include <string.h>
 

@@ -94,7 +94,7 @@ static const struct hs_http_route routes[] = {
      "AdapterList", "List the adapters"},
     {POST, "/api/v1/adapters", hs_rest_adapter_create, ADMIN, OPENAI, JSON | CREATES, "Adapters",
      "AdapterRequest", "Adapter", "Add an adapter, or a version of one, from a path"},
-    {POST, "/api/v1/adapters/merge", hs_rest_adapter_merge, ADMIN, OPENAI, JSON | CREATES,
+    {POST, "/api/v1/merge-adapters", hs_rest_adapter_merge, ADMIN, OPENAI, JSON | CREATES,
      "Adapters", "AdapterMergeRequest", "AdapterMerge", "Make one adapter of several"},
     {GET, "/api/v1/adapters/{name}", hs_rest_adapter_get, INFERENCE, OPENAI, JSON, "Adapters", NULL,
      "Adapter", "An adapter"},
