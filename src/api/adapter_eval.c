@@ -15,7 +15,8 @@
 struct run {
     hs_stream *stream; /* NULL: idle */
     struct hs_eval_answer *answer;
-    const struct hs_adapter_ref *adapter; /* NULL: the model alone */
+    struct hs_adapter_ref adapters[HS_ROUTE_MAX];
+    int32_t n_adapters; /* 0: the model alone */
     const struct hs_eval_case *question;
     struct hs_buf text;
     int32_t *tokens; /* the prompt's, then those of the expected answer */
@@ -25,7 +26,6 @@ struct run {
 
 struct eval_state {
     struct hs_eval *eval;
-    struct hs_adapter_ref *refs; /* [n_adapters] */
     struct run runs[N_RUNS];
     size_t next, n_done, n_all;
 };
@@ -124,7 +124,7 @@ static hs_status submit(struct eval_state *state, struct run *run, struct hs_err
         params.sampling.logit_bias_values = &bias;
         params.sampling.n_logit_bias = 1;
     }
-    return hs_engine_complete(eval->engine, eval->model_id, run->adapter, run->adapter != NULL,
+    return hs_engine_complete(eval->engine, eval->model_id, run->adapters, run->n_adapters,
                               run->tokens, run->n_known, &params, &run->stream, err);
 }
 
@@ -149,18 +149,41 @@ static hs_status prepare_scores(struct eval_state *state, struct run *run, struc
     return HS_OK;
 }
 
+/* The adapters of a column; those of routing are chosen now. */
+static hs_status choose(struct hs_eval *eval, size_t column, size_t row, struct run *run,
+                        struct hs_error *err)
+{
+    if (column == 0) {
+        return HS_OK;
+    }
+    if (column <= eval->n_adapters) {
+        run->adapters[run->n_adapters++] =
+            (struct hs_adapter_ref){eval->adapters[column - 1], 1.0f};
+        return HS_OK;
+    }
+    struct hs_route *route = &eval->routes[row];
+    hs_status status = hs_engine_route(eval->engine, eval->model_id, run->question->question,
+                                       eval->routing, route, err);
+    for (int32_t i = 0; status == HS_OK && i < route->n_choices; i++) {
+        run->adapters[run->n_adapters++] =
+            (struct hs_adapter_ref){route->choices[i].name, route->choices[i].scale};
+    }
+    return status;
+}
+
 static hs_status begin(struct eval_state *state, struct run *run, struct hs_error *err)
 {
     struct hs_eval *eval = state->eval;
-    size_t column = state->next % (1 + eval->n_adapters),
-           row = state->next / (1 + eval->n_adapters);
+    size_t n_columns = hs_eval_n_columns(eval);
+    size_t column = state->next % n_columns, row = state->next / n_columns;
     *run = (struct run){.answer = &eval->answers[column * eval->n_cases + row],
-                        .adapter = column == 0 ? NULL : &state->refs[column - 1],
                         .question = &eval->cases[row],
                         .text = HS_BUF_INIT(1u << 20)};
     state->next++;
-    hs_status status =
-        tokenize(state, run->question->question, NULL, &run->tokens, &run->n_prompt, err);
+    hs_status status = choose(eval, column, row, run, err);
+    if (status == HS_OK) {
+        status = tokenize(state, run->question->question, NULL, &run->tokens, &run->n_prompt, err);
+    }
     run->n_known = run->n_tokens = run->n_prompt;
     return status == HS_OK ? submit(state, run, err) : status;
 }
@@ -276,14 +299,11 @@ static hs_status step(struct eval_state *state, struct hs_error *err)
 static hs_status start(struct eval_state *state, struct hs_eval *eval, struct hs_error *err)
 {
     state->eval = eval;
-    state->n_all = (1 + eval->n_adapters) * eval->n_cases;
-    state->refs = hs_calloc(eval->n_adapters + 1, sizeof *state->refs);
+    state->n_all = hs_eval_n_columns(eval) * eval->n_cases;
     eval->answers = hs_calloc(state->n_all, sizeof *eval->answers);
-    if (state->refs == NULL || eval->answers == NULL) {
+    eval->routes = hs_calloc(eval->routing == NULL ? 1 : eval->n_cases, sizeof *eval->routes);
+    if (eval->answers == NULL || eval->routes == NULL) {
         return hs_error_nomem(err, "answers");
-    }
-    for (size_t i = 0; i < eval->n_adapters; i++) {
-        state->refs[i] = (struct hs_adapter_ref){eval->adapters[i], 1.0f};
     }
     return HS_OK;
 }
@@ -305,15 +325,22 @@ hs_status hs_eval_run(struct hs_eval *eval, hs_progress_fn progress, void *user,
         hs_tokens_free(state.runs[i].tokens);
         hs_buf_free(&state.runs[i].text);
     }
-    hs_free(state.refs);
     return status;
+}
+
+size_t hs_eval_n_columns(const struct hs_eval *eval)
+{
+    return 1 + eval->n_adapters + (eval->routing != NULL);
 }
 
 void hs_eval_free(struct hs_eval *eval)
 {
-    for (size_t i = 0; eval->answers != NULL && i < (1 + eval->n_adapters) * eval->n_cases; i++) {
+    size_t n = hs_eval_n_columns(eval) * eval->n_cases;
+    for (size_t i = 0; eval->answers != NULL && i < n; i++) {
         hs_free(eval->answers[i].text);
     }
     hs_free(eval->answers);
+    hs_free(eval->routes);
     eval->answers = NULL;
+    eval->routes = NULL;
 }

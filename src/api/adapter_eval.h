@@ -2,8 +2,8 @@
  * adapter_eval.h - how well a model and adapters answer questions whose answers are known.
  *
  * The prompt is "Q: <question>\nA:", the answer the most likely text up to the end of its line.
- * All columns (the model alone, then each adapter) answer at once, so that different adapters are
- * in the same batch.
+ * All columns (the model alone, then each adapter, at last those that routing chooses for each
+ * question) answer at once, so that different adapters are in the same batch.
  *
  * Owner:   the caller owns questions and names, which must outlive the run; hs_eval_free releases
  *          the answers.
@@ -38,8 +38,12 @@ struct hs_eval {
     const char *const *adapters; /* [n_adapters], ready in the engine */
     size_t n_adapters;
     bool with_likelihood;
-    struct hs_eval_answer *answers; /* [1 + n_adapters][n_cases] */
+    const struct hs_route_params *routing; /* NULL: no column of routing */
+    struct hs_eval_answer *answers;        /* [hs_eval_n_columns][n_cases] */
+    struct hs_route *routes;               /* [n_cases] with routing: what was chosen */
 };
+
+size_t hs_eval_n_columns(const struct hs_eval *eval);
 
 /*
  * Read lines "question<TAB>expected" out of text, which is changed; empty lines are skipped.

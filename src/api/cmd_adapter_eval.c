@@ -10,6 +10,8 @@
 #include "json_out.h"
 #include "model_ref.h"
 #include "params.h"
+#include "rest/adapter_table.h"
+#include "route_rules.h"
 #include "table.h"
 
 struct command {
@@ -21,12 +23,18 @@ struct command {
     struct hs_eval_case *cases;
     char *names; /* the adapters', one behind the other */
     const char *adapters[HS_EVAL_ADAPTERS_MAX];
+    struct hs_model_info info; /* of the table's model */
+    hs_adapter_table *table;   /* with routing; NULL: without */
+    struct hs_route_rules rules;
+    struct hs_route_params routing;
     struct hs_eval eval;
 };
 
 static void command_clear(struct command *cmd)
 {
     hs_eval_free(&cmd->eval);
+    hs_adapter_table_free(cmd->table);
+    hs_route_rules_free(&cmd->rules);
     hs_engine_free(cmd->engine);
     hs_registry_close(cmd->registry);
     hs_buf_free(&cmd->text);
@@ -136,10 +144,37 @@ static hs_status load_model(struct command *cmd, struct hs_error *err)
     return status;
 }
 
+/* Every adapter of the list that was made for the model may be chosen. */
+static hs_status open_routing(struct command *cmd, struct hs_error *err)
+{
+    const struct hs_command_args *args = cmd->args;
+    const struct hs_config_value *rules = &args->config->values[HS_CFG_ROUTE];
+    if (args->options[HS_OPT_ROUTING] == NULL) {
+        return HS_OK;
+    }
+    hs_status status =
+        hs_route_rules_parse((const char *const *)rules->items, rules->n_items, &cmd->rules, err);
+    status = status ? status : hs_registry_need(args->paths, &cmd->registry, err);
+    status = status ? status : hs_engine_model_info(cmd->engine, cmd->model_id, &cmd->info, err);
+    status =
+        status ? status
+               : hs_adapter_table_new(cmd->engine, cmd->registry, &cmd->info, 1, &cmd->table, err);
+    if (status) {
+        return status;
+    }
+    hs_adapter_table_sync(cmd->table, true);
+    hs_route_params_defaults(&cmd->routing);
+    cmd->routing.max_adapters = (int32_t)hs_config_int(args->config, HS_CFG_ROUTE_ADAPTERS);
+    cmd->routing.rules = cmd->rules.rules;
+    cmd->routing.n_rules = cmd->rules.n;
+    cmd->eval.routing = &cmd->routing;
+    return HS_OK;
+}
+
 static hs_status answer(struct command *cmd, struct hs_error *err)
 {
     const struct hs_command_args *args = cmd->args;
-    hs_status status = HS_OK;
+    hs_status status = open_routing(cmd, err);
     for (size_t i = 0; i < cmd->eval.n_adapters && !status; i++) {
         status = hs_adapter_bring(cmd->engine, cmd->model_id, args->paths, &cmd->registry,
                                   cmd->adapters[i], err);
@@ -176,6 +211,37 @@ static struct totals add_up(const struct hs_eval_answer *answers, size_t n)
     return totals;
 }
 
+static const char *column_name(const struct hs_eval *eval, size_t column)
+{
+    return column == 0                 ? "(none)"
+           : column > eval->n_adapters ? "(routed)"
+                                       : eval->adapters[column - 1];
+}
+
+/* Questions that the model alone or one of the named adapters answers: no choice does better. */
+static size_t count_oracle(const struct hs_eval *eval)
+{
+    size_t n = 0;
+    for (size_t row = 0; row < eval->n_cases; row++) {
+        bool is_exact = false;
+        for (size_t column = 0; column <= eval->n_adapters; column++) {
+            is_exact |= eval->answers[column * eval->n_cases + row].is_exact;
+        }
+        n += is_exact;
+    }
+    return n;
+}
+
+static void add_oracle(const struct hs_eval *eval, struct hs_table *table)
+{
+    hs_table_cell(table, "%s", "(best choice)");
+    hs_table_cell(table, "%zu", count_oracle(eval));
+    hs_table_cell(table, "%zu", eval->n_cases);
+    for (int i = 0; eval->with_likelihood && i < 2; i++) {
+        hs_table_cell(table, "%s", "-");
+    }
+}
+
 static hs_status print_table(const struct command *cmd, struct hs_error *err)
 {
     const struct hs_eval *eval = &cmd->eval;
@@ -184,9 +250,9 @@ static hs_status print_table(const struct command *cmd, struct hs_error *err)
     hs_table_init(&table, with_likelihood ? 5 : 3, with_likelihood ? 0x1E : 0x6,
                   with_likelihood ? "ADAPTER EXACT OF LOG-LIKELIHOOD PER-TOKEN"
                                   : "ADAPTER EXACT OF");
-    for (size_t i = 0; i <= eval->n_adapters; i++) {
+    for (size_t i = 0; i < hs_eval_n_columns(eval); i++) {
         struct totals totals = add_up(eval->answers + i * eval->n_cases, eval->n_cases);
-        hs_table_cell(&table, "%s", i == 0 ? "(none)" : eval->adapters[i - 1]);
+        hs_table_cell(&table, "%s", column_name(eval, i));
         hs_table_cell(&table, "%zu", totals.n_exact);
         hs_table_cell(&table, "%zu", eval->n_cases);
         if (with_likelihood) {
@@ -194,7 +260,19 @@ static hs_status print_table(const struct command *cmd, struct hs_error *err)
             hs_table_cell(&table, "%.3f", totals.log_likelihood / (double)totals.n_scored);
         }
     }
+    if (eval->routing != NULL) {
+        add_oracle(eval, &table);
+    }
     return hs_table_print(&table, cmd->args->io, err);
+}
+
+static json_t *chosen_json(const struct hs_route *route)
+{
+    json_t *names = json_array();
+    for (int32_t i = 0; i < route->n_choices; i++) {
+        hs_json_append(&names, hs_json_text(route->choices[i].name));
+    }
+    return names;
 }
 
 static json_t *case_json(const struct hs_eval *eval, size_t column, size_t row)
@@ -209,6 +287,10 @@ static json_t *case_json(const struct hs_eval *eval, size_t column, size_t row)
         hs_json_set(&object, "log_likelihood", json_real(given->log_likelihood));
         hs_json_set(&object, "n_tokens", json_integer(given->n_scored));
     }
+    if (column > eval->n_adapters) {
+        hs_json_set(&object, "adapters", chosen_json(&eval->routes[row]));
+        hs_json_set(&object, "reason", hs_json_text(eval->routes[row].reason));
+    }
     return object;
 }
 
@@ -219,7 +301,13 @@ static json_t *column_json(const struct hs_eval *eval, size_t column)
     for (size_t row = 0; row < eval->n_cases; row++) {
         hs_json_append(&cases, case_json(eval, column, row));
     }
-    hs_json_set(&object, "adapter", hs_json_text(column == 0 ? NULL : eval->adapters[column - 1]));
+    bool is_routed = column > eval->n_adapters;
+    hs_json_set(&object, "adapter",
+                hs_json_text(column == 0 || is_routed ? NULL : eval->adapters[column - 1]));
+    hs_json_set(&object, "routed", json_boolean(is_routed));
+    if (is_routed) {
+        hs_json_set(&object, "best_choice", json_integer((json_int_t)count_oracle(eval)));
+    }
     hs_json_set(&object, "exact", json_integer((json_int_t)totals.n_exact));
     hs_json_set(&object, "of", json_integer((json_int_t)eval->n_cases));
     if (eval->with_likelihood) {
@@ -239,7 +327,7 @@ static hs_status print_json(const struct command *cmd, struct hs_error *err)
     }
     json_t *object HS_CLEANUP(hs_json_freep) = json_object();
     json_t *results = json_array();
-    for (size_t i = 0; i <= cmd->eval.n_adapters; i++) {
+    for (size_t i = 0; i < hs_eval_n_columns(&cmd->eval); i++) {
         hs_json_append(&results, column_json(&cmd->eval, i));
     }
     hs_json_set(&object, "model", hs_json_text(cmd->model_id));

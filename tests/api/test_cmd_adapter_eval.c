@@ -64,6 +64,40 @@ static void a_table_is_printed(void **state)
     assert_int_equal(fake_engine.n_engines, 0);
 }
 
+/* The fake chooses the adapters whose names stand in the question. */
+static void routing_has_a_row_of_its_own(void **state)
+{
+    struct api_test *test = *state;
+    api_flag(test, HS_CFG_ADAPTER, "a");
+    test->options[HS_OPT_ROUTING] = "";
+    assert_int_equal(run(test, "q a\tyes\n"), HS_OK);
+    assert_string_equal(test->out.data, "ADAPTER        EXACT  OF\n"
+                                        "(none)             0   1\n"
+                                        "a                  1   1\n"
+                                        "(routed)           1   1\n"
+                                        "(best choice)      1   1\n");
+    assert_int_equal(fake_engine.n_asked, 3);
+    assert_int_equal(fake_engine.asked[2].n_adapters, 1);
+    assert_string_equal(fake_engine.asked[2].adapters[0].name, "a");
+    fake_engine_reset();
+    fake_engine.answers = script;
+    fake_engine.n_answers = 1;
+    api_clear_output(test);
+    api_flag(test, HS_CFG_JSON, "true");
+    assert_int_equal(run(test, "q\tyes\n"), HS_OK);
+    json_t *json = api_json(test);
+    const json_t *routed = json_array_get(json_object_get(json, "results"), 2);
+    assert_true(json_is_true(json_object_get(routed, "routed")));
+    assert_true(json_is_null(json_object_get(routed, "adapter")));
+    assert_int_equal(json_integer_value(json_object_get(routed, "best_choice")), 0);
+    const json_t *item = json_array_get(json_object_get(routed, "cases"), 0);
+    assert_int_equal(json_array_size(json_object_get(item, "adapters")), 0);
+    assert_string_equal(json_string_value(json_object_get(item, "reason")), "because of its name");
+    json_decref(json);
+    api_flag(test, HS_CFG_ROUTE, "no rule");
+    assert_int_equal(run(test, "q\tyes\n"), HS_INVALID_ARGUMENT);
+}
+
 static void likelihoods_are_printed(void **state)
 {
     struct api_test *test = *state;
@@ -152,6 +186,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_table_is_printed, setup, api_teardown),
+        cmocka_unit_test_setup_teardown(routing_has_a_row_of_its_own, setup, api_teardown),
         cmocka_unit_test_setup_teardown(likelihoods_are_printed, setup, api_teardown),
         cmocka_unit_test_setup_teardown(json_has_every_answer, setup, api_teardown),
         cmocka_unit_test_setup_teardown(what_is_wrong_is_said, setup, api_teardown),
