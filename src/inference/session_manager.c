@@ -337,6 +337,10 @@ hs_status hs_session_set_adapters(hs_session_manager *manager, hs_adapter_pool *
     if (status != HS_OK) {
         return status;
     }
+    if (n == 0 && session->n_adapters == 0) { /* what is on disk stays as it is */
+        release(session);
+        return HS_OK;
+    }
     struct hs_adapter_ref *copy = NULL;
     status = hs_adapter_pool_check(pool, session->model, refs, n, err);
     if (status == HS_OK) {

@@ -111,7 +111,7 @@ static const struct hs_http_route routes[] = {
     {POST, "/v1/unload_lora_adapter", hs_rest_lora_unload, ADMIN, OPENAI, TEXT, "Adapters",
      "UnloadAdapterRequest", NULL, "Take an adapter out of this server, as vLLM does"},
     {GET, "/lora-adapters", hs_rest_lora_scales_get, INFERENCE, OPENAI, JSON, "Adapters", NULL,
-     NULL, "Adapters with their numbers and scales, as llama-server has them"},
+     "AdapterNumbers", "Adapters with their numbers and scales, as llama-server has them"},
     {POST, "/lora-adapters", hs_rest_lora_scales_set, ADMIN, OPENAI, JSON, "Adapters",
      "AdapterScales", NULL, "Set the scales for requests that name no adapters"},
     {GET, "/health", hs_rest_health, 0, OPENAI, JSON, "Server", NULL, "Health",
