@@ -70,8 +70,8 @@ static int setup(void **state)
     test->rest.adapter_versions = 3;
     write_result(model->path);
     for (int i = 0; i < 2; i++) {
-        char folder[512];
-        char body[1024];
+        char folder[1024];
+        char body[2048];
         snprintf(folder, sizeof folder, "%s/source-%d", f->folder, i);
         assert_true(tiny_adapter_write(folder, TINY_GGUF_N_EMBD, (float)i));
         snprintf(body, sizeof body, "{\"path\":\"%s\",\"name\":\"%s\"}", folder,
