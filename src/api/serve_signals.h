@@ -1,11 +1,12 @@
 /*
  * serve_signals.h - the signals of a running server, taken one by one by the main thread.
  *
- * Begin before any thread is started, as threads inherit what is held back. Without it a signal has
- * its usual effect.
+ * Begin before any thread is started, as threads inherit what is held back. A thread that a library
+ * started earlier takes signals nevertheless; they are not lost, and end nothing. Without a begin a
+ * signal has its usual effect, and one that is ignored stays so.
  *
  * Threads: the main thread.
- * Source:  POSIX.1-2017, sigtimedwait.
+ * Source:  POSIX.1-2017, pselect; ppoll(2).
  */
 #ifndef API_SERVE_SIGNALS_H
 #define API_SERVE_SIGNALS_H

@@ -1,8 +1,11 @@
 /* Signals of a running server, in children of their own. */
 #include "api_test.h"
 
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "serve_signals.h"
 
@@ -31,6 +34,63 @@ static int takes_one_by_one(void)
     bool are_both =
         (first == SIGTERM && second == SIGHUP) || (first == SIGHUP && second == SIGTERM);
     return are_both && hs_serve_signals_wait(1) == 0 ? 0 : 2;
+}
+
+static void *wait_for_end(void *end)
+{
+    char byte;
+    while (read(*(int *)end, &byte, 1) < 0) {
+    }
+    return NULL;
+}
+
+/* Returns when the other thread has taken it. */
+static void send_to_the_other_thread(int number)
+{
+    sigset_t pending;
+    kill(getpid(), number);
+    do {
+        sched_yield();
+        sigpending(&pending);
+    } while (sigismember(&pending, number));
+}
+
+/* As the threads of a BLAS library, which are there before main. */
+static int takes_what_a_foreign_thread_got(void)
+{
+    int end[2];
+    pthread_t thread;
+    if (pipe(end) != 0 || pthread_create(&thread, NULL, wait_for_end, end) != 0) {
+        return 1;
+    }
+    hs_serve_signals_begin();
+    for (int i = 0; i < 100; i++) {
+        send_to_the_other_thread(SIGHUP);
+        if (hs_serve_signals_wait(60000) != SIGHUP) {
+            return 2;
+        }
+    }
+    send_to_the_other_thread(SIGTERM);
+    int number = hs_serve_signals_wait(-1);
+    close(end[1]);
+    pthread_join(thread, NULL);
+    hs_serve_signals_end();
+    return number == SIGTERM ? 0 : 3;
+}
+
+static int a_foreign_thread_got_the_end(void)
+{
+    int end[2];
+    pthread_t thread;
+    if (pipe(end) != 0 || pthread_create(&thread, NULL, wait_for_end, end) != 0) {
+        return 1;
+    }
+    hs_serve_signals_begin();
+    send_to_the_other_thread(SIGTERM);
+    close(end[1]);
+    pthread_join(thread, NULL);
+    hs_serve_signals_kill();
+    return 2;
 }
 
 static int is_killed(void)
@@ -69,6 +129,14 @@ static void the_second_one_may_kill(void **state)
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGINT);
 }
 
+static void a_foreign_thread_takes_none_away(void **state)
+{
+    (void)state;
+    assert_int_equal(end_of_child(takes_what_a_foreign_thread_got), 0);
+    int status = end_of_child(a_foreign_thread_got_the_end);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
+}
+
 static void the_mask_is_put_back(void **state)
 {
     (void)state;
@@ -80,6 +148,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(signals_are_taken_one_by_one),
         cmocka_unit_test(the_second_one_may_kill),
+        cmocka_unit_test(a_foreign_thread_takes_none_away),
         cmocka_unit_test(the_mask_is_put_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
