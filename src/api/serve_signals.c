@@ -39,10 +39,7 @@ void hs_serve_signals_begin(void)
         /* a thread that a library began before us holds nothing back: it must not be the end */
         struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
         sigfillset(&action.sa_mask);
-        sigaction(numbers[i], NULL, &actions_before[i]);
-        if (has_pipe && actions_before[i].sa_handler != SIG_IGN) {
-            sigaction(numbers[i], &action, NULL);
-        }
+        sigaction(numbers[i], has_pipe ? &action : NULL, &actions_before[i]);
     }
 }
 

@@ -23,6 +23,7 @@ static int end_of_child(int (*body)(void))
 
 static int takes_one_by_one(void)
 {
+    signal(SIGHUP, SIG_IGN); /* as under nohup */
     hs_serve_signals_begin();
     if (hs_serve_signals_wait(0) != 0) {
         return 1;
