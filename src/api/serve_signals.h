@@ -2,8 +2,9 @@
  * serve_signals.h - the signals of a running server, taken one by one by the main thread.
  *
  * Begin before any thread is started, as threads inherit what is held back. A thread that a library
- * started earlier takes signals nevertheless; they are not lost, and end nothing. One that was ignored
- * (in the background of a script) is taken, too. Without a begin a signal has its usual effect.
+ * started earlier takes signals nevertheless; they are not lost, and end nothing. One that was
+ * ignored (in the background of a script) is taken, too. Without a begin a signal has its usual
+ * effect.
  *
  * Threads: the main thread.
  * Source:  POSIX.1-2017, pselect; ppoll(2).
