@@ -62,7 +62,9 @@ static hs_status read_matrix(struct lora_file *in, const struct hs_gguf_tensor *
     int64_t n_cols = (int64_t)tensor->dims[0], n_rows = (int64_t)tensor->dims[1];
     enum hs_lora_type type = HS_LORA_F32;
     if (tensor->n_dims > 2 && tensor->dims[2] * tensor->dims[3] != 1) {
-        hs_lora_fault(&in->faults, HS_NOT_SUPPORTED, "'%s' is no matrix", tensor->name);
+        hs_lora_fault(&in->faults, HS_NOT_SUPPORTED, "'%s' %s", tensor->name,
+                      strstr(tensor->name, "_exps.") != NULL ? "is for the experts of a mixture"
+                                                             : "is no matrix");
         return HS_OK;
     }
     switch (tensor->type) {

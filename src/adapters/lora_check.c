@@ -138,14 +138,60 @@ static void check_sparse(const struct hs_lora_target *target, struct hs_lora_fau
 
 /* ---- targets ---- */
 
+/* The outputs of a matrix of the same layer, "blk.3.attn_qkv.weight" beside "blk.3.attn_q.weight";
+ * 0: there is none. */
+static int64_t beside(const struct hs_lora_target *target, const char *name,
+                      const hs_lora_base *base, int64_t *ret_n_in)
+{
+    char other[sizeof target->tensor];
+    const char *dot = strchr(target->tensor, '.');
+    dot = dot == NULL ? NULL : strchr(dot + 1, '.');
+    int before = dot == NULL ? 0 : (int)(dot + 1 - target->tensor);
+    int64_t n_out = 0;
+    int len = snprintf(other, sizeof other, "%.*s%s", before, target->tensor, name);
+    if (len < 0 || (size_t)len >= sizeof other ||
+        !hs_lora_base_find(base, other, ret_n_in, &n_out)) {
+        return 0;
+    }
+    return n_out;
+}
+
+static bool is_kind(const struct hs_lora_target *target, const char *kind)
+{
+    size_t len = strlen(target->tensor), n = strlen(kind);
+    return len >= n && strcmp(target->tensor + len - n, kind) == 0;
+}
+
+/* Why the model has no such matrix, as far as that can be told. */
+static const char *why_missing(const struct hs_lora_target *target, const hs_lora_base *base)
+{
+    int64_t n_in = 0, n_inner = 0;
+    if (strcmp(target->tensor, "output.weight") == 0) {
+        return " (its embeddings serve as its output)";
+    }
+    if ((is_kind(target, ".attn_q.weight") || is_kind(target, ".attn_k.weight") ||
+         is_kind(target, ".attn_v.weight")) &&
+        beside(target, "attn_qkv.weight", base, &n_in) > 0) {
+        return " (its q, k and v are one matrix, attn_qkv)";
+    }
+    if (is_kind(target, ".attn_qkv.weight") && beside(target, "attn_q.weight", base, &n_in) > 0) {
+        return " (its q, k and v are three matrices)";
+    }
+    if (is_kind(target, ".ffn_gate.weight") &&
+        beside(target, "ffn_down.weight", base, &n_inner) > 0 &&
+        beside(target, "ffn_up.weight", base, &n_in) == 2 * n_inner) {
+        return " (its gate and up projections are one matrix, ffn_up)";
+    }
+    return "";
+}
+
 static void check_base(const struct hs_lora_target *target, const hs_lora_base *base,
                        struct hs_lora_faults *faults)
 {
     int64_t n_in = 0, n_out = 0;
     if (!hs_lora_base_find(base, target->tensor, &n_in, &n_out)) {
-        bool is_head = strcmp(target->tensor, "output.weight") == 0;
         hs_lora_fault(faults, HS_MISMATCH, "%s: the model has no such matrix%s", target->tensor,
-                      is_head ? " (its embeddings serve as its output)" : "");
+                      why_missing(target, base));
         return;
     }
     if (target->is_embedding) {

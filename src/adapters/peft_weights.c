@@ -166,11 +166,23 @@ static hs_status permute(struct peft *peft, struct hs_lora_matrix *matrix, uint3
     return HS_OK;
 }
 
+/* A module of one expert, or of all in one: "...mlp.experts.7.up_proj", "...mlp.experts". */
+static bool is_of_experts(const char *module)
+{
+    const char *at = strstr(module, ".experts");
+    return at != NULL && (at[8] == '.' || at[8] == '\0');
+}
+
 /* Name and order of rows as the base has them. */
 static hs_status fit_base(struct peft *peft, const char *module, struct hs_lora_target *target,
                           struct hs_error *err)
 {
     enum hs_lora_rows rows = HS_LORA_ROWS_SAME;
+    if (is_of_experts(module)) {
+        hs_lora_fault(&peft->faults, HS_NOT_SUPPORTED, "'%.80s' is for the experts of a mixture",
+                      module);
+        return HS_OK;
+    }
     if (!hs_model_lora_tensor(peft->family, module, target->tensor, &rows)) {
         hs_lora_fault(&peft->faults, HS_MISMATCH, "%s models have no module '%.80s'",
                       hs_lora_base_architecture(peft->base), module);

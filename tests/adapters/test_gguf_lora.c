@@ -163,6 +163,10 @@ static void wrong_files_are_refused(void **state)
     REFUSED(HS_NOT_SUPPORTED, "is no matrix",
             gguf_writer_tensor(&writer, "blk.0.attn_q.weight.lora_a", 3, dims, F32, NULL, 512);
             put(&writer, "blk.0.attn_q.weight.lora_b", 2, 64, F32));
+    REFUSED(
+        HS_NOT_SUPPORTED, "'blk.0.ffn_up_exps.weight.lora_a' is for the experts of a mixture",
+        gguf_writer_tensor(&writer, "blk.0.ffn_up_exps.weight.lora_a", 3, dims, F32, NULL, 512);
+        gguf_writer_tensor(&writer, "blk.0.ffn_up_exps.weight.lora_b", 3, dims, F32, NULL, 512));
     REFUSED(HS_MISMATCH, "blk.9.attn_q.weight: the model has no such matrix",
             put_pair(&writer, "blk.9.attn_q.weight", F16));
     REFUSED(HS_BAD_FORMAT, "blk.0.attn_q.weight: A is 8 x 32, not 4 x 32",

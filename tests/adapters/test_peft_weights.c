@@ -257,8 +257,10 @@ static void wrong_weights_are_named(void **state)
 static void another_base_is_named(void **state)
 {
     (void)state;
-    REFUSED(HS_MISMATCH, "llama models have no module 'model.layers.0.experts.q_proj'",
-            add_pair(&f, LAYER "experts.q_proj", 1, 4, 8));
+    REFUSED(HS_MISMATCH, "llama models have no module 'model.layers.0.cross_attn.q_proj'",
+            add_pair(&f, LAYER "cross_attn.q_proj", 1, 4, 8));
+    REFUSED(HS_NOT_SUPPORTED, "'model.layers.0.mlp.experts.7.up_proj' is for the experts of a mix",
+            add_pair(&f, LAYER "mlp.experts.7.up_proj", 1, 4, 8));
     REFUSED(HS_MISMATCH, "blk.1.attn_q.weight: the model has no such matrix",
             add_pair(&f, "base_model.model.model.layers.1.self_attn.q_proj", 1, 4, 8));
     REFUSED(HS_MISMATCH, "10 outputs do not go with 2 heads",
@@ -272,6 +274,62 @@ static void another_base_is_named(void **state)
             add_pair(&f, LAYER "self_attn.k_proj", 1, 5, 4);
             add_pair(&f, LAYER "self_attn.v_proj", 1, 5, 4);
             add_pair(&f, LAYER "mlp.up_proj", 1, 5, 5));
+}
+
+/* Where a base has one matrix, and the adapter's had several, or the other way round. */
+static void fused_matrices_are_named(void **state)
+{
+    (void)state;
+    static const struct test_matrix fused[] = {{"blk.0.attn_qkv.weight", 4, 16},
+                                               {"blk.0.attn_output.weight", 8, 4},
+                                               {"blk.0.ffn_up.weight", 4, 10},
+                                               {"blk.0.ffn_down.weight", 5, 4}};
+    static const struct {
+        const char *module, *part;
+        int n_out;
+    } cases[] = {
+        {"self_attn.q_proj", "blk.0.attn_q.weight: the model has no such matrix (its q, k and v",
+         8},
+        {"self_attn.k_proj", "(its q, k and v are one matrix, attn_qkv)", 4},
+        {"self_attn.v_proj", "(its q, k and v are one matrix, attn_qkv)", 4},
+        {"mlp.gate_proj", "(its gate and up projections are one matrix, ffn_up)", 5},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct fixture f;
+        char module[96];
+        begin(&f, "phi3");
+        hs_lora_base_free(f.base);
+        f.base = test_base("phi3", 2, 1, fused, 4, NULL);
+        test_config(f.folder, 1, ",\"target_modules\":\"all-linear\"");
+        snprintf(module, sizeof module, LAYER "%s", cases[i].module);
+        add_pair(&f, module, 1, 4, cases[i].n_out);
+        refused(&f, HS_MISMATCH, cases[i].part);
+        end(&f);
+    }
+    struct fixture f;
+    begin(&f, "llama");
+    test_config(f.folder, 1, ",\"target_modules\":\"all-linear\"");
+    add_pair(&f, LAYER "self_attn.qkv_proj", 1, 4, 16);
+    refused(&f, HS_MISMATCH, "no such matrix (its q, k and v are three matrices)");
+    end(&f);
+}
+
+/* Converters change the matrices of these in ways of their own. */
+static void families_without_names_are_refused(void **state)
+{
+    (void)state;
+    static const char *const families[] = {"chatglm", "deepseek2", "falcon",    "glm4",
+                                           "llama4",  "mamba",     "unheard-of"};
+    for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
+        char part[128];
+        struct fixture f;
+        begin(&f, families[i]);
+        test_config(f.folder, 1, "");
+        add_pair(&f, LAYER "self_attn.q_proj", 1, 4, 8);
+        snprintf(part, sizeof part, "names of the modules of %s models are not known", families[i]);
+        refused(&f, HS_NOT_SUPPORTED, part);
+        end(&f);
+    }
 }
 
 static void the_head_of_a_tied_model_is_refused(void **state)
@@ -325,6 +383,8 @@ int main(void)
         cmocka_unit_test(patterns_decide_rank_and_scale),
         cmocka_unit_test(wrong_weights_are_named),
         cmocka_unit_test(another_base_is_named),
+        cmocka_unit_test(fused_matrices_are_named),
+        cmocka_unit_test(families_without_names_are_refused),
         cmocka_unit_test(the_head_of_a_tied_model_is_refused),
         cmocka_unit_test(the_fingerprint_of_the_base_is_compared),
     };

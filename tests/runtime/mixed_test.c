@@ -63,6 +63,9 @@ struct hs_lora *random_lora(int32_t rank, uint64_t seed, unsigned which, float s
          which & (LORA_LAYERS | LORA_SOME_LAYERS) && layer < TINY_RANDOM_N_LAYER; layer++) {
         for (size_t i = 0; tiny_random_matrices[i]; i++) {
             snprintf(name, sizeof(name), "blk.%u.%s", layer, tiny_random_matrices[i]);
+            if (which & LORA_NO_FFN && strstr(name, ".ffn_")) {
+                continue;
+            }
             if (which & LORA_LAYERS || random_below(&seed, 3) == 0) {
                 add_target(lora, name, rank, strength, &seed);
             }

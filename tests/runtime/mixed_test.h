@@ -11,7 +11,13 @@ uint64_t random_next(uint64_t *state);
 int32_t random_below(uint64_t *state, int32_t n);
 
 /* Which matrices a random adapter changes. */
-enum { LORA_LAYERS = 1, LORA_SOME_LAYERS = 2, LORA_EMBEDDING = 4, LORA_OUTPUT = 8 };
+enum {
+    LORA_LAYERS = 1,
+    LORA_SOME_LAYERS = 2,
+    LORA_EMBEDDING = 4,
+    LORA_OUTPUT = 8,
+    LORA_NO_FFN = 16, /* of layers the attention only */
+};
 
 /* Weights of an adapter, all in one piece of memory; free_lora takes NULL. strength: what it adds,
  * in units of the model's weights. */

@@ -359,8 +359,10 @@ static void test_damaged_descriptions_are_left_out(void **state)
     }
     hs_log_set_sink(NULL, NULL);
     /* of another folder */
-    char *at = strstr(whole, a.id);
-    at[0] = at[0] == '0' ? '1' : '0';
+    const char *id = strstr(whole, a.id);
+    assert_non_null(id);
+    char *at = whole + (id - whole);
+    *at = *at == '0' ? '1' : '0';
     write_file(path, whole, strlen(whole));
     lose_registry(*state);
     registry = open_registry(*state);

@@ -88,17 +88,40 @@ static void put_norm(struct model *model, const char *name, uint64_t n)
     gguf_writer_tensor(&model->out, name, 1, &n, 0, model->values, (size_t)n * sizeof(float));
 }
 
+static void put_experts(struct model *model, unsigned layer)
+{
+    static const struct {
+        const char *name;
+        uint64_t dims[3];
+    } tensors[] = {{"ffn_gate_inp.weight", {N, TINY_RANDOM_N_EXPERT, 1}},
+                   {"ffn_gate_exps.weight", {N, FF, TINY_RANDOM_N_EXPERT}},
+                   {"ffn_up_exps.weight", {N, FF, TINY_RANDOM_N_EXPERT}},
+                   {"ffn_down_exps.weight", {FF, N, TINY_RANDOM_N_EXPERT}}};
+    char name[64];
+    for (size_t i = 0; i < sizeof(tensors) / sizeof(tensors[0]); i++) {
+        const uint64_t *dims = tensors[i].dims;
+        size_t n = (size_t)(dims[0] * dims[1] * dims[2]);
+        snprintf(name, sizeof(name), "blk.%u.%s", layer, tensors[i].name);
+        fill(model, name, n);
+        for (size_t k = 0; k < n; k++) {
+            model->values[k] *= sqrtf(3.0f / (float)dims[0]);
+        }
+        gguf_writer_tensor(&model->out, name, dims[2] == 1 ? 2 : 3, dims, 0, model->values,
+                           n * sizeof(float));
+    }
+}
+
 static void put_layer(struct model *model, unsigned layer)
 {
     static const struct {
         const char *name;
         uint64_t n;
-        bool in_arch[3];
+        bool in_arch[4];
     } norms[] = {
-        {"attn_norm.weight", N, {true, true, true}},
-        {"ffn_norm.weight", N, {true, true, true}},
-        {"attn_q_norm.weight", TINY_RANDOM_HEAD, {false, true, true}},
-        {"attn_k_norm.weight", TINY_RANDOM_HEAD, {false, true, true}},
+        {"attn_norm.weight", N, {true, true, true, true}},
+        {"ffn_norm.weight", N, {true, true, true, true}},
+        {"attn_q_norm.weight", TINY_RANDOM_HEAD, {false, true, true, true}},
+        {"attn_k_norm.weight", TINY_RANDOM_HEAD, {false, true, true, true}},
         {"post_attention_norm.weight", N, {false, false, true}},
         {"post_ffw_norm.weight", N, {false, false, true}},
     };
@@ -109,15 +132,21 @@ static void put_layer(struct model *model, unsigned layer)
             put_norm(model, name, norms[i].n);
         }
     }
+    bool is_mixture = model->spec->arch == TINY_RANDOM_QWEN3MOE;
     for (size_t i = 0; tiny_random_matrices[i]; i++) {
-        snprintf(name, sizeof(name), "blk.%u.%s", layer, tiny_random_matrices[i]);
-        put_matrix(model, name, name, shapes[i][0], shapes[i][1]);
+        if (!is_mixture || strncmp(tiny_random_matrices[i], "ffn_", 4) != 0) {
+            snprintf(name, sizeof(name), "blk.%u.%s", layer, tiny_random_matrices[i]);
+            put_matrix(model, name, name, shapes[i][0], shapes[i][1]);
+        }
+    }
+    if (is_mixture) {
+        put_experts(model, layer);
     }
 }
 
 static void put_hparams(struct model *model)
 {
-    static const char *const names[] = {"llama", "qwen3", "gemma3"};
+    static const char *const names[] = {"llama", "qwen3", "gemma3", "qwen3moe"};
     const char *arch = names[model->spec->arch];
     const struct {
         const char *key;
@@ -148,6 +177,11 @@ static void put_hparams(struct model *model)
     if (model->spec->arch == TINY_RANDOM_GEMMA3) {
         gguf_writer_u32(&model->out, "gemma3.attention.sliding_window", TINY_RANDOM_N_SWA);
         gguf_writer_u32(&model->out, "gemma3.attention.sliding_window_pattern", 2);
+    }
+    if (model->spec->arch == TINY_RANDOM_QWEN3MOE) {
+        gguf_writer_u32(&model->out, "qwen3moe.expert_count", TINY_RANDOM_N_EXPERT);
+        gguf_writer_u32(&model->out, "qwen3moe.expert_used_count", TINY_RANDOM_N_EXPERT);
+        gguf_writer_u32(&model->out, "qwen3moe.expert_feed_forward_length", FF);
     }
 }
 

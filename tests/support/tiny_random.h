@@ -10,7 +10,12 @@
 
 #include "gguf_writer.h"
 
-enum tiny_random_arch { TINY_RANDOM_LLAMA = 0, TINY_RANDOM_QWEN3, TINY_RANDOM_GEMMA3 };
+enum tiny_random_arch {
+    TINY_RANDOM_LLAMA = 0,
+    TINY_RANDOM_QWEN3,
+    TINY_RANDOM_GEMMA3,
+    TINY_RANDOM_QWEN3MOE, /* a mixture: every expert has a say, so logits have no jumps */
+};
 
 #define TINY_RANDOM_N_EMBD 64
 #define TINY_RANDOM_N_HEAD 4
@@ -19,6 +24,7 @@ enum tiny_random_arch { TINY_RANDOM_LLAMA = 0, TINY_RANDOM_QWEN3, TINY_RANDOM_GE
 #define TINY_RANDOM_N_FF 112
 #define TINY_RANDOM_N_LAYER 4
 #define TINY_RANDOM_N_SWA 8
+#define TINY_RANDOM_N_EXPERT 3
 
 struct tiny_random_spec {
     enum tiny_random_arch arch;
@@ -30,8 +36,9 @@ struct tiny_random_spec {
     void *change_user;
 };
 
-/* The shape of a matrix of layers, or of token_embd.weight (n_in values for each of n_out words)
- * and output.weight; false: there is none of this name. */
+/* The shape of a matrix of layers (a mixture has its own in the place of ffn_*), or of
+ * token_embd.weight (n_in values for each of n_out words) and output.weight; false: there is none
+ * of this name. */
 bool tiny_random_shape(const char *tensor, int64_t *ret_n_out, int64_t *ret_n_in);
 /* Names of a layer's matrices without "blk.<layer>.", NULL at the end. */
 extern const char *const tiny_random_matrices[];
