@@ -15,7 +15,11 @@ HANDED_ON := $(sort $(filter GGML_% HS_CPU_VARIANTS HS_DEPS_DIR LLAMA_DIR,$(.VAR
 OPTIONS = $(foreach v,$(HANDED_ON),'-D$(v)=$($(v))') $(CMAKE_ARGS)
 # With an installed llama.cpp there is no source to fetch.
 BOOTSTRAP = $(if $(findstring LLAMA_DIR=,$(CMAKE_ARGS)),LLAMA_DIR=given) scripts/bootstrap
-configure = @mkdir -p "$(TMPDIR)" && cmake --preset $(1) $(OPTIONS)
+# CMAKE_ARGS=-DHS_FLIGHT=OFF leaves out SQL and Flight SQL, and fetches nothing for them.
+BUILD_STEPS = build$(if $(findstring HS_FLIGHT=OFF,$(CMAKE_ARGS)),, flight)
+# `make chat` fetches nothing for them; once they are built it keeps them.
+HAS_FLIGHT = $(or $(shell sed -n 's/^HS_FLIGHT:BOOL=//p' build/CMakeCache.txt 2>/dev/null),OFF)
+configure = @mkdir -p "$(TMPDIR)" && cmake --preset $(1) -DHS_FLIGHT=$(or $(2),ON) $(OPTIONS)
 compile = @cmake --build --preset $(1)
 
 # Compilers and tests keep their temporary files in the checkout, too.
@@ -30,38 +34,38 @@ help: ## this list
 
 chat: ## fetch, build and run: hyprstream chat "Hello"
 	@$(BOOTSTRAP) build demo
-	$(call configure,release)
+	$(call configure,release,$(HAS_FLIGHT))
 	$(call compile,release) --target hyprstream
 	build/bin/hyprstream chat "$$PROMPT"
 
 build: ## fetch and build everything, into build/
-	@$(BOOTSTRAP) build model
+	@$(BOOTSTRAP) $(BUILD_STEPS) model
 	$(call configure,release)
 	$(call compile,release)
 
 deps: ## only fetch what hyprstream is built from, into deps/
-	@$(BOOTSTRAP) build model
+	@$(BOOTSTRAP) $(BUILD_STEPS) model
 
 test: ## fetch, build and run all tests (TEST_ARGS: more arguments for ctest)
-	@$(BOOTSTRAP) build model gemma python node browser
+	@$(BOOTSTRAP) $(BUILD_STEPS) model gemma python node browser
 	$(call configure,release)
 	$(call compile,release)
 	@scripts/run-tests build --python $(TEST_ARGS)
 
 asan: ## the unit tests under AddressSanitizer and UBSan
-	@$(BOOTSTRAP) build model
+	@$(BOOTSTRAP) $(BUILD_STEPS) model
 	$(call configure,asan)
 	$(call compile,asan)
 	@scripts/run-tests build-asan -L unit $(TEST_ARGS)
 
 tsan: ## the unit tests (without the demo model) under ThreadSanitizer, llama.cpp too
-	@$(BOOTSTRAP) build model
+	@$(BOOTSTRAP) $(BUILD_STEPS) model
 	$(call configure,tsan)
 	$(call compile,tsan)
 	@scripts/run-tests build-tsan -L unit -LE demo $(TEST_ARGS)
 
 coverage: ## the unit tests with line coverage, build-coverage/coverage.txt
-	@$(BOOTSTRAP) build model coverage
+	@$(BOOTSTRAP) $(BUILD_STEPS) model coverage
 	$(call configure,coverage)
 	$(call compile,coverage)
 	@scripts/run-tests build-coverage -L unit $(TEST_ARGS)
@@ -69,40 +73,40 @@ coverage: ## the unit tests with line coverage, build-coverage/coverage.txt
 	@cat build-coverage/coverage.txt
 
 soak: ## the tests that take long
-	@$(BOOTSTRAP) build model
+	@$(BOOTSTRAP) $(BUILD_STEPS) model
 	$(call configure,release)
 	$(call compile,release)
 	@scripts/run-tests build -C soak -L soak $(TEST_ARGS)
 
 fuzz: ## every fuzz target; they share FUZZ_SECONDS (180)
-	@$(BOOTSTRAP) build fuzz
+	@$(BOOTSTRAP) $(BUILD_STEPS) fuzz
 	$(call configure,fuzz)
 	$(call compile,fuzz) --target fuzzers
 	@scripts/run-fuzz build-fuzz $(FUZZ_SECONDS)
 
 bench: ## ratios to llama.cpp's own programs, side by side
-	@$(BOOTSTRAP) build model
+	@$(BOOTSTRAP) $(BUILD_STEPS) model
 	$(call configure,release)
 	$(call compile,release)
 	@scripts/bench-tools build
 	@bench/run build
 
 bench-server: ## hyprstream serve beside llama-server, under load
-	@$(BOOTSTRAP) build model
+	@$(BOOTSTRAP) $(BUILD_STEPS) model
 	$(call configure,release)
 	$(call compile,release)
 	@scripts/bench-tools build server
 	@bench/server build
 
 bench-lora: ## adapters in hyprstream serve beside llama-server
-	@$(BOOTSTRAP) build model gemma
+	@$(BOOTSTRAP) $(BUILD_STEPS) model gemma
 	$(call configure,release)
 	$(call compile,release)
 	@scripts/bench-tools build server
 	@bench/lora build
 
 references: ## run the reference implementations (5 GB) and write their fixtures, tests/data
-	@$(BOOTSTRAP) build model references
+	@$(BOOTSTRAP) $(BUILD_STEPS) model references
 	@scripts/references
 
 install: ## install what `make build` made to PREFIX (/usr/local)

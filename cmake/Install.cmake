@@ -25,6 +25,10 @@ else()
             DESTINATION "${CMAKE_INSTALL_DOCDIR}/licenses")
     endforeach()
 endif()
+if(hs_flatcc) # inside the program
+    install(FILES "${hs_flatcc}/LICENSE" RENAME flatcc
+        DESTINATION "${CMAKE_INSTALL_DOCDIR}/licenses")
+endif()
 set_target_properties(hyprstream PROPERTIES INSTALL_RPATH "${hs_rpath_bin}")
 set_target_properties(hyprstream_shared PROPERTIES INSTALL_RPATH "${hs_rpath_lib}")
 install(TARGETS hyprstream RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")

@@ -7,13 +7,13 @@
 #   -DHS_CPU_VARIANTS="a;b"     CPU variants to build, or all; the best one is chosen at run time
 #   -DHS_LLAMA_SANITIZE=thread  instrumented (the tsan preset)
 
+set(HS_DEPS_DIR "${CMAKE_SOURCE_DIR}/deps" CACHE PATH "Folder of fetched and built dependencies")
 set(LLAMA_DIR "" CACHE PATH "Prefix of an installed llama.cpp to use instead of the pinned one")
 if(LLAMA_DIR)
     include(LlamaInstalled)
     return()
 endif()
 
-set(HS_DEPS_DIR "${CMAKE_SOURCE_DIR}/deps" CACHE PATH "Folder of fetched and built dependencies")
 set(HS_LLAMA_SANITIZE "" CACHE STRING "Sanitizer to build llama.cpp with: empty or thread")
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
     set(hs_cpu_variants "x64;haswell;skylakex;icelake;zen4;alderlake")

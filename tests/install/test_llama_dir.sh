@@ -35,10 +35,10 @@ ln -s "$deps"/src/llama.cpp/include/*.h "$deps"/src/llama.cpp/ggml/include/*.h "
 ln -s "$llama"/bin/lib*.so* "$prefix/lib/"
 
 # A source of another version is no source: without llama-common's headers there is a warning.
-configure "$tmp/bare" -DHS_DEPS_DIR="$tmp/none" || fail "$(cat "$tmp/log")"
+configure "$tmp/bare" -DHS_DEPS_DIR="$tmp/none" -DHS_FLIGHT=OFF || fail "$(cat "$tmp/log")"
 says 'has no usable llama-common' || fail 'no word of the missing headers'
 
-configure "$tmp/build" -DHS_DEPS_DIR="$deps" || fail "$(cat "$tmp/log")"
+configure "$tmp/build" -DHS_DEPS_DIR="$deps" -DHS_FLIGHT=OFF || fail "$(cat "$tmp/log")"
 says "llama.cpp of $prefix, with llama-common" || fail 'llama-common is not used'
 cmake --build "$tmp/build" --target hyprstream -j 2 >"$tmp/log" 2>&1 ||
     fail "$(tail -n 40 "$tmp/log")"
