@@ -223,6 +223,9 @@ struct hs_sampling {
     const int32_t *logit_bias_tokens;
     const float *logit_bias_values;
     int32_t n_logit_bias;
+    const int32_t *forced; /* [n_forced] what the answer begins with, whatever the model thinks of
+                              it, which logprobs tell; not with a grammar, a schema or tools */
+    int32_t n_forced;
 };
 #define HS_SEED_RANDOM 0xFFFFFFFFu
 

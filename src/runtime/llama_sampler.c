@@ -39,6 +39,8 @@ struct hs_rt_sampler {
     struct hs_llama_grammar *grammar; /* NULL: none */
     llama_logit_bias *biases;         /* by token */
     int32_t n_biases;
+    int32_t *forced;           /* [n_forced] */
+    int32_t n_forced, n_given; /* how many of them were given already */
     struct hs_recent_tokens recent;
     llama_token_data *changed; /* [n_biases + recent.cap] */
     uint32_t seed;
@@ -88,6 +90,7 @@ static const struct {
     {"n_dry_breakers", FIELD(n_dry_breakers), 0, 256},
     {"mirostat", FIELD(mirostat), 0, 2},
     {"n_logit_bias", FIELD(n_logit_bias), 0, BIAS_MAX},
+    {"n_forced", FIELD(n_forced), 0, INT32_MAX},
 };
 
 static hs_status check_numbers(const struct hs_sampling *sampling, struct hs_error *err)
@@ -188,6 +191,30 @@ static hs_status make_biases(hs_rt_sampler *sampler, const struct hs_sampling *s
     return HS_OK;
 }
 
+static hs_status copy_forced(hs_rt_sampler *sampler, const struct hs_sampling *s,
+                             struct hs_error *err)
+{
+    int32_t n_vocab = sampler->model->n_vocab;
+    if (s->n_forced > 0 && sampler->grammar != NULL) {
+        return hs_error_set(err, HS_INVALID_ARGUMENT,
+                            "an answer cannot have forced tokens and a grammar");
+    }
+    sampler->forced = s->n_forced > 0 ? hs_calloc((size_t)s->n_forced, sizeof(int32_t)) : NULL;
+    if (s->n_forced > 0 && sampler->forced == NULL) {
+        return hs_error_nomem(err, "forced tokens");
+    }
+    for (int32_t i = 0; i < s->n_forced; i++) {
+        if (s->forced[i] < 0 || s->forced[i] >= n_vocab) {
+            return hs_error_set(err, HS_INVALID_ARGUMENT,
+                                "forced token %d is outside the vocabulary [0, %d)", s->forced[i],
+                                n_vocab);
+        }
+        sampler->forced[i] = s->forced[i];
+    }
+    sampler->n_forced = s->n_forced;
+    return HS_OK;
+}
+
 static hs_status make_chain(hs_rt_sampler *sampler, const struct hs_sampling *s, int32_t n_ctx,
                             struct hs_error *err)
 {
@@ -225,6 +252,9 @@ hs_status hs_llama_sampler_new(const hs_rt_model *model, const struct hs_samplin
     sampler->seed = sampling->seed == HS_SEED_RANDOM ? draw_seed() : sampling->seed;
     status = hs_llama_grammar_new(model, sampling, format, &sampler->grammar, err);
     if (status == HS_OK) {
+        status = copy_forced(sampler, sampling, err);
+    }
+    if (status == HS_OK) {
         status = make_biases(sampler, sampling, ignore_eos, err);
     }
     if (status == HS_OK) {
@@ -248,6 +278,7 @@ void hs_llama_sampler_free(hs_rt_sampler *sampler)
     hs_llama_grammar_free(sampler->grammar);
     hs_recent_tokens_free(&sampler->recent);
     hs_free(sampler->changed);
+    hs_free(sampler->forced);
     hs_free(sampler->biases);
     hs_free(sampler);
 }
@@ -405,6 +436,15 @@ hs_status hs_llama_sample(hs_rt_sampler *sampler, hs_rt_context *context, int32_
     const float *logits = hs_llama_logits(context, i);
     if (!logits) {
         return hs_error_set(err, HS_INVALID_ARGUMENT, "item %d of the last batch has no logits", i);
+    }
+    if (sampler->n_given < sampler->n_forced) {
+        int32_t forced = sampler->forced[sampler->n_given++];
+        hs_llama_sampler_accept_prompt(sampler, forced);
+        *ret_token = forced;
+        if (n_logprobs > 0) {
+            hs_logprobs(logits, sampler->model->n_vocab, forced, n_logprobs, ret_logprobs);
+        }
+        return HS_OK;
     }
     if (!context->candidates) {
         size_t n_vocab = (size_t)sampler->model->n_vocab;

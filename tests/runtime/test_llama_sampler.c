@@ -707,6 +707,45 @@ static void test_logprobs(void **state)
     rt->sampler_free(NULL);
 }
 
+/* They come in order, with the model's own opinion of them, then the model chooses. */
+static void test_forced(void **state)
+{
+    (void)state;
+    struct hs_error err = {0};
+    const int32_t forced[] = {TINY_GGUF_CHAR0 + 5, TINY_GGUF_LETTER0};
+    struct hs_sampling sampling = sampling_off();
+    sampling.forced = forced;
+    sampling.n_forced = 2;
+    hs_rt_sampler *sampler = new_sampler(model, &sampling);
+    for (int i = 0; i < 3; i++) {
+        struct hs_token_logprob top[2];
+        int32_t chosen = -1, wanted = i < 2 ? forced[i] : ranked[0];
+        OK(rt->sample(sampler, context, item, 1, &chosen, top, &err));
+        assert_int_equal(chosen, wanted);
+        assert_int_equal(top[0].token, wanted);
+        assert_true(fabs((double)top[0].logprob - log(probability[wanted])) < 0.01);
+        assert_int_equal(top[1].token, ranked[0]);
+    }
+    rt->sampler_free(sampler);
+    const int32_t bad[] = {-1, TINY_GGUF_N_VOCAB};
+    for (size_t i = 0; i < 2; i++) {
+        sampling.forced = &bad[i];
+        sampling.n_forced = 1;
+        EXPECT(HS_INVALID_ARGUMENT,
+               rt->sampler_new(model, &sampling, NULL, false, 512, &sampler, &err));
+        assert_non_null(strstr(err.message, "outside the vocabulary"));
+    }
+    sampling.forced = forced;
+    sampling.n_forced = -1;
+    EXPECT(HS_INVALID_ARGUMENT,
+           rt->sampler_new(model, &sampling, NULL, false, 512, &sampler, &err));
+    sampling.n_forced = 2;
+    sampling.grammar = "root ::= \"a\"";
+    EXPECT(HS_INVALID_ARGUMENT,
+           rt->sampler_new(model, &sampling, NULL, false, 512, &sampler, &err));
+    assert_non_null(strstr(err.message, "grammar"));
+}
+
 static void test_allocation_failures(void **state)
 {
     (void)state;
@@ -767,6 +806,7 @@ int main(void)
         cmocka_unit_test(test_grammar_with_nothing_left),
         cmocka_unit_test(test_bad_grammars),
         cmocka_unit_test(test_logprobs),
+        cmocka_unit_test(test_forced),
         cmocka_unit_test(test_allocation_failures),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
