@@ -11,10 +11,12 @@ FUZZ_SECONDS ?= 180
 CMAKE_ARGS ?=
 TEST_ARGS ?=
 
-HANDED_ON := $(sort $(filter GGML_% HS_CPU_VARIANTS HS_DEPS_DIR LLAMA_DIR,$(.VARIABLES)))
+HANDED_ON := $(sort $(filter \
+	GGML_% HS_CPU_VARIANTS HS_DEPS_DIR LLAMA_DIR DUCKDB_DIR,$(.VARIABLES)))
 OPTIONS = $(foreach v,$(HANDED_ON),'-D$(v)=$($(v))') $(CMAKE_ARGS)
-# With an installed llama.cpp there is no source to fetch.
-BOOTSTRAP = $(if $(findstring LLAMA_DIR=,$(CMAKE_ARGS)),LLAMA_DIR=given) scripts/bootstrap
+# With an installed llama.cpp or DuckDB there is none to fetch.
+BOOTSTRAP = $(foreach v,LLAMA_DIR DUCKDB_DIR,$(if $(findstring $(v)=,$(CMAKE_ARGS)),$(v)=given)) \
+	scripts/bootstrap
 # CMAKE_ARGS=-DHS_FLIGHT=OFF leaves out SQL and Flight SQL, and fetches nothing for them.
 BUILD_STEPS = build$(if $(findstring HS_FLIGHT=OFF,$(CMAKE_ARGS)),, flight)
 # `make chat` fetches nothing for them; once they are built it keeps them.

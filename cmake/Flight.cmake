@@ -2,3 +2,4 @@
 pkg_check_modules(PROTOBUF_C REQUIRED IMPORTED_TARGET libprotobuf-c)
 find_program(PROTOC_C protoc-c REQUIRED)
 include(Nanoarrow)
+include(DuckDB)

@@ -29,6 +29,17 @@ if(hs_flatcc) # inside the program
     install(FILES "${hs_flatcc}/LICENSE" RENAME flatcc
         DESTINATION "${CMAKE_INSTALL_DOCDIR}/licenses")
 endif()
+if(HS_FLIGHT AND DUCKDB_DIR)
+    get_filename_component(hs_duckdb_dir "${HS_DUCKDB_LIBRARY}" DIRECTORY)
+    list(APPEND hs_rpath_bin "${hs_duckdb_dir}")
+elseif(HS_FLIGHT)
+    install(FILES "${HS_DUCKDB_LIBRARY}" DESTINATION "${HS_PRIVATE_LIBDIR}")
+    install(FILES "${HS_DEPS_DIR}/src/duckdb/LICENSE" RENAME duckdb
+        DESTINATION "${CMAKE_INSTALL_DOCDIR}/licenses")
+    file(RELATIVE_PATH hs_bin_to_duckdb "/${CMAKE_INSTALL_BINDIR}" "/${HS_PRIVATE_LIBDIR}")
+    list(APPEND hs_rpath_bin "$ORIGIN/${hs_bin_to_duckdb}")
+    list(REMOVE_DUPLICATES hs_rpath_bin)
+endif()
 set_target_properties(hyprstream PROPERTIES INSTALL_RPATH "${hs_rpath_bin}")
 set_target_properties(hyprstream_shared PROPERTIES INSTALL_RPATH "${hs_rpath_lib}")
 install(TARGETS hyprstream RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
