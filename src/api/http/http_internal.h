@@ -14,12 +14,12 @@
 #include <sys/socket.h>
 
 #include "api/http.h"
+#include "api/listener.h"
 #include "origin.h"
 #include "route.h"
 #include "target.h"
 
 #define HS_HTTP_NEVER INT64_MAX
-#define HS_HTTP_LISTEN_MAX 8
 #define HS_HTTP_LINGER_MAX 64
 #define HS_HTTP_NS_PER_MS INT64_C(1000000)
 /* How long an answer may take to leave once its request is gone for another reason than the
@@ -52,8 +52,8 @@ struct hs_http_conn { /* of the transport thread alone */
     int fd;
     bool has_fin, is_suspended, is_cut;
     int64_t deadline_ns;
-    unsigned char address[16]; /* what connections are counted by */
-    char peer[64];
+    unsigned char address[HS_PEER_KEY_SIZE]; /* what connections are counted by */
+    char peer[HS_PEER_TEXT_SIZE];
 };
 
 struct hs_http_pool {
@@ -88,7 +88,7 @@ struct hs_http_server {
     struct hs_http_listener {
         enum hs_http_watch watch;
         int fd;
-    } listeners[HS_HTTP_LISTEN_MAX];
+    } listeners[HS_LISTENER_MAX];
     int n_listeners;
     struct hs_http_conn *conns;
     struct hs_http_conn *accepting; /* while MHD_add_connection runs */
@@ -129,7 +129,7 @@ struct hs_http_request {
 
     /* Filled by the transport thread before the pool sees the request. */
     char id[65];
-    char peer[64];
+    char peer[HS_PEER_TEXT_SIZE];
     struct hs_http_target target;
     const struct hs_http_route *route; /* NULL: none fits */
     struct hs_http_params params;
