@@ -1,4 +1,5 @@
 """hyprstream serve, spoken to by OpenAI's own client, by curl and by bare sockets."""
+import gzip
 import json
 import re
 import signal
@@ -299,6 +300,24 @@ def test_bodies_that_are_no_json(serve, say, body):
         server.post("/v1/chat/completions", body)
     assert error.value.code == 400
     assert json.load(error.value)["error"]["type"] == "invalid_request_error"
+
+
+def test_the_page_is_compressed(serve, say):
+    server = serve("--model", say)
+
+    def get(path, coding):
+        request = urllib.request.Request(server.url + path, headers={"Accept-Encoding": coding})
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as reply:
+            return reply.headers["Content-Encoding"], reply.read()
+
+    _, page = get("/", "identity")
+    files = re.findall(r'"(page/[^"]+)', page.decode())
+    assert len(files) > 5
+    for path in ["/", *("/" + file for file in files)]:
+        assert get(path, "identity")[0] is None
+        coding, text = get(path, "gzip")
+        assert coding == "gzip"
+        assert gzip.decompress(text) == get(path, "identity")[1]
 
 
 def test_the_page_can_be_left_out(serve, say):

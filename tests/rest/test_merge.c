@@ -175,9 +175,48 @@ static void test_too_many(void **state)
     }
 }
 
+/* The server has one thread for handlers here; a merge leaves it to others. */
+static void test_while_merging(void **state)
+{
+    struct rest_test *test = *state;
+    static const char merge[] = "{\"method\":\"svd\",\"name\":\"x\"," BOTH "}";
+    char text[512], wait_s[512];
+    atomic_store(&fake_fusion.is_held, true);
+    snprintf(text, sizeof text,
+             MERGE " HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n%s", strlen(merge),
+             merge);
+    int fd = client_connect(test->server);
+    client_send(fd, text);
+    wait_for_int(&fake_fusion.n_running, 1);
+    rest_chat(test, "", 200);
+    rest_ask(test, "GET /api/v1/adapters", "", 200);
+    rest_ask(test, MERGE, "{\"method\":\"svd\",\"name\":\"y\"," BOTH "}", 429);
+    rest_expect_string(test, "error/code", "merge_running");
+    reply_header(&test->reply, "Retry-After", wait_s);
+    assert_string_equal(wait_s, "5");
+    atomic_store(&fake_fusion.is_held, false);
+    struct reply reply = {0};
+    client_reply(fd, &reply, LONG_MS);
+    assert_int_equal(reply.status, 201);
+    reply_free(&reply);
+    close(fd);
+    rest_ask(test, MERGE, "{\"method\":\"svd\",\"name\":\"y\"," BOTH "}", 201);
+
+    atomic_store(&fake_fusion.is_held, true);
+    fd = client_connect(test->server);
+    client_send(fd, text);
+    wait_for_int(&fake_fusion.n_running, 1);
+    close(fd);
+    wait_for_int(&fake_fusion.n_cancelled, 1);
+    wait_until_stats(test->server, 0, 0);
+    atomic_store(&fake_fusion.is_held, false);
+    rest_ask(test, MERGE, "{\"method\":\"svd\",\"name\":\"z\"," BOTH "}", 201);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-    const struct CMUnitTest tests[] = {TEST(test_merge), TEST(test_refused), TEST(test_too_many)};
+    const struct CMUnitTest tests[] = {TEST(test_merge), TEST(test_refused), TEST(test_too_many),
+                                       TEST(test_while_merging)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

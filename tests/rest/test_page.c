@@ -43,6 +43,40 @@ static void every_file_is_there(void **state)
     }
 }
 
+/* What the bytes are is tested with another implementation in tests/python. */
+static void it_is_compressed_for_who_takes_it(void **state)
+{
+    static const struct {
+        const char *accept;
+        bool is_gzip;
+    } rows[] = {
+        {"gzip", true},          {"deflate, gzip, br", true},    {"br,GZIP ; q=0.5", true},
+        {"gzip;q=1.0", true},    {"gzip;q=0.001,br", true},      {"", false},
+        {"gzip;q=0", false},     {"deflate, gzip;q=0.0", false}, {"br", false},
+        {"xgzip, gzipx", false}, {"gzip;q=0 , gzip-not", false},
+    };
+    struct rest_test *test = *state;
+    const struct hs_page_file *file = &hs_page_files[0];
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char headers[128], encoding[512];
+        reply_free(&test->reply);
+        snprintf(headers, sizeof headers, "Accept-Encoding: %s\r\n", rows[i].accept);
+        request(test->server, "GET /", headers, "", &test->reply);
+        assert_int_equal(test->reply.status, 200);
+        assert_string_equal(header(test, "Vary"), "Accept-Encoding");
+        bool is_gzip = reply_header(&test->reply, "Content-Encoding", encoding) != NULL;
+        if (is_gzip != rows[i].is_gzip) {
+            fail_msg("'%s'", rows[i].accept);
+        }
+        assert_string_equal(header(test, "ETag"), is_gzip ? file->gzip_etag : file->etag);
+        assert_int_equal(test->reply.body.len, is_gzip ? file->gzip_len : file->len);
+        assert_memory_equal(test->reply.body.data, is_gzip ? file->gzip : file->data,
+                            test->reply.body.len);
+    }
+    assert_string_not_equal(file->gzip_etag, file->etag);
+    assert_true(file->gzip_len < file->len / 2);
+}
+
 static void script_and_style_have_their_types(void **state)
 {
     struct rest_test *test = *state;
@@ -119,9 +153,13 @@ static void it_can_be_left_out(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(the_page_may_run_its_own_scripts_only), TEST(every_file_is_there),
-        TEST(script_and_style_have_their_types),     TEST(other_files_are_not),
-        TEST(known_files_are_not_sent_again),        TEST(changed_files_are),
+        TEST(the_page_may_run_its_own_scripts_only),
+        TEST(every_file_is_there),
+        TEST(script_and_style_have_their_types),
+        TEST(other_files_are_not),
+        TEST(it_is_compressed_for_who_takes_it),
+        TEST(known_files_are_not_sent_again),
+        TEST(changed_files_are),
         cmocka_unit_test(it_can_be_left_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

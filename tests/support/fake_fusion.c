@@ -1,6 +1,7 @@
 /* fake_fusion.c - merging that computes nothing. */
 #include "fake_fusion.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -28,7 +29,15 @@ static hs_status remember(const char *base_path, const struct hs_merge_source *s
         snprintf(f->names[i], sizeof f->names[i], "%s", sources[i].name);
         f->weights[i] = sources[i].weight;
     }
-    if (params->progress != NULL && !params->progress(0.5f, params->progress_user)) {
+    bool is_cancelled = false;
+    atomic_fetch_add(&f->n_running, 1);
+    do {
+        sched_yield();
+        is_cancelled = params->progress != NULL && !params->progress(0.5f, params->progress_user);
+    } while (atomic_load(&f->is_held) && !is_cancelled);
+    atomic_fetch_sub(&f->n_running, 1);
+    if (is_cancelled) {
+        atomic_fetch_add(&f->n_cancelled, 1);
         return hs_error_set(err, HS_CANCELLED, "cancelled");
     }
     return f->status == HS_OK ? HS_OK : hs_error_set(err, f->status, "fusion failed");

@@ -2,10 +2,12 @@
  * fake_fusion.h - merging for tests of handlers: remembers what it was asked for, and gives a
  * result of two matrices.
  *
- * Threads: none.
+ * Threads: one at a time merges; `is_held` and `n_running` are for any.
  */
 #ifndef SUPPORT_FAKE_FUSION_H
 #define SUPPORT_FAKE_FUSION_H
+
+#include <stdatomic.h>
 
 #include "hyprstream.h"
 
@@ -17,8 +19,10 @@ struct fake_fusion {
     struct hs_merge_params params;
     char out[512], name[80], type[32]; /* of the last file; type "": NULL */
     bool is_f16;
-    const char *file; /* whose bytes are written; NULL: nothing is */
-    hs_status status; /* of the next call */
+    const char *file;    /* whose bytes are written; NULL: nothing is */
+    hs_status status;    /* of the next call */
+    atomic_bool is_held; /* merges go on until it is false */
+    atomic_int n_running, n_cancelled;
 };
 extern struct fake_fusion fake_fusion;
 

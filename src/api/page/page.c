@@ -1,6 +1,7 @@
 #include "page.h"
 
 #include <string.h>
+#include <strings.h>
 
 #define POLICY                                                                                     \
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "                \
@@ -24,6 +25,26 @@ static bool has_tag(const char *if_none_match, const char *etag)
            (strcmp(if_none_match, "*") == 0 || strstr(if_none_match, etag) != NULL);
 }
 
+/* "gzip", "deflate, GZIP;q=0.5", but not "gzip;q=0" nor "xgzip". */
+static bool takes_gzip(const char *accept)
+{
+    static const char name[] = "gzip";
+    for (const char *at = accept; at != NULL && *at != '\0'; at += *at == ',') {
+        at += strspn(at, " \t");
+        if (strncasecmp(at, name, sizeof name - 1) == 0) {
+            at += sizeof name - 1;
+            bool is_whole = strchr(" \t;,", *at) != NULL;
+            at += strspn(at, " \t;");
+            bool is_never = strncasecmp(at, "q=0", 3) == 0 && at[2 + strspn(at + 2, "0.")] < '0';
+            if (is_whole) {
+                return !is_never;
+            }
+        }
+        at += strcspn(at, ",");
+    }
+    return false;
+}
+
 void hs_page_get(hs_http_request *request, void *user)
 {
     (void)user;
@@ -38,9 +59,15 @@ void hs_page_get(hs_http_request *request, void *user)
     }
     hs_http_set_header(request, "Content-Security-Policy", POLICY);
     hs_http_set_header(request, "Cache-Control", "no-cache");
-    hs_http_set_header(request, "ETag", file->etag);
-    bool is_known = has_tag(hs_http_request_header(request, "If-None-Match"), file->etag);
+    hs_http_set_header(request, "Vary", "Accept-Encoding");
+    bool is_gzip = takes_gzip(hs_http_request_header(request, "Accept-Encoding"));
+    const char *etag = is_gzip ? file->gzip_etag : file->etag;
+    hs_http_set_header(request, "ETag", etag);
+    if (is_gzip) {
+        hs_http_set_header(request, "Content-Encoding", "gzip");
+    }
+    bool is_known = has_tag(hs_http_request_header(request, "If-None-Match"), etag);
     /* a 304 has the length of the body that it stands for */
-    hs_http_respond_static(request, is_known ? 304 : 200, file->content_type, file->data,
-                           file->len);
+    hs_http_respond_static(request, is_known ? 304 : 200, file->content_type,
+                           is_gzip ? file->gzip : file->data, is_gzip ? file->gzip_len : file->len);
 }

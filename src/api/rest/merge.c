@@ -1,4 +1,9 @@
-/* merge.c - POST /api/v1/merge-adapters: several adapters become one. */
+/*
+ * merge.c - POST /api/v1/merge-adapters: several adapters become one, by a thread of the request's
+ * own, so that the pool's threads are there for others. One merge at a time: each may hold whole
+ * matrices of the model.
+ */
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -11,22 +16,33 @@
 #define WEIGHT_MAX 1e6
 
 struct merge {
-    const struct hs_rest *rest;
+    struct hs_rest *rest;
     hs_http_request *request;
+    hs_registry *registry;
     struct hs_fields fields;
     struct hs_adapter_merge job;
-    const char *name;
-    bool replaces;
+    const char *name; /* of the body, which lives as long as this */
+    bool replaces, has_thread;
+    pthread_t thread;
+    atomic_bool is_gone;
+    /* of the thread until it woke the request */
+    hs_fused_weights *fused;
+    struct hs_registry_adapter row;
+    hs_status status;
+    struct hs_error err;
 };
 
-static void merge_clear(struct merge *merge)
+/* A merge whose client left ends with the matrix in hand. */
+static void merge_free(void *data)
 {
+    struct merge *merge = data;
+    if (merge->has_thread) {
+        pthread_join(merge->thread, NULL);
+    }
     hs_adapter_merge_clear(&merge->job);
-}
-
-static void fused_free(hs_fused_weights **fused)
-{
-    hs_fused_weights_free(*fused);
+    hs_fused_weights_free(merge->fused);
+    hs_registry_adapter_free(&merge->row);
+    hs_free(merge);
 }
 
 /* ---- fields: false: the request was answered ---- */
@@ -67,6 +83,13 @@ static bool read_word(const struct merge *merge, const char *name, const char *c
     return text == NULL || hs_field_refuse(&merge->fields, name, "is none of its values");
 }
 
+static bool go_on(float share, void *user)
+{
+    struct merge *merge = user;
+    (void)share;
+    return !atomic_load(&merge->is_gone);
+}
+
 static bool read_params(struct merge *merge)
 {
     static const char *const signs[] = {"total", "frequency", NULL};
@@ -80,6 +103,8 @@ static bool read_params(struct merge *merge)
     int64_t seed = -1;
     hs_merge_params_defaults(params);
     params->n_threads = 1; /* the model's threads have the rest */
+    params->progress = go_on;
+    params->progress_user = merge;
     if (!hs_field_string(&merge->fields, "method", &method)) {
         return false;
     }
@@ -107,7 +132,7 @@ static bool read_params(struct merge *merge)
 }
 
 /* {"name", "weight"}; of the registry only: paths are for people of this machine. */
-static bool read_source(struct merge *merge, hs_registry *registry, size_t i)
+static bool read_source(struct merge *merge, size_t i)
 {
     char path[48];
     struct hs_error err;
@@ -126,7 +151,8 @@ static bool read_source(struct merge *merge, hs_registry *registry, size_t i)
     if (name == NULL || strchr(name, '/') != NULL) {
         return hs_field_refuse(&item, "name", "must be the name of an adapter");
     }
-    hs_status status = hs_adapter_merge_source(&merge->job, registry, name, (double)weight, &err);
+    hs_status status =
+        hs_adapter_merge_source(&merge->job, merge->registry, name, (double)weight, &err);
     if (status == HS_NOT_FOUND) {
         return hs_field_refuse(&item, "name", "%s; GET /api/v1/adapters lists them", err.message);
     }
@@ -136,7 +162,7 @@ static bool read_source(struct merge *merge, hs_registry *registry, size_t i)
     return status == HS_OK;
 }
 
-static bool read_sources(struct merge *merge, hs_registry *registry)
+static bool read_sources(struct merge *merge)
 {
     const json_t *list = hs_field_get(&merge->fields, "adapters");
     size_t n = json_array_size(list);
@@ -146,7 +172,7 @@ static bool read_sources(struct merge *merge, hs_registry *registry)
     }
     bool is_good = true;
     for (size_t i = 0; i < n && is_good; i++) {
-        is_good = read_source(merge, registry, i);
+        is_good = read_source(merge, i);
     }
     return is_good;
 }
@@ -169,28 +195,89 @@ static bool read_name(struct merge *merge)
     return true;
 }
 
-/* ---- the answer ---- */
+/* ---- the thread ---- */
 
-static void respond(const struct merge *merge, const hs_fused_weights *fused,
-                    const struct hs_registry_adapter *row)
+static void *run(void *data)
 {
-    json_t *object = hs_adapter_merge_json(&merge->job, fused);
+    struct merge *merge = data;
+    struct hs_rest *rest = merge->rest;
+    const struct hs_adapter_merge_add add = {.name = merge->name,
+                                             .folder = rest->upload_dir,
+                                             .is_f16 = true,
+                                             .replaces = merge->replaces,
+                                             .n_keep = rest->adapter_versions};
+    merge->status =
+        hs_merge_adapters(merge->job.model_path, merge->job.sources, merge->job.n_sources,
+                          &merge->job.params, &merge->fused, &merge->err);
+    if (merge->status == HS_OK) {
+        merge->status = hs_adapter_merge_register(&merge->job, merge->fused, merge->registry, &add,
+                                                  &merge->row, &merge->err);
+    }
+    if (merge->status == HS_OK) {
+        hs_adapter_table_changed(rest->adapters);
+    }
+    atomic_store(&rest->is_merging, false);
+    hs_http_wake(merge->request);
+    return NULL;
+}
+
+static void respond(hs_http_request *request, void *user)
+{
+    const struct merge *merge = hs_http_request_data(request);
+    (void)user;
+    if (merge->status != HS_OK) {
+        hs_rest_respond_failure(request, &merge->err, "adapters");
+        return;
+    }
+    json_t *object = hs_adapter_merge_json(&merge->job, merge->fused);
     hs_json_set(&object, "object", json_string("adapter.merge"));
-    hs_json_set(&object, "name", hs_json_text(row->name));
-    hs_json_set(&object, "version", json_integer(row->version));
-    hs_json_set(&object, "model", hs_json_text(row->model_name));
-    hs_http_respond_json(merge->request, row->version == 1 ? 201 : 200, object);
+    hs_json_set(&object, "name", hs_json_text(merge->row.name));
+    hs_json_set(&object, "version", json_integer(merge->row.version));
+    hs_json_set(&object, "model", hs_json_text(merge->row.model_name));
+    hs_http_respond_json(request, merge->row.version == 1 ? 201 : 200, object);
+}
+
+static void start(struct merge *merge)
+{
+    struct hs_rest *rest = merge->rest;
+    if (atomic_exchange(&rest->is_merging, true)) {
+        hs_http_respond_error(
+            merge->request,
+            &(struct hs_http_error){.status = 429,
+                                    .code = "merge_running",
+                                    .message = "adapters are being merged already, and one merge "
+                                               "runs at a time; try again when it is done",
+                                    .retry_after_s = 5});
+        return;
+    }
+    int code = pthread_create(&merge->thread, NULL, run, merge);
+    merge->has_thread = code == 0;
+    if (code != 0) {
+        struct hs_error err;
+        atomic_store(&rest->is_merging, false);
+        hs_error_set(&err, HS_UNAVAILABLE, "no thread for merging: %s", strerror(code));
+        hs_error_hint(&err, "try again, or raise the limit of threads");
+        hs_rest_respond_failure(merge->request, &err, NULL);
+        return;
+    }
+    hs_http_wait(merge->request, respond);
+}
+
+static void on_gone(hs_http_request *request, void *data, enum hs_http_gone why)
+{
+    struct merge *merge = data;
+    (void)request;
+    (void)why;
+    atomic_store(&merge->is_gone, true);
 }
 
 void hs_rest_adapter_merge(hs_http_request *request, void *user)
 {
-    const struct hs_rest *rest = user;
-    struct merge merge HS_CLEANUP(merge_clear) = {.rest = rest, .request = request};
-    hs_fused_weights *fused HS_CLEANUP(fused_free) = NULL;
-    struct hs_registry_adapter row HS_CLEANUP(hs_registry_adapter_free) = {0};
-    struct hs_error err;
+    static const struct hs_http_hooks hooks = {on_gone, merge_free};
+    struct hs_rest *rest = user;
+    struct hs_fields fields;
     hs_registry *registry = hs_adapter_table_registry(rest->adapters);
-    const struct hs_model_info *model = hs_rest_open(rest, request, &merge.fields);
+    const struct hs_model_info *model = hs_rest_open(rest, request, &fields);
     if (model == NULL) {
         return;
     }
@@ -200,25 +287,21 @@ void hs_rest_adapter_merge(hs_http_request *request, void *user)
             &(struct hs_http_error){.status = 404, .message = "this server keeps no adapters"});
         return;
     }
-    if (!read_name(&merge) || !read_params(&merge) || !read_sources(&merge, registry)) {
+    struct merge *merge = hs_calloc(1, sizeof *merge);
+    if (merge == NULL) {
+        struct hs_error err;
+        hs_error_nomem(&err, "a merge of adapters");
+        hs_rest_respond_failure(request, &err, NULL);
         return;
     }
-    merge.job.model_path = model->path;
-    merge.job.model_name = model->id;
-    hs_status status = hs_merge_adapters(model->path, merge.job.sources, merge.job.n_sources,
-                                         &merge.job.params, &fused, &err);
-    const struct hs_adapter_merge_add add = {.name = merge.name,
-                                             .folder = rest->upload_dir,
-                                             .is_f16 = true,
-                                             .replaces = merge.replaces,
-                                             .n_keep = rest->adapter_versions};
-    if (status == HS_OK) {
-        status = hs_adapter_merge_register(&merge.job, fused, registry, &add, &row, &err);
+    merge->rest = rest;
+    merge->request = request;
+    merge->registry = registry;
+    merge->fields = fields;
+    merge->job.model_path = model->path;
+    merge->job.model_name = model->id;
+    hs_http_attach(request, &hooks, merge);
+    if (read_name(merge) && read_params(merge) && read_sources(merge)) {
+        start(merge);
     }
-    if (status != HS_OK) {
-        hs_rest_respond_failure(request, &err, "adapters");
-        return;
-    }
-    hs_adapter_table_changed(rest->adapters);
-    respond(&merge, fused, &row);
 }

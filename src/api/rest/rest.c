@@ -30,6 +30,7 @@ void hs_rest_defaults(struct hs_rest *ret_rest)
     ret_rest->max_schema_bytes = DEFAULT_MAX_SCHEMA_BYTES;
     ret_rest->ping_ms = DEFAULT_PING_MS;
     atomic_init(&ret_rest->server, NULL);
+    atomic_init(&ret_rest->is_merging, false);
 }
 
 hs_status hs_rest_add_model(struct hs_rest *rest, const char *model_id, struct hs_error *err)

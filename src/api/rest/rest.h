@@ -5,7 +5,7 @@
  * the engine's notifications drive (generation.h). Nothing here knows the HTTP library.
  *
  * Owner:   struct hs_rest is the caller's and outlives the server; it borrows the engine.
- * Threads: read-only once the server runs, but for `server`.
+ * Threads: read-only once the server runs, but for `server` and `is_merging`.
  */
 #ifndef API_REST_H
 #define API_REST_H
@@ -42,6 +42,7 @@ struct hs_rest {
     int32_t n_route_rules;
     int32_t route_adapters;           /* most that it chooses */
     _Atomic(hs_http_server *) server; /* for /metrics; NULL: its figures are left out */
+    atomic_bool is_merging;           /* adapters, which one request may do at a time */
 };
 
 /* The settings' defaults without an engine or a model. */
