@@ -686,20 +686,23 @@ HS_API void hs_adapter_infos_free(struct hs_adapter_info *infos);
 
 #define HS_ROUTE_MAX 8 /* adapters of one choice */
 
-/* The user's own rule, which goes before closeness. */
-struct hs_route_rule {
-    const char *pattern; /* POSIX extended regular expression, letters of either case */
-    const struct hs_adapter_ref *adapters; /* [n_adapters]; 0: the base alone */
-    int32_t n_adapters;
-};
+/*
+ * The user's own rules, which go before closeness, each "REGEX=NAME[:SCALE]+NAME...": a POSIX
+ * extended regular expression, letters of either case, then at most HS_ROUTE_MAX adapters; none:
+ * the base alone. Errors: HS_INVALID_ARGUMENT (which rule, and what is wrong with it), HS_LIMIT,
+ * HS_OUT_OF_MEMORY. Owner:  ret_rules is for hs_route_rules_free. Threads: constant once made.
+ */
+typedef struct hs_route_rules hs_route_rules;
+HS_API HS_CHECKED hs_status hs_route_rules_parse(const char *const *texts, size_t n_texts,
+                                                 hs_route_rules **ret_rules, struct hs_error *err);
+HS_API void hs_route_rules_free(hs_route_rules *rules);
 
 struct hs_route_params {
-    int32_t max_adapters;              /* 1..HS_ROUTE_MAX */
-    float scale;                       /* of the chosen ones, in all */
-    const struct hs_route_rule *rules; /* [n_rules], the first that matches decides */
-    int32_t n_rules;
-    const char *embed_model_id; /* the loaded model that embeds; NULL: the model itself */
-    int64_t deadline_ms;        /* for the text and, the first time, the examples; 0: none */
+    int32_t max_adapters;        /* 1..HS_ROUTE_MAX */
+    float scale;                 /* of the chosen ones, in all */
+    const hs_route_rules *rules; /* the first that matches decides; NULL: none */
+    const char *embed_model_id;  /* the loaded model that embeds; NULL: the model itself */
+    int64_t deadline_ms;         /* for the text and, the first time, the examples; 0: none */
 };
 HS_API void hs_route_params_defaults(struct hs_route_params *params); /* one adapter, scale 1 */
 
@@ -730,7 +733,7 @@ HS_API HS_CHECKED hs_status hs_engine_set_adapter_examples(hs_engine *engine, co
  * Choose adapters of a model for a text: by the rules, else those whose examples are closest to it
  * (docs/adapters.md), or none when nothing is. Waits for the embeddings.
  * Errors: HS_NOT_FOUND (no such model; an adapter of a rule that is not registered for it),
- * HS_INVALID_ARGUMENT (a pattern, max_adapters, scale), those of hs_engine_embed, HS_TIMEOUT.
+ * HS_INVALID_ARGUMENT (max_adapters, scale), those of hs_engine_embed, HS_TIMEOUT.
  */
 HS_API HS_CHECKED hs_status hs_engine_route(hs_engine *engine, const char *model_id,
                                             const char *text, const struct hs_route_params *params,

@@ -8,10 +8,9 @@
 #include "base/mem.h"
 #include "chat_adapters.h"
 #include "json_out.h"
-#include "model_ref.h"
+#include "model_open.h"
 #include "params.h"
-#include "rest/adapter_table.h"
-#include "route_rules.h"
+#include "routing.h"
 #include "table.h"
 
 struct command {
@@ -23,18 +22,14 @@ struct command {
     struct hs_eval_case *cases;
     char *names; /* the adapters', one behind the other */
     const char *adapters[HS_EVAL_ADAPTERS_MAX];
-    struct hs_model_info info; /* of the table's model */
-    hs_adapter_table *table;   /* with routing; NULL: without */
-    struct hs_route_rules rules;
-    struct hs_route_params routing;
+    struct hs_routing routing; /* empty without --routing */
     struct hs_eval eval;
 };
 
 static void command_clear(struct command *cmd)
 {
     hs_eval_free(&cmd->eval);
-    hs_adapter_table_free(cmd->table);
-    hs_route_rules_free(&cmd->rules);
+    hs_routing_close(&cmd->routing);
     hs_engine_free(cmd->engine);
     hs_registry_close(cmd->registry);
     hs_buf_free(&cmd->text);
@@ -42,21 +37,11 @@ static void command_clear(struct command *cmd)
     hs_free(cmd->names);
 }
 
-static bool show_progress(const struct command *cmd, const char *what, float fraction)
-{
-    const struct hs_command_io *io = cmd->args->io;
-    io->progress(io->self, what, fraction, NULL);
-    return !io->interrupted(io->self);
-}
-
-static bool load_progress(float fraction, void *user)
-{
-    return show_progress(user, "loading", fraction);
-}
-
 static bool eval_progress(float fraction, void *user)
 {
-    return show_progress(user, "answering", fraction);
+    const struct hs_command_io *io = ((const struct command *)user)->args->io;
+    io->progress(io->self, "answering", fraction, NULL);
+    return !io->interrupted(io->self);
 }
 
 /* ---- what is asked for ---- */
@@ -120,55 +105,29 @@ static hs_status read_names(struct command *cmd, struct hs_error *err)
 
 static hs_status load_model(struct command *cmd, struct hs_error *err)
 {
-    const struct hs_command_args *args = cmd->args;
-    struct hs_model_choice model HS_CLEANUP(hs_model_choice_free) = {0};
+    const struct hs_config *config = cmd->args->config;
     struct hs_load_settings settings HS_CLEANUP(hs_load_settings_free) = {0};
     struct hs_engine_params params;
-    char id[HS_ID_MAX];
     hs_engine_params_defaults(&params);
-    params.adapter_budget_bytes = (uint64_t)hs_config_float(args->config, HS_CFG_ADAPTER_MEMORY);
-    hs_status status = hs_model_choose(args, NULL, &cmd->registry, &model, err);
-    status = status ? status : hs_load_settings_fill(args->config, &settings, err);
+    params.adapter_budget_bytes = (uint64_t)hs_config_float(config, HS_CFG_ADAPTER_MEMORY);
+    hs_status status = hs_load_settings_fill(config, &settings, err);
     status = status ? status : hs_engine_create(&params, &cmd->engine, err);
-    if (status) {
-        return status;
-    }
-    if (model.note[0]) {
-        hs_err_info(args->io, "%s", model.note);
-    }
-    settings.model.progress = load_progress;
-    settings.model.progress_user = cmd;
-    hs_model_choice_id(&model, id);
-    status = hs_engine_load_model(cmd->engine, model.path, id, &settings.model, cmd->model_id, err);
-    args->io->progress(args->io->self, "", -1, NULL);
-    return status;
+    return status ? status
+                  : hs_model_open(cmd->args, &cmd->registry, cmd->engine, &settings.model,
+                                  cmd->model_id, err);
 }
 
 /* Every adapter of the list that was made for the model may be chosen. */
 static hs_status open_routing(struct command *cmd, struct hs_error *err)
 {
-    const struct hs_command_args *args = cmd->args;
-    const struct hs_config_value *rules = &args->config->values[HS_CFG_ROUTE];
-    if (args->options[HS_OPT_ROUTING] == NULL) {
+    if (cmd->args->options[HS_OPT_ROUTING] == NULL) {
         return HS_OK;
     }
-    hs_status status =
-        hs_route_rules_parse((const char *const *)rules->items, rules->n_items, &cmd->rules, err);
-    status = status ? status : hs_registry_need(args->paths, &cmd->registry, err);
-    status = status ? status : hs_engine_model_info(cmd->engine, cmd->model_id, &cmd->info, err);
-    status =
-        status ? status
-               : hs_adapter_table_new(cmd->engine, cmd->registry, &cmd->info, 1, &cmd->table, err);
-    if (status) {
-        return status;
-    }
-    hs_adapter_table_sync(cmd->table, true);
-    hs_route_params_defaults(&cmd->routing);
-    cmd->routing.max_adapters = (int32_t)hs_config_int(args->config, HS_CFG_ROUTE_ADAPTERS);
-    cmd->routing.rules = cmd->rules.rules;
-    cmd->routing.n_rules = cmd->rules.n;
-    cmd->eval.routing = &cmd->routing;
-    return HS_OK;
+    hs_status status = hs_routing_read(cmd->args->config, &cmd->routing, err);
+    cmd->eval.routing = &cmd->routing.params;
+    return status ? status
+                  : hs_routing_open(cmd->args, cmd->engine, cmd->model_id, &cmd->registry,
+                                    &cmd->routing, err);
 }
 
 static hs_status answer(struct command *cmd, struct hs_error *err)

@@ -12,8 +12,8 @@
 #include "base/mem.h"
 #include "params.h"
 #include "rest/rest.h"
+#include "routing.h"
 #include "sd_notify.h"
-#include "route_rules.h"
 #include "serve_models.h"
 #include "serve_signals.h"
 
@@ -30,7 +30,7 @@ struct server {
     hs_http_server *http;
     char *keys_file;
     struct hs_serve_models models;
-    struct hs_route_rules rules;
+    struct hs_routing routing;
     hs_registry *registry;
     const char *loading; /* what is loaded now, of several models */
     int stopped_by;      /* the signal that came while the model was loaded; 0: none */
@@ -49,7 +49,7 @@ static void free_server(struct server *server)
     hs_http_keys_free(server->keys);
     hs_free(server->keys_file);
     hs_serve_models_free(&server->models);
-    hs_route_rules_free(&server->rules);
+    hs_routing_close(&server->routing);
 }
 
 /* ---- models ---- */
@@ -152,11 +152,8 @@ static hs_status add_adapter(struct server *server, const char *text, struct hs_
 static hs_status open_adapters(struct server *server, struct hs_error *err)
 {
     const struct hs_config_value *given = &server->args->config->values[HS_CFG_ADAPTER];
-    const struct hs_config_value *rules = &server->args->config->values[HS_CFG_ROUTE];
-    hs_status status = hs_route_rules_parse((const char *const *)rules->items, rules->n_items,
-                                            &server->rules, err);
-    server->rest.route_rules = server->rules.rules;
-    server->rest.n_route_rules = server->rules.n;
+    hs_status status = hs_routing_read(server->args->config, &server->routing, err);
+    server->rest.routing = server->routing.params;
     status = status ? status : hs_registry_open(server->args->paths, &server->registry, err);
     status = status ? status
                     : hs_adapter_table_new(server->engine, server->registry, server->rest.models,
@@ -317,7 +314,6 @@ static void fill_rest(const struct hs_config *config, struct hs_rest *rest)
     rest->max_choices = (int32_t)hs_config_int(config, HS_CFG_MAX_CHOICES);
     rest->max_inputs = (int32_t)hs_config_int(config, HS_CFG_MAX_INPUTS);
     rest->max_stop = (int32_t)hs_config_int(config, HS_CFG_MAX_STOP);
-    rest->route_adapters = (int32_t)hs_config_int(config, HS_CFG_ROUTE_ADAPTERS);
     rest->max_tools = (int32_t)hs_config_int(config, HS_CFG_MAX_TOOLS);
     rest->adapter_versions = hs_config_int(config, HS_CFG_ADAPTER_VERSIONS);
     rest->max_schema_bytes = (size_t)hs_config_float(config, HS_CFG_MAX_SCHEMA);

@@ -6,7 +6,7 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "json_out.h"
-#include "model_ref.h"
+#include "model_open.h"
 #include "params.h"
 #include "prompt.h"
 
@@ -33,43 +33,22 @@ static void close_registry(hs_registry **registry)
     hs_registry_close(*registry);
 }
 
-static bool load_progress(float fraction, void *user)
-{
-    const struct hs_command_io *io = user;
-    io->progress(io->self, "loading", fraction, NULL);
-    return !io->interrupted(io->self);
-}
-
 static hs_status load(const struct hs_command_args *args, hs_engine **ret_engine,
                       char ret_model_id[HS_ID_MAX], struct hs_error *err)
 {
     hs_registry *registry HS_CLEANUP(close_registry) = NULL;
-    struct hs_model_choice model HS_CLEANUP(hs_model_choice_free) = {0};
     struct hs_engine_params params;
-    hs_engine_params_defaults(&params);
-    hs_status status = hs_model_choose(args, NULL, &registry, &model, err);
-    if (!status) {
-        status = hs_engine_create(&params, ret_engine, err);
-    }
-    if (status) {
-        return status;
-    }
-    if (model.note[0]) {
-        hs_err_info(args->io, "%s", model.note);
-    }
     struct hs_model_params load_params;
+    hs_engine_params_defaults(&params);
     hs_model_params_defaults(&load_params);
     load_params.n_ctx = TOKENIZE_N_CTX;
     load_params.n_batch = TOKENIZE_N_CTX;
     load_params.n_ubatch = TOKENIZE_N_CTX;
     load_params.n_seq_max = 1;
     load_params.n_gpu_layers = 0;
-    load_params.progress = load_progress;
-    load_params.progress_user = (void *)args->io;
-    status =
-        hs_engine_load_model(*ret_engine, model.path, model.name, &load_params, ret_model_id, err);
-    args->io->progress(args->io->self, "", -1, NULL);
-    return status;
+    hs_status status = hs_engine_create(&params, ret_engine, err);
+    return status ? status
+                  : hs_model_open(args, &registry, *ret_engine, &load_params, ret_model_id, err);
 }
 
 /* "a\n" with quotes, so that blanks and line ends can be seen; bytes of half a code point, which a

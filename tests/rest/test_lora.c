@@ -176,12 +176,12 @@ static void chosen_by_the_prompt(void **state)
     assert_string_equal(value, "none");
     ask(test, CHAT, "{" USER "}", "");
     assert_null(reply_header(&test->reply, "x-hyprstream-adapters", value));
-    test->rest.route_adapters = 2;
+    test->rest.routing.max_adapters = 2;
     ask(test, CHAT, "{" AUTO "," ASKS("formal french") "}", "formal:0.5 french:0.5");
-    const struct hs_adapter_ref formal = {"formal", -1};
-    const struct hs_route_rule rule = {"caf\xc3\xa9", &formal, 1};
-    test->rest.route_rules = &rule;
-    test->rest.n_route_rules = 1;
+    const char *rule = "caf\xc3\xa9=formal:-1";
+    hs_route_rules *rules = NULL;
+    assert_int_equal(hs_route_rules_parse(&rule, 1, &rules, NULL), HS_OK);
+    test->rest.routing.rules = rules;
     ask(test, CHAT, "{" AUTO "," ASKS("french caf\xc3\xa9") "}", "formal:-1");
     assert_non_null(reply_header(&test->reply, "x-hyprstream-route", value));
     assert_string_equal(value, "rule caf");
@@ -191,6 +191,7 @@ static void chosen_by_the_prompt(void **state)
     rest_expect_error(test, "lora");
     ask(test, "POST /api/v1/sessions/s/generate", "{" AUTO ",\"prompt\":\"in french\"}",
         "french:1");
+    hs_route_rules_free(rules);
 }
 
 static void what_is_refused(void **state)

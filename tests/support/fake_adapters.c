@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "adapters/route_rules.h"
 #include "base/error.h"
 #include "fake_engine.h"
 
@@ -289,16 +290,14 @@ hs_status hs_engine_route(hs_engine *engine, const char *model_id, const char *t
 {
     hs_status status = fake_need_model(engine, model_id, err);
     struct hs_route route = {.reason = "because of its name"};
-    for (int32_t i = 0; i < params->n_rules; i++) {
-        const struct hs_route_rule *rule = &params->rules[i];
-        if (strstr(text, rule->pattern)) {
-            for (int32_t k = 0; k < rule->n_adapters; k++) {
-                choose(&route, rule->adapters[k].name, rule->adapters[k].scale);
-            }
-            snprintf(route.reason, sizeof route.reason, "rule %s", rule->pattern);
-            *ret_route = route;
-            return status;
+    const struct hs_route_rule *rule = hs_route_rules_match(params->rules, text);
+    if (rule) {
+        for (int32_t k = 0; k < rule->n_adapters; k++) {
+            choose(&route, rule->adapters[k].name, rule->adapters[k].scale);
         }
+        snprintf(route.reason, sizeof route.reason, "rule %s", rule->pattern);
+        *ret_route = route;
+        return status;
     }
     for (size_t i = 0; i < fake_engine.n_adapters && route.n_choices < params->max_adapters; i++) {
         if (strstr(text, fake_engine.adapters[i].name)) {

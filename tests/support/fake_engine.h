@@ -102,8 +102,8 @@ struct fake_engine_script {
      * a file: a load makes it ready with 1000 bytes, a version is "1" when none is given. */
     struct hs_adapter_info adapters[FAKE_MAX_ADAPTERS];
     size_t n_adapters;
-    /* hs_engine_route: the adapters of the first rule whose pattern stands in the text as it is,
-     * else those whose name does, sharing the scale. */
+    /* hs_engine_route: the adapters of the first rule that matches, else those whose name does,
+     * sharing the scale. */
     char examples[256]; /* of the last hs_engine_set_adapter_examples: "name: text | text" */
     struct hs_model_stats stats; /* of hs_engine_model_stats, but for 7 cells in use */
     struct hs_slot slots[FAKE_N_SEQ];

@@ -361,7 +361,6 @@ hs_status hs_rest_lora_route(const struct hs_rest *rest, const struct hs_model_i
                              hs_http_request *request, const char *text, struct hs_rest_lora *lora,
                              struct hs_error *err)
 {
-    struct hs_route_params params;
     struct hs_route route;
     if (!lora->is_auto) {
         return HS_OK;
@@ -371,11 +370,7 @@ hs_status hs_rest_lora_route(const struct hs_rest *rest, const struct hs_model_i
                             "\"lora\" is \"auto\", but there is no text to choose by");
     }
     hs_adapter_table_sync(rest->adapters, false);
-    hs_route_params_defaults(&params);
-    params.max_adapters = rest->route_adapters;
-    params.rules = rest->route_rules;
-    params.n_rules = rest->n_route_rules;
-    hs_status status = hs_engine_route(rest->engine, model->id, text, &params, &route, err);
+    hs_status status = hs_engine_route(rest->engine, model->id, text, &rest->routing, &route, err);
     status = status ? status : take_route(&route, lora, err);
     if (!status) {
         say_route(request, &route);

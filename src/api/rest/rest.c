@@ -25,7 +25,7 @@ void hs_rest_defaults(struct hs_rest *ret_rest)
     ret_rest->max_choices = DEFAULT_MAX_CHOICES;
     ret_rest->max_inputs = DEFAULT_MAX_INPUTS;
     ret_rest->max_stop = DEFAULT_MAX_STOP;
-    ret_rest->route_adapters = 1;
+    hs_route_params_defaults(&ret_rest->routing);
     ret_rest->max_tools = DEFAULT_MAX_TOOLS;
     ret_rest->max_schema_bytes = DEFAULT_MAX_SCHEMA_BYTES;
     ret_rest->ping_ms = DEFAULT_PING_MS;

@@ -38,11 +38,9 @@ struct hs_rest {
     const char *upload_dir;             /* for files of adapters on their way into the registry */
     const char *sessions_dir;           /* as the engine has it; NULL: there are no sessions */
     hs_adapter_table *adapters;         /* never NULL while the server runs */
-    const struct hs_route_rule *route_rules; /* [n_route_rules], for "lora": "auto" */
-    int32_t n_route_rules;
-    int32_t route_adapters;           /* most that it chooses */
-    _Atomic(hs_http_server *) server; /* for /metrics; NULL: its figures are left out */
-    atomic_bool is_merging;           /* adapters, which one request may do at a time */
+    struct hs_route_params routing;     /* for "lora": "auto" */
+    _Atomic(hs_http_server *) server;   /* for /metrics; NULL: its figures are left out */
+    atomic_bool is_merging;             /* adapters, which one request may do at a time */
 };
 
 /* The settings' defaults without an engine or a model. */
