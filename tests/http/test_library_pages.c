@@ -109,30 +109,74 @@ static void test_after_an_answer(void **state)
     test_stop(server);
 }
 
-/* The head of that answer comes twice; a client must see one whole answer all the same. */
+/* libmicrohttpd itself would write the head of these answers twice. */
 static void test_content_length(void **state)
 {
     (void)state;
     static const struct {
         const char *value;
         int status;
-    } rows[] = {{"x", 400}, {"-1", 400}, {"3 3", 400}, {"", 400}, {"99999999999999999999", 413}};
+        const char *code;
+    } rows[] = {
+        {"x", 400, "bad_framing"},
+        {"-1", 400, "bad_framing"},
+        {"+1", 400, "bad_framing"},
+        {"0x1", 400, "bad_framing"},
+        {"3 3", 400, "bad_framing"},
+        {"3,3", 400, "bad_framing"},
+        {"", 400, "bad_framing"},
+        {"\xFF", 400, "bad_framing"},
+        {"18446744073709551615", 413, "body_too_large"},
+        {"18446744073709551616", 413, "body_too_large"},
+        {"99999999999999999999999", 413, "body_too_large"},
+    };
     hs_http_server *server = test_start(NULL);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         char text[256];
-        struct reply reply;
-        int fd = client_connect(server);
-        snprintf(text, sizeof text, "POST /echo HTTP/1.1\r\n" HOST "Content-Length: %s\r\n\r\n",
-                 rows[i].value);
-        client_send(fd, text);
-        client_reply(fd, &reply, LONG_MS);
-        assert_int_equal(reply.status, rows[i].status);
-        assert_true(reply.is_whole);
-        assert_int_equal(reply.body.len, 0);
-        assert_true(client_is_closed(fd, LONG_MS));
-        close(fd);
-        reply_free(&reply);
+        int n =
+            snprintf(text, sizeof text, "POST /echo HTTP/1.1\r\n" HOST "content-LENGTH: %s\r\n\r\n",
+                     rows[i].value);
+        check(server, text, 1, rows[i].status, rows[i].code);
+        snprintf(text + n, sizeof text - (size_t)n, "abc");
+        check(server, text, SIZE_MAX, rows[i].status, rows[i].code);
     }
+    struct hs_buf out = HS_BUF_INIT(1 << 16);
+    int fd = client_connect(server);
+    client_send(fd, "POST /echo HTTP/1.1\r\n" HOST "Content-Length: x\r\n\r\n");
+    assert_true(client_read_all(fd, &out, LONG_MS));
+    assert_null(strstr(strstr(out.data, "HTTP/1.1 ") + 1, "HTTP/1.1 "));
+    close(fd);
+    hs_buf_free(&out);
+    test_stop(server);
+}
+
+/* Which the library would parse, and have no room for. */
+static void test_cookies(void **state)
+{
+    (void)state;
+    struct hs_http_config config;
+    test_config(&config);
+    hs_http_server *server = test_start(&config);
+    struct hs_buf text = HS_BUF_INIT(1 << 16);
+    for (size_t size = 1000; size < 3 * config.limits.header_bytes; size *= 2) {
+        hs_buf_clear(&text);
+        assert_int_equal(hs_buf_append_str(&text, "GET /hello HTTP/1.1\r\n" HOST "Cookie: a="),
+                         HS_OK);
+        while (text.len < size) {
+            assert_int_equal(hs_buf_append_str(&text, "b"), HS_OK);
+        }
+        assert_int_equal(hs_buf_append_str(&text, "\r\nConnection: close\r\n\r\n"), HS_OK);
+        struct hs_buf out = HS_BUF_INIT(1 << 16);
+        int fd = client_connect(server);
+        client_send(fd, text.data);
+        assert_true(client_read_all(fd, &out, LONG_MS));
+        bool is_good = text.len <= config.limits.header_bytes;
+        assert_int_equal(strncmp(out.data, is_good ? "HTTP/1.1 200" : "HTTP/1.1 431", 12), 0);
+        assert_null(strstr(out.data + 1, "HTTP/1.1 "));
+        hs_buf_free(&out);
+        close(fd);
+    }
+    hs_buf_free(&text);
     test_stop(server);
 }
 
@@ -184,12 +228,28 @@ static void test_no_request_line(void **state)
     test_stop(server);
 }
 
+/* Empty lines in front are no fault. */
+static void test_empty_lines_first(void **state)
+{
+    (void)state;
+    hs_http_server *server = test_start(NULL);
+    struct reply reply;
+    int fd = client_connect(server);
+    client_send(fd, "\r\n\r\nGET /hello HTTP/1.1\r\n" HOST "\r\n");
+    client_reply(fd, &reply, LONG_MS);
+    assert_int_equal(reply.status, 200);
+    reply_free(&reply);
+    close(fd);
+    test_stop(server);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_refused),         cmocka_unit_test(test_after_an_answer),
-        cmocka_unit_test(test_content_length),  cmocka_unit_test(test_too_long),
-        cmocka_unit_test(test_no_request_line),
+        cmocka_unit_test(test_refused),           cmocka_unit_test(test_after_an_answer),
+        cmocka_unit_test(test_content_length),    cmocka_unit_test(test_too_long),
+        cmocka_unit_test(test_no_request_line),   cmocka_unit_test(test_cookies),
+        cmocka_unit_test(test_empty_lines_first),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -89,6 +89,14 @@ static bool has_odd_name(const hs_http_request *request)
     return is_odd;
 }
 
+/* 0: none was given. */
+static uint64_t given_length(const hs_http_request *request)
+{
+    const char *text = hs_http_request_header(request, "Content-Length");
+    uint64_t length;
+    return text != NULL && hs_http_length_parse(text, &length) ? length : 0;
+}
+
 static bool check_framing(hs_http_request *request, const char *version)
 {
     /* Two readings of where a request ends would let one be smuggled in another's body. */
@@ -96,11 +104,15 @@ static bool check_framing(hs_http_request *request, const char *version)
     int n_lengths = count_header(request, "Content-Length");
     int n_codings = count_header(request, "Transfer-Encoding");
     int n_hosts = count_header(request, "Host");
+    const char *length = hs_http_request_header(request, "Content-Length");
+    uint64_t n;
     bool is_chunked = coding != NULL && strcasecmp(coding, "chunked") == 0;
     const char *message = NULL;
     if (n_hosts > 1 || n_lengths + n_codings > 1 || (n_codings == 1 && !is_chunked)) {
         message = "Host, Content-Length and Transfer-Encoding may stand once, only one of the "
                   "latter two, and the only coding known is chunked";
+    } else if (n_lengths == 1 && (length == NULL || !hs_http_length_parse(length, &n))) {
+        message = "the Content-Length header is no number";
     } else if (has_odd_name(request)) {
         message = "a header's name has a character that names do not have";
     } else if (n_hosts == 0 && strcmp(version, "HTTP/1.0") != 0) {
@@ -274,8 +286,7 @@ static void begin(hs_http_request *request, struct MHD_Connection *mhd, const ch
         !find_route(request, method) || !check_key(request)) {
         return;
     }
-    const char *length = hs_http_request_header(request, "Content-Length");
-    if (length != NULL && strtoull(length, NULL, 10) > request->server->config.limits.body_bytes) {
+    if (given_length(request) > request->server->config.limits.body_bytes) {
         refuse_body(request);
     }
 }
@@ -283,10 +294,9 @@ static void begin(hs_http_request *request, struct MHD_Connection *mhd, const ch
 /* Whether the client should hear at once that its body is not wanted. */
 static bool is_body_hopeless(const hs_http_request *request)
 {
-    const char *length = hs_http_request_header(request, "Content-Length");
     size_t most = request->server->config.limits.body_bytes + DRAIN_EXTRA;
     return request->is_close || hs_http_request_header(request, "Expect") != NULL ||
-           (length != NULL && strtoull(length, NULL, 10) > most);
+           given_length(request) > most;
 }
 
 /* ---- body and handler ---- */

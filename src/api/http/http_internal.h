@@ -247,6 +247,11 @@ ssize_t hs_http_stream_read(void *request, uint64_t position, char *out, size_t 
 /* Run one pull and note its result; the lock is not held. */
 void hs_http_stream_pull(hs_http_request *request);
 
+/* ---- library_pages.c ---- */
+
+/* Whether `text` is a Content-Length; beyond 64 bits it is UINT64_MAX. */
+bool hs_http_length_parse(const char *text, uint64_t *ret_length);
+
 /* ---- access_log.c ---- */
 
 void hs_http_access_log(const hs_http_request *request);
