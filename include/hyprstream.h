@@ -641,10 +641,12 @@ struct hs_adapter_info {
 
 /*
  * Register an adapter for a loaded model. Nothing is read yet but whether the path is there, so
- * thousands cost almost nothing. It is forgotten when the model is unloaded.
+ * thousands cost almost nothing; a model's first one computes a few small batches to find out how
+ * adapters are applied to it. It is forgotten when the model is unloaded.
  * Errors: HS_ALREADY_EXISTS (the name is taken, also by another model's), HS_NOT_FOUND (no such
- * model or path), HS_NOT_SUPPORTED (the engine has no memory for adapters), HS_INVALID_ARGUMENT,
- * HS_LIMIT; for weights those of loading, too.
+ * model or path), HS_NOT_SUPPORTED (the engine has no memory for adapters, or the way of applying
+ * them that was asked for does not work), HS_INVALID_ARGUMENT, HS_LIMIT; for weights those of
+ * loading, too.
  */
 HS_API HS_CHECKED hs_status hs_engine_register_adapter(hs_engine *engine,
                                                        const struct hs_adapter_params *params,

@@ -129,8 +129,12 @@ static hs_status read_file(hs_adapter_pool *pool, const struct hs_model *model,
     return status;
 }
 
-static hs_status prepare(hs_adapter_pool *pool, const struct hs_model *model, struct hs_error *err)
+hs_status hs_adapter_pool_prepare(hs_adapter_pool *pool, const struct hs_model *model,
+                                  struct hs_error *err)
 {
+    if (pool->p.budget_bytes == 0 || pool->p.rt->lora_prepare == NULL) {
+        return HS_OK;
+    }
     pthread_mutex_lock(&pool->prepare);
     hs_status status = pool->p.rt->lora_prepare(model->rt_model, model->context_params.lora_engine,
                                                 &model->context_params, err);
@@ -144,7 +148,7 @@ hs_status hs_adapter_load(hs_adapter_pool *pool, const struct hs_model *model,
 {
     double begin_ms = hs_clock_ms();
     struct hs_adapter_load load = {0};
-    hs_status status = prepare(pool, model, err);
+    hs_status status = hs_adapter_pool_prepare(pool, model, err);
     if (status == HS_OK) {
         status = weights != NULL ? pack(pool, model, weights, &load, err)
                                  : read_file(pool, model, version, &load, err);

@@ -49,6 +49,10 @@ void hs_adapter_pool_free(hs_adapter_pool *pool);
 /* Before anything is registered. */
 void hs_adapter_pool_set_reader(hs_adapter_pool *pool, const struct hs_adapter_reader *reader);
 
+/* Find out how adapters are applied to the model, which takes some decodes the first time; nothing
+ * when none can be registered. Errors: those of lora_prepare in runtime.h. */
+HS_CHECKED hs_status hs_adapter_pool_prepare(hs_adapter_pool *pool, const struct hs_model *model,
+                                             struct hs_error *err);
 /* As the functions of hyprstream.h that are called alike; the model is params->model_id's, loaded
  * and in use by the caller. */
 HS_CHECKED hs_status hs_adapter_pool_register(hs_adapter_pool *pool, const struct hs_model *model,

@@ -47,7 +47,11 @@ hs_status hs_engine_register_adapter(hs_engine *engine, const struct hs_adapter_
     struct hs_model *model = NULL;
     hs_status status = hs_engine_acquire_generator(engine, params->model_id, &model, err);
     if (status == HS_OK) {
-        status = hs_adapter_pool_register(engine->adapters, model, params, err);
+        /* Now, rather than beside the streams that run when the first request names it. */
+        status = hs_adapter_pool_prepare(engine->adapters, model, err);
+        if (status == HS_OK) {
+            status = hs_adapter_pool_register(engine->adapters, model, params, err);
+        }
         if (status == HS_OK) { /* examples of an adapter that went with its model */
             hs_lora_router_forget_adapter(engine->router, params->name);
         }

@@ -120,6 +120,26 @@ static void adapters_change_the_answer_by_their_scale(void **state)
     end();
 }
 
+/* Not when the first request comes, which would wait for it, and others with it. */
+static void registering_finds_out_how_adapters_are_applied(void **state)
+{
+    (void)state;
+    begin(NULL, 512, 4);
+    struct hs_adapter_info info;
+    struct fake_lora_config config = {.fails_prepare = true};
+    fake_lora_reset(&config);
+    assert_int_equal(set_file("a", "3", false), HS_NOT_SUPPORTED);
+    assert_int_equal(hs_engine_adapter_info(engine, "a", &info, &err), HS_NOT_FOUND);
+    fake_lora_reset(NULL);
+    add("a", "3");
+    struct fake_lora_counters counters;
+    fake_lora_counters(&counters);
+    assert_int_equal(counters.n_prepared, 1);
+    assert_int_equal(adapter_files_n_read(files), 0);
+    (void)run_with("a question", "a", 1, 3);
+    end();
+}
+
 static void a_batch_mixes_adapters(void **state)
 {
     (void)state;
@@ -658,6 +678,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(adapters_change_the_answer_by_their_scale),
+        cmocka_unit_test(registering_finds_out_how_adapters_are_applied),
         cmocka_unit_test(a_batch_mixes_adapters),
         cmocka_unit_test(refused_adapters),
         cmocka_unit_test(no_kv_crosses_adapters_or_versions),
