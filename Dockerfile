@@ -15,7 +15,7 @@ RUN cmake --preset release -DCMAKE_BUILD_TYPE=Release -DHS_TESTS=OFF \
 FROM debian:bookworm-slim
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates libcurl4 libedit2 libgomp1 \
-        libjansson4 liblapacke libmicrohttpd12 libpcre2-8-0 libprotobuf-c1 libsqlite3-0 libssl3 \
+        libjansson4 liblapacke libmicrohttpd12 libnghttp2-14 libpcre2-8-0 libprotobuf-c1 libsqlite3-0 libssl3 \
         libstdc++6 \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 999 --home-dir /var/lib/hyprstream --create-home hyprstream
