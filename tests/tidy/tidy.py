@@ -37,6 +37,7 @@ FOREIGN_HEADERS = [
     (re.compile(r"^sqlite3\.h$"), {"storage"}),
     (re.compile(r"^(histedit|editline/readline)\.h$"), {"cli"}),
     (re.compile(r"^curl/"), {"api", "storage"}),
+    (re.compile(r"^duckdb\.h$"), {"api"}),
 ]
 # Calls that a library layer, or nobody, may make.
 PROCESS_CALLS = re.compile(r"(?<![\w.>])(exit|_exit|_Exit|quick_exit|abort|system|popen)\s*\(")

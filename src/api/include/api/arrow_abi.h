@@ -1,8 +1,9 @@
 /*
  * api/arrow_abi.h - the structs of Arrow's C data interface. Other libraries define them under the
- * same guard, so that this header goes together with theirs.
+ * same guards, so that this header goes together with theirs.
  *
- * Source:  Apache Arrow specification, "The Arrow C data interface", structure definitions.
+ * Source:  Apache Arrow specification, "The Arrow C data interface" and "The Arrow C stream
+ * interface", structure definitions.
  */
 #ifndef API_ARROW_ABI_H
 #define API_ARROW_ABI_H
@@ -38,6 +39,19 @@ struct ArrowArray {
     struct ArrowArray **children;
     struct ArrowArray *dictionary;
     void (*release)(struct ArrowArray *);
+    void *private_data;
+};
+
+#endif
+
+#ifndef ARROW_C_STREAM_INTERFACE
+#define ARROW_C_STREAM_INTERFACE
+
+struct ArrowArrayStream {
+    int (*get_schema)(struct ArrowArrayStream *, struct ArrowSchema *out);
+    int (*get_next)(struct ArrowArrayStream *, struct ArrowArray *out);
+    const char *(*get_last_error)(struct ArrowArrayStream *);
+    void (*release)(struct ArrowArrayStream *);
     void *private_data;
 };
 

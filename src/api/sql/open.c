@@ -1,0 +1,143 @@
+#include "base/buf.h"
+#include "base/error.h"
+#include "base/fs.h"
+#include "base/machine.h"
+#include "base/mem.h"
+#include "guard.h"
+#include "sql_error.h"
+
+#define SETUP_MAX (1u << 20)
+
+void hs_sql_params_defaults(struct hs_sql_params *params)
+{
+    *params = (struct hs_sql_params){.temp_bytes = UINT64_C(4) << 30};
+}
+
+/* Text as SQL writes it. */
+static hs_status quote(struct hs_buf *out, const char *text)
+{
+    hs_status status = hs_buf_append(out, "'", 1);
+    for (const char *c = text; !status && *c != '\0'; c++) {
+        status = hs_buf_append(out, c, 1);
+        if (!status && *c == '\'') {
+            status = hs_buf_append(out, "'", 1);
+        }
+    }
+    return status ? status : hs_buf_append(out, "'", 1);
+}
+
+static hs_status write_dirs(struct hs_buf *out, const struct hs_sql_params *params,
+                            struct hs_error *err)
+{
+    hs_status status = hs_buf_append_str(out, "SET allowed_directories = [");
+    for (size_t i = 0; i < params->n_allowed_dirs && !status; i++) {
+        HS_CLEANUP(hs_freep) char *path = NULL;
+        status = hs_fs_realpath(params->allowed_dirs[i], &path, err);
+        if (status) {
+            hs_error_hint(err, "name a folder that is there, or leave it out");
+            return status;
+        }
+        if (i > 0) {
+            status = hs_buf_append_str(out, ", ");
+        }
+        status = status ? status : quote(out, path);
+    }
+    status = status ? status : hs_buf_append_str(out, "];");
+    return status ? hs_error_nomem(err, "settings") : HS_OK;
+}
+
+/* What a connection may not change afterwards. */
+static hs_status write_settings(struct hs_buf *out, const struct hs_sql_params *params,
+                                struct hs_error *err)
+{
+    uint64_t memory = params->memory_bytes ? params->memory_bytes : hs_machine_memory_total() / 4;
+    int32_t n_threads = params->n_threads > 0 ? params->n_threads : hs_machine_physical_cores();
+    hs_status status =
+        hs_buf_printf(out, "SET memory_limit = '%llu B'; SET threads = %d; SET temp_directory = ",
+                      (unsigned long long)memory, (int)n_threads);
+    status = status ? status : quote(out, params->temp_dir != NULL ? params->temp_dir : "");
+    if (!status && params->temp_dir != NULL) {
+        status = hs_buf_printf(out, "; SET max_temp_directory_size = '%llu B'",
+                               (unsigned long long)params->temp_bytes);
+    }
+    if (status || hs_buf_append_str(out, ";") != HS_OK) {
+        return hs_error_nomem(err, "settings");
+    }
+    return write_dirs(out, params, err);
+}
+
+static const char lock_settings[] =
+    "SET allow_persistent_secrets = false; SET enable_external_access = false;"
+    "SET lock_configuration = true";
+
+static hs_status set_up(hs_sql *sql, const struct hs_sql_params *params, struct hs_error *err)
+{
+    hs_sql_conn *conn;
+    hs_status status = hs_sql_connect(sql, NULL, &conn, err);
+    if (status) {
+        return status;
+    }
+    struct hs_buf settings = HS_BUF_INIT(SETUP_MAX);
+    status = write_settings(&settings, params, err);
+    status = status ? status : hs_sql_conn_run(conn, settings.data, err);
+    status = status ? status : hs_sql_refused_list(conn->connection, &sql->refused, err);
+    status = status ? status : hs_sql_conn_run(conn, lock_settings, err);
+    hs_buf_free(&settings);
+    hs_sql_disconnect(conn);
+    return status;
+}
+
+static hs_status open_file(const char *file, duckdb_database *ret_database, struct hs_error *err)
+{
+    static const char *const settings[][2] = {{"autoinstall_known_extensions", "false"},
+                                              {"autoload_known_extensions", "false"},
+                                              {"allow_community_extensions", "false"},
+                                              {"allow_unsigned_extensions", "false"}};
+    duckdb_config config;
+    if (duckdb_create_config(&config) != DuckDBSuccess) {
+        return hs_error_nomem(err, "settings of the SQL engine");
+    }
+    char *message = NULL;
+    bool is_good = true;
+    for (size_t i = 0; is_good && i < sizeof settings / sizeof settings[0]; i++) {
+        is_good = duckdb_set_config(config, settings[i][0], settings[i][1]) == DuckDBSuccess;
+    }
+    is_good = is_good && duckdb_open_ext(file, ret_database, config, &message) == DuckDBSuccess;
+    hs_status status = HS_OK;
+    if (!is_good) {
+        status = hs_sql_error(NULL, message, err);
+        if (status == HS_BUSY) {
+            hs_error_hint(err, "another program has the tables open: end it, or ask it");
+        }
+    }
+    duckdb_free(message);
+    duckdb_destroy_config(&config);
+    return status;
+}
+
+hs_status hs_sql_open(const struct hs_sql_params *params, hs_sql **ret_sql, struct hs_error *err)
+{
+    hs_sql *sql = hs_calloc(1, sizeof *sql);
+    if (sql == NULL || pthread_mutex_init(&sql->mutex, NULL) != 0) {
+        hs_free(sql);
+        return hs_error_nomem(err, "SQL engine");
+    }
+    hs_status status = open_file(params->file, &sql->database, err);
+    status = status ? status : set_up(sql, params, err);
+    if (status) {
+        hs_sql_close(sql);
+        return status;
+    }
+    *ret_sql = sql;
+    return HS_OK;
+}
+
+void hs_sql_close(hs_sql *sql)
+{
+    if (sql != NULL) {
+        duckdb_close(&sql->database);
+        pthread_mutex_destroy(&sql->mutex);
+        hs_free(sql->refused);
+        hs_free(sql);
+    }
+}

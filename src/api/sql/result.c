@@ -1,0 +1,172 @@
+#include <string.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+#include "sql_error.h"
+#include "statement.h"
+
+struct hs_sql_result {
+    hs_sql_conn *conn;
+    duckdb_result result;
+    bool is_over; /* the connection is free again */
+    bool has_rows;
+    int64_t n_changed;
+};
+
+/* ---- executing ---- */
+
+static void end(hs_sql_result *result)
+{
+    if (!result->is_over) {
+        result->is_over = true;
+        duckdb_destroy_result(&result->result);
+        result->conn->result = NULL;
+        hs_sql_conn_stop(result->conn);
+    }
+}
+
+/* Planning may be done again now, with the values; what has many rows is not computed whole. */
+static hs_status start(hs_sql_stmt *stmt, duckdb_result *ret_result, struct hs_error *err)
+{
+    hs_sql_conn *conn = stmt->conn;
+    duckdb_pending_result pending = NULL;
+    hs_sql_conn_plan(conn, true);
+    duckdb_state state = stmt->kind == HS_SQL_QUERY
+                             ? duckdb_pending_prepared_streaming(stmt->prepared, &pending)
+                             : duckdb_pending_prepared(stmt->prepared, &pending);
+    hs_sql_conn_plan(conn, false);
+    hs_status status = HS_OK;
+    memset(ret_result, 0, sizeof *ret_result);
+    if (state != DuckDBSuccess) {
+        status = hs_sql_error(conn, duckdb_pending_error(pending), err);
+    } else if (duckdb_execute_pending(pending, ret_result) != DuckDBSuccess) {
+        status = hs_sql_error(conn, duckdb_result_error(ret_result), err);
+    }
+    duckdb_destroy_pending(&pending);
+    return status;
+}
+
+hs_status hs_sql_execute(hs_sql_stmt *stmt, hs_sql_result **ret_result, struct hs_error *err)
+{
+    hs_sql_result *result = hs_calloc(1, sizeof *result);
+    hs_status status =
+        result != NULL ? hs_sql_conn_start(stmt->conn, err) : hs_error_nomem(err, "result");
+    if (status) {
+        hs_free(result);
+        return status;
+    }
+    result->conn = stmt->conn;
+    result->has_rows = stmt->kind == HS_SQL_QUERY;
+    status = start(stmt, &result->result, err);
+    stmt->conn->result = result;
+    if (!status) {
+        result->n_changed =
+            stmt->kind == HS_SQL_UPDATE ? (int64_t)duckdb_rows_changed(&result->result) : -1;
+    }
+    if (status) {
+        hs_sql_result_free(result);
+        return status;
+    }
+    *ret_result = result;
+    return HS_OK;
+}
+
+/* ---- reading ---- */
+
+hs_status hs_sql_result_schema(hs_sql_result *result, struct ArrowSchema *ret_schema,
+                               struct hs_error *err)
+{
+    if (result->is_over) {
+        return hs_error_set(err, HS_INVALID_ARGUMENT, "the result has been read to its end");
+    }
+    struct hs_sql_columns columns HS_CLEANUP(hs_sql_columns_free) = {0};
+    size_t n = result->has_rows ? (size_t)duckdb_column_count(&result->result) : 0;
+    hs_status status = hs_sql_columns_new(n, &columns, err);
+    for (size_t i = 0; i < columns.n && !status; i++) {
+        columns.types[i] = duckdb_column_logical_type(&result->result, i);
+        columns.names[i] = hs_strdup(duckdb_column_name(&result->result, i));
+        status = columns.names[i] != NULL ? HS_OK : hs_error_nomem(err, "names of columns");
+    }
+    return status ? status : hs_sql_arrow_schema(result->conn, &columns, ret_schema, err);
+}
+
+hs_status hs_sql_result_next(hs_sql_result *result, struct ArrowArray *ret_array,
+                             struct hs_error *err)
+{
+    ret_array->release = NULL;
+    if (result->is_over) {
+        return HS_OK;
+    }
+    duckdb_data_chunk chunk = NULL;
+    hs_status status = HS_OK;
+    if (result->has_rows) {
+        chunk = duckdb_fetch_chunk(result->result);
+        const char *message = duckdb_result_error(&result->result);
+        if (chunk == NULL && message != NULL && *message != '\0') {
+            status = hs_sql_error(result->conn, message, err);
+        }
+    }
+    if (chunk != NULL && duckdb_data_chunk_get_size(chunk) > 0) {
+        status = hs_sql_arrow_array(result->conn, chunk, ret_array, err);
+    }
+    duckdb_destroy_data_chunk(&chunk);
+    if (status || ret_array->release == NULL) {
+        end(result);
+    }
+    return status;
+}
+
+int64_t hs_sql_result_n_changed(const hs_sql_result *result)
+{
+    return result->n_changed;
+}
+
+void hs_sql_result_free(hs_sql_result *result)
+{
+    if (result != NULL) {
+        end(result);
+        hs_free(result);
+    }
+}
+
+/* ---- transactions ---- */
+
+static hs_status run(hs_sql_conn *conn, const char *text, struct hs_error *err)
+{
+    hs_status status = hs_sql_conn_start(conn, err);
+    if (!status) {
+        status = hs_sql_conn_run(conn, text, err);
+        hs_sql_conn_stop(conn);
+    }
+    return status;
+}
+
+/* What DuckDB says of a transaction that is there, or not. */
+static hs_status run_or(hs_sql_conn *conn, const char *text, const char *sign, hs_status known,
+                        struct hs_error *err)
+{
+    struct hs_error own;
+    hs_status status = run(conn, text, &own);
+    if (status == HS_INVALID_ARGUMENT && strstr(own.message, sign) != NULL) {
+        own.status = status = known;
+    }
+    if (status && err != NULL) {
+        *err = own;
+    }
+    return status;
+}
+
+hs_status hs_sql_begin(hs_sql_conn *conn, struct hs_error *err)
+{
+    return run_or(conn, "BEGIN", "within a transaction", HS_BUSY, err);
+}
+
+hs_status hs_sql_commit(hs_sql_conn *conn, struct hs_error *err)
+{
+    return run_or(conn, "COMMIT", "no transaction is active", HS_NOT_FOUND, err);
+}
+
+hs_status hs_sql_rollback(hs_sql_conn *conn, struct hs_error *err)
+{
+    return run_or(conn, "ROLLBACK", "no transaction is active", HS_NOT_FOUND, err);
+}
