@@ -230,8 +230,8 @@ static void test_queue(void **state)
 /* Sends `text` a byte each 20 ms until the server closes; returns how long that took. */
 static double dribble(const hs_http_server *server, const char *text, struct hs_buf *out)
 {
-    int fd = client_connect(server);
     double begin = now_ms();
+    int fd = client_connect(server);
     for (const char *p = text; now_ms() - begin < LONG_MS; p += p[1] != '\0') {
         client_send_bytes(fd, p, 1);
         if (client_read_all(fd, out, 20)) {
@@ -249,7 +249,6 @@ static void test_slow(void **state)
     struct hs_http_config config;
     test_config(&config);
     config.limits.idle_ms = 300;
-    config.limits.slow_ms = 500;
     hs_http_server *server = test_start(&config);
     struct hs_buf out = HS_BUF_INIT(SIZE_MAX);
     double took = dribble(server, "GET /helloooooooooooooooooooooooooooooooooooooooooo", &out);
@@ -258,10 +257,15 @@ static void test_slow(void **state)
     took = dribble(server, "\r\n\r\n\r\n\r\n", &out);
     assert_true(took > 250 && took < LONG_MS);
 
+    test_stop(server);
+
     /* headers, then a body, that never end: slow_ms from the first line, however steady */
+    test_config(&config);
+    config.limits.slow_ms = 500;
+    server = test_start(&config);
+    double begin = now_ms();
     int fd = client_connect(server);
     client_send(fd, "GET /hello HTTP/1.1\r\nHost: localhost\r\nX-Slow: ");
-    double begin = now_ms();
     while (now_ms() - begin < LONG_MS && !client_read_all(fd, &out, 20)) {
         client_send(fd, "x");
     }
@@ -270,9 +274,9 @@ static void test_slow(void **state)
     assert_non_null(strstr(out.data, "HTTP/1.1 408 "));
     close(fd);
     hs_buf_clear(&out);
+    begin = now_ms();
     fd = client_connect(server);
     client_send(fd, "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n");
-    begin = now_ms();
     while (now_ms() - begin < LONG_MS && !client_read_all(fd, &out, 20)) {
         client_send(fd, "x");
     }
@@ -294,9 +298,9 @@ static void test_idle(void **state)
     hs_http_server *server = test_start(&config);
     int silent = client_connect(server), used = client_connect(server);
     sleep_ms(200);
+    double begin = now_ms();
     get(used, "/hello");
     expect_reply(used, 200, NULL);
-    double begin = now_ms();
     assert_true(client_is_closed(silent, LONG_MS));
     assert_true(client_is_closed(used, LONG_MS));
     assert_true(now_ms() - begin > 900);

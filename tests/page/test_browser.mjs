@@ -829,18 +829,21 @@ for (const colorScheme of ["light", "dark"]) {
 }
 
 test("a long answer stays fast", () => visit(url, async (page) => {
-    const [ms, n] = await page.evaluate(async (text) => {
+    const ms = await page.evaluate(async (text) => {
         const {MarkdownView} = await import("/page/markdown_view.js");
         const root = document.createElement("div");
         document.querySelector("#messages").append(root);
         const view = new MarkdownView(root);
         const whole = text.repeat(250);
-        const started = performance.now();
-        let count = 0;
-        for (let end = 0; end < whole.length; end += 64, count++) {
+        const times = [];
+        for (let end = 0; end < whole.length; end += 64) {
+            const started = performance.now();
             view.update(whole.slice(0, end), false);
+            times.push(performance.now() - started);
         }
-        return [performance.now() - started, count];
+        // the longest quarter; the median, as other programs may hold up any of them
+        const last = times.slice(-times.length / 4).sort((a, b) => a - b);
+        return last[Math.floor(last.length / 2)];
     }, SHOWCASE);
-    assert.ok(ms / n < 16, `${ms / n} ms for each of ${n} pieces`); // a frame
+    assert.ok(ms < 16, `${ms} ms for a piece`); // a frame
 }));

@@ -1,95 +1,23 @@
 /* /api/v1/adapters with a real registry and real files, and what other processes change there. */
-#include "rest_test.h"
+#include "adapters_test.h"
 
 #include <unistd.h>
 
-#include "adapter_table.h"
 #include "base/fs.h"
 #include "base/mem.h"
-#include "storage/gguf.h"
-#include "tiny_adapter.h"
-#include "tiny_gguf.h"
-
-#define ADAPTERS "/api/v1/adapters"
-
-struct fixture {
-    struct rest_test *test;
-    char folder[256];
-    struct hs_paths paths;
-    hs_registry *registry;
-};
-
-static struct fixture fixture;
-
-/* The model of the server is a real file, and the registry lies beside it. */
-static int setup(void **state)
-{
-    if (rest_setup(state) != 0) {
-        return -1;
-    }
-    struct rest_test *test = *state;
-    struct fixture *f = &fixture;
-    struct tiny_gguf_spec spec;
-    hs_gguf *gguf = NULL;
-    f->test = test;
-    snprintf(f->folder, sizeof f->folder, HS_TEST_TMP "/adapters-XXXXXX");
-    assert_non_null(mkdtemp(f->folder));
-    setenv("HYPRSTREAM_HOME", f->folder, 1);
-    assert_int_equal(hs_paths_load(&f->paths, NULL), HS_OK);
-    struct hs_model_info *model = &test->rest.models[0];
-    snprintf(model->path, sizeof model->path, "%s/fake.gguf", f->folder);
-    tiny_gguf_defaults(&spec);
-    assert_true(tiny_gguf_write(&spec, model->path));
-    assert_int_equal(hs_gguf_open(model->path, &gguf, NULL), HS_OK);
-    assert_int_equal(hs_gguf_fingerprint(gguf, model->path, model->fingerprint, NULL), HS_OK);
-    hs_gguf_free(gguf);
-    assert_int_equal(hs_registry_open(&f->paths, &f->registry, NULL), HS_OK);
-    hs_adapter_table_free(test->rest.adapters);
-    assert_int_equal(
-        hs_adapter_table_new(test->engine, f->registry, model, 1, &test->rest.adapters, NULL),
-        HS_OK);
-    test->rest.upload_dir = f->paths.cache_dir;
-    test->rest.adapter_versions = 3;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    int result = rest_teardown(state);
-    hs_registry_close(fixture.registry);
-    hs_paths_free(&fixture.paths);
-    return hs_fs_remove_all(fixture.folder, NULL) == HS_OK ? result : -1;
-}
-
-/* The folder of an adapter that fits, made of `seed`. */
-static const char *make_source(float seed)
-{
-    static char folder[512];
-    snprintf(folder, sizeof folder, "%s/source", fixture.folder);
-    assert_true(tiny_adapter_write(folder, TINY_GGUF_N_EMBD, seed));
-    return folder;
-}
-
-static void create(struct rest_test *test, const char *name, float seed, const char *more,
-                   int status)
-{
-    char body[1024];
-    snprintf(body, sizeof body, "{\"path\":\"%s\",\"name\":\"%s\"%s}", make_source(seed), name,
-             more);
-    rest_ask(test, "POST " ADAPTERS, body, status);
-}
 
 static void create_and_get(void **state)
 {
     struct rest_test *test = *state;
-    create(test, "french", 1, ",\"description\":\"d\",\"tags\":[\"t\"],\"examples\":[\"e\"]", 201);
+    adapters_create(test, "french", 1,
+                    ",\"description\":\"d\",\"tags\":[\"t\"],\"examples\":[\"e\"]", 201);
     rest_expect_string(test, "name", "french");
     rest_expect_int(test, "version", 1);
     rest_expect_string(test, "base", "fake");
     rest_expect_string(test, "state", "registered");
     rest_expect_string(test, "tags/0", "t");
-    assert_null(
-        strstr(test->reply.body.data, fixture.folder)); /* where it lies is nobody's business */
+    assert_null(strstr(test->reply.body.data,
+                       adapters_test.folder)); /* where it lies is nobody's business */
     rest_ask(test, "GET " ADAPTERS "/french", "", 200);
     rest_expect_string(test, "description", "d");
     rest_ask(test, "GET " ADAPTERS, "", 200);
@@ -99,9 +27,9 @@ static void create_and_get(void **state)
     assert_string_equal(rest_asked()->adapters[0].name, "french");
     rest_ask(test, "GET /v1/models", "", 200);
     rest_expect_string(test, "data/1/id", "french");
-    create(test, "french", 2, "", 409);
-    create(test, "fake", 2, "", 400);
-    create(test, "a b", 2, "", 400);
+    adapters_create(test, "french", 2, "", 409);
+    adapters_create(test, "fake", 2, "", 400);
+    adapters_create(test, "a b", 2, "", 400);
     rest_ask(test, "POST " ADAPTERS, "{\"name\":\"x\"}", 400);
     rest_expect_error(test, "path");
     rest_ask(test, "POST " ADAPTERS, "{\"name\":\"x\",\"path\":\"/nowhere/at/all\"}", 400);
@@ -111,11 +39,11 @@ static void create_and_get(void **state)
 static void replace_and_history(void **state)
 {
     struct rest_test *test = *state;
-    create(test, "a", 1, "", 201);
+    adapters_create(test, "a", 1, "", 201);
     char before[HS_ADAPTER_NAME_SIZE];
     snprintf(before, sizeof before, "%s", fake_engine.adapters[0].version);
     for (int i = 2; i <= 4; i++) {
-        create(test, "a", (float)i, ",\"replace\":true", 200);
+        adapters_create(test, "a", (float)i, ",\"replace\":true", 200);
         rest_expect_int(test, "version", i);
         assert_string_not_equal(fake_engine.adapters[0].version, before);
         snprintf(before, sizeof before, "%s", fake_engine.adapters[0].version);
@@ -129,7 +57,7 @@ static void replace_and_history(void **state)
 static void change_and_delete(void **state)
 {
     struct rest_test *test = *state;
-    create(test, "a", 1, "", 201);
+    adapters_create(test, "a", 1, "", 201);
     rest_ask(test, "PATCH " ADAPTERS "/a", "{\"description\":\"new\",\"tags\":[\"x\",\"y\"]}", 200);
     rest_expect_string(test, "description", "new");
     rest_expect_string(test, "tags/1", "y");
@@ -153,7 +81,7 @@ static void upload(void **state)
     struct rest_test *test = *state;
     struct hs_buf body HS_CLEANUP(hs_buf_free) = HS_BUF_INIT(1u << 20);
     char path[600], head[1024];
-    snprintf(path, sizeof path, "%s/adapter_model.safetensors", make_source(1));
+    snprintf(path, sizeof path, "%s/adapter_model.safetensors", adapters_make_source(1));
     assert_int_equal(hs_fs_read(path, &body, NULL), HS_OK);
     for (int version = 1; version <= 2; version++) {
         snprintf(head, sizeof head,
@@ -179,12 +107,12 @@ static void upload(void **state)
     rest_ask(test, "PUT " ADAPTERS "/up", "not a GGUF file", 400);
     rest_expect_error(test, "Adapter-Config");
     rest_ask(test, "PUT " ADAPTERS "/up", "GGUF but no more", 422);
-    assert_null(strstr(test->reply.body.data, fixture.folder));
+    assert_null(strstr(test->reply.body.data, adapters_test.folder));
     rest_ask(test, "PUT " ADAPTERS "/up?model=none", "GGUF", 404);
     /* nothing is left of uploads */
     char command[700];
     snprintf(command, sizeof command, "test -z \"$(ls '%s' | grep upload)\"",
-             fixture.paths.cache_dir);
+             adapters_test.paths.cache_dir);
     assert_int_equal(system(command), 0);
 }
 
@@ -193,7 +121,7 @@ static void other_processes(void **state)
 {
     struct rest_test *test = *state;
     hs_registry *other = NULL;
-    assert_int_equal(hs_registry_open(&fixture.paths, &other, NULL), HS_OK);
+    assert_int_equal(hs_registry_open(&adapters_test.paths, &other, NULL), HS_OK);
     struct hs_registry_adapter row = {.name = (char *)"late",
                                       .path = (char *)"/somewhere",
                                       .format = (char *)"peft",
@@ -224,20 +152,20 @@ static void other_processes(void **state)
 static void uses_are_counted(void **state)
 {
     struct rest_test *test = *state;
-    create(test, "a", 1, "", 201);
+    adapters_create(test, "a", 1, "", 201);
     rest_chat(test, "\"lora\":[{\"name\":\"a\"}]", 200);
     fake_engine.adapters[0].decode_ms = 12;
     fake_engine.adapters[0].last_used_unix_ms = 77;
     for (int i = 0; i < 2; i++) { /* the second time nothing is new */
         hs_adapter_table_save_counts(test->rest.adapters);
         struct hs_registry_adapter row = {0};
-        assert_int_equal(hs_registry_adapter_get(fixture.registry, "a", &row, NULL), HS_OK);
+        assert_int_equal(hs_registry_adapter_get(adapters_test.registry, "a", &row, NULL), HS_OK);
         assert_true(row.n_uses == 1 && row.used_ms == 12 && row.used_unix_ms == 77);
         hs_registry_adapter_free(&row);
     }
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, adapters_setup, adapters_teardown)
 
 int main(void)
 {

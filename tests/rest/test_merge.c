@@ -1,27 +1,16 @@
 /* POST /api/v1/merge-adapters with a real registry, over merging that computes nothing. */
-#include "rest_test.h"
+#include "adapters_test.h"
 
 #include <unistd.h>
 
-#include "adapter_table.h"
 #include "adapters/adapter_write.h"
-#include "base/fs.h"
-#include "base/mem.h"
 #include "fake_fusion.h"
-#include "storage/gguf.h"
-#include "tiny_adapter.h"
 #include "tiny_gguf.h"
 
 #define MERGE "POST /api/v1/merge-adapters"
 #define BOTH "\"adapters\":[{\"name\":\"french\",\"weight\":0.5},{\"name\":\"polite\"}]"
 
-struct fixture {
-    char folder[256], result[300];
-    struct hs_paths paths;
-    hs_registry *registry;
-};
-
-static struct fixture fixture;
+static char result_file[300];
 
 /* What merging "writes": an adapter that fits the model. */
 static void write_result(const char *model)
@@ -35,58 +24,22 @@ static void write_result(const char *model)
     target.b = (struct hs_lora_matrix){HS_LORA_F32, target.n_out, 2, values, NULL};
     const struct hs_lora lora = {&target, 1};
     const struct hs_adapter_about about = {.base = base, .name = "result"};
-    snprintf(fixture.result, sizeof fixture.result, "%s/result.gguf", fixture.folder);
-    assert_int_equal(hs_adapter_write_gguf(&lora, &about, fixture.result, NULL), HS_OK);
+    snprintf(result_file, sizeof result_file, "%s/result.gguf", adapters_test.folder);
+    assert_int_equal(hs_adapter_write_gguf(&lora, &about, result_file, NULL), HS_OK);
     hs_lora_base_free(base);
-    fake_fusion = (struct fake_fusion){.file = fixture.result};
+    fake_fusion = (struct fake_fusion){.file = result_file};
 }
 
 static int setup(void **state)
 {
-    if (rest_setup(state) != 0) {
+    if (adapters_setup(state) != 0) {
         return -1;
     }
     struct rest_test *test = *state;
-    struct fixture *f = &fixture;
-    struct tiny_gguf_spec spec;
-    hs_gguf *gguf = NULL;
-    snprintf(f->folder, sizeof f->folder, HS_TEST_TMP "/merge-XXXXXX");
-    assert_non_null(mkdtemp(f->folder));
-    setenv("HYPRSTREAM_HOME", f->folder, 1);
-    assert_int_equal(hs_paths_load(&f->paths, NULL), HS_OK);
-    struct hs_model_info *model = &test->rest.models[0];
-    snprintf(model->path, sizeof model->path, "%s/fake.gguf", f->folder);
-    tiny_gguf_defaults(&spec);
-    assert_true(tiny_gguf_write(&spec, model->path));
-    assert_int_equal(hs_gguf_open(model->path, &gguf, NULL), HS_OK);
-    assert_int_equal(hs_gguf_fingerprint(gguf, model->path, model->fingerprint, NULL), HS_OK);
-    hs_gguf_free(gguf);
-    assert_int_equal(hs_registry_open(&f->paths, &f->registry, NULL), HS_OK);
-    hs_adapter_table_free(test->rest.adapters);
-    assert_int_equal(
-        hs_adapter_table_new(test->engine, f->registry, model, 1, &test->rest.adapters, NULL),
-        HS_OK);
-    test->rest.upload_dir = f->paths.cache_dir;
-    test->rest.adapter_versions = 3;
-    write_result(model->path);
-    for (int i = 0; i < 2; i++) {
-        char folder[1024];
-        char body[2048];
-        snprintf(folder, sizeof folder, "%s/source-%d", f->folder, i);
-        assert_true(tiny_adapter_write(folder, TINY_GGUF_N_EMBD, (float)i));
-        snprintf(body, sizeof body, "{\"path\":\"%s\",\"name\":\"%s\"}", folder,
-                 i == 0 ? "french" : "polite");
-        rest_ask(test, "POST /api/v1/adapters", body, 201);
-    }
+    write_result(test->rest.models[0].path);
+    adapters_create(test, "french", 0, "", 201);
+    adapters_create(test, "polite", 1, "", 201);
     return 0;
-}
-
-static int teardown(void **state)
-{
-    int result = rest_teardown(state);
-    hs_registry_close(fixture.registry);
-    hs_paths_free(&fixture.paths);
-    return hs_fs_remove_all(fixture.folder, NULL) == HS_OK ? result : -1;
 }
 
 static void test_merge(void **state)
@@ -215,7 +168,7 @@ static void test_while_merging(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, adapters_teardown)
     const struct CMUnitTest tests[] = {TEST(test_merge), TEST(test_refused), TEST(test_too_many),
                                        TEST(test_while_merging)};
     return cmocka_run_group_tests(tests, NULL, NULL);
