@@ -154,6 +154,8 @@ hs_status hs_lora_run_new(hs_rt_context *context, struct hs_error *err)
     }
     run->context = context;
     run->model = context->model;
+    run->plan.n_threads = context->params.n_threads;
+    run->plan.n_threads_batch = context->params.n_threads_batch;
     run->chain.site = -1;
     context->lora = run;
     return HS_OK;

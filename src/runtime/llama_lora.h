@@ -5,8 +5,9 @@
  * adapter of rank 1 and zeros that covers every matrix of the model, and replace the nodes' work:
  *
  *   res = W x        unchanged          (llama.cpp's kernels)
- *   a   = A x        CUSTOM             hs_lora_shrink, for each row with its own adapters
- *   ba  = B a        CUSTOM             hs_lora_expand, which adds to res
+ *   a   = A x        CUSTOM, or NONE    hs_lora_shrink, for each row with its own adapters
+ *   ba  = B a        CUSTOM             hs_lora_expand, which adds to res; or both, when each
+ *                                       thread has rows of its own (llama_lora_split.c)
  *   s   = scale ba   NONE
  *   out = res + s    NONE, or DUP of res when it is not in place
  *
@@ -103,7 +104,15 @@ struct hs_lora_member {
     float *ax;                   /* scratch of the kernels */
 };
 
+/* Which thread has which rows: thread i those in [cuts[i], cuts[i + 1]). */
+struct hs_lora_split {
+    bool is_by_rows; /* false: it is better to share each matrix */
+    int32_t n_threads;
+    int32_t *cuts; /* [n_threads + 1] */
+};
+
 struct hs_lora_plan {
+    int32_t n_threads, n_threads_batch;   /* of the context: for one row, for more */
     const struct hs_rt_batch_item *items; /* [n_items], the caller's */
     int32_t n_items;
     int32_t n_sets;                 /* different ones, the base alone among them */
@@ -111,7 +120,10 @@ struct hs_lora_plan {
     int32_t n_members;
     /* The micro-batch under way. */
     int32_t first, n_rows, n_outputs;
-    struct hs_lora_group *groups; /* [n_sites][n_members] */
+    struct hs_lora_group *groups;                 /* [n_sites][n_members] */
+    struct hs_lora_split all_split, output_split; /* as the members' rows */
+    int32_t n_products;
+    float *row_costs, *thread_costs; /* scratch: [n_items], [most threads] */
     void *memory, *group_memory;
     size_t memory_size, group_size;
 };
@@ -132,7 +144,15 @@ bool hs_lora_plan_next(struct hs_lora_plan *plan, int32_t n_rows);
  */
 bool hs_lora_plan_groups(struct hs_lora_plan *plan, int32_t site, int64_t n_rows,
                          struct hs_lora_group **ret_groups, int32_t *ret_n);
+/* How the rows of such a node are shared. */
+const struct hs_lora_split *hs_lora_plan_split(const struct hs_lora_plan *plan, int64_t n_rows);
 void hs_lora_plan_free(struct hs_lora_plan *plan);
+
+/* ---- llama_lora_split.c: which thread has which rows ---- */
+
+/* Share the rows of the plan's micro-batch; of its scratch the costs are overwritten. */
+void hs_lora_split_make(const struct hs_lora_plan *plan, bool is_outputs, int32_t n_threads,
+                        struct hs_lora_split *split);
 
 /* ---- llama_lora_native.c: adapters of llama.cpp ---- */
 
@@ -162,12 +182,14 @@ int32_t hs_lora_site_named(const struct hs_llama_lora *lora, const char *tensor)
 struct hs_lora_call {
     const struct hs_lora_group *groups;
     int32_t n_groups;
+    const struct hs_lora_split *split;
     const float *x;
     float *y;
     size_t x_stride, y_stride;
     bool is_done;                                         /* in this graph */
     int32_t shrink[GGML_MAX_OP_PARAMS / sizeof(int32_t)]; /* the nodes' parameters */
     int32_t expand[GGML_MAX_OP_PARAMS / sizeof(int32_t)];
+    int32_t both[GGML_MAX_OP_PARAMS / sizeof(int32_t)];
 };
 
 struct hs_lora_chain {

@@ -199,9 +199,14 @@ hs_status hs_lora_plan_make(struct hs_lora_plan *plan, const struct hs_llama_lor
         return status;
     }
     size_t n_sets = (size_t)n_items;
+    size_t n_threads =
+        (size_t)(plan->n_threads > plan->n_threads_batch ? plan->n_threads : plan->n_threads_batch);
     const size_t wanted = piece_size(n_sets, sizeof(struct hs_rt_adapter_set *)) +
                           piece_size(n_uses, sizeof(struct hs_lora_member)) +
-                          piece_size(n_uses, sizeof(struct hs_lora_use));
+                          piece_size(n_uses, sizeof(struct hs_lora_use)) +
+                          2 * piece_size(n_threads + 1, sizeof(int32_t)) +
+                          piece_size(n_threads, sizeof(float)) +
+                          piece_size((size_t)n_items, sizeof(float));
     status = reserve(&plan->memory, &plan->memory_size, wanted, err);
     if (status != HS_OK) {
         return status;
@@ -210,6 +215,11 @@ hs_status hs_lora_plan_make(struct hs_lora_plan *plan, const struct hs_llama_lor
     const struct hs_rt_adapter_set **sets = take_piece(&at, n_sets, sizeof(*sets));
     plan->members = take_piece(&at, n_uses, sizeof(*plan->members));
     struct hs_lora_use *uses = take_piece(&at, n_uses, sizeof(*uses));
+    plan->all_split.cuts = take_piece(&at, n_threads + 1, sizeof(int32_t));
+    plan->output_split.cuts = take_piece(&at, n_threads + 1, sizeof(int32_t));
+    plan->thread_costs = take_piece(&at, n_threads, sizeof(float));
+    plan->row_costs = take_piece(&at, (size_t)n_items, sizeof(float));
+    plan->n_products = lora->n_products;
     plan->items = items;
     plan->n_items = n_items;
     plan->first = plan->n_rows = plan->n_outputs = 0;
@@ -255,7 +265,15 @@ bool hs_lora_plan_next(struct hs_lora_plan *plan, int32_t n_rows)
     for (int32_t i = 0; i < plan->n_members; i++) {
         fill_rows(plan, &plan->members[i]);
     }
+    int32_t n_threads = n_rows > 1 ? plan->n_threads_batch : plan->n_threads;
+    hs_lora_split_make(plan, false, n_threads, &plan->all_split);
+    hs_lora_split_make(plan, true, n_threads, &plan->output_split);
     return true;
+}
+
+const struct hs_lora_split *hs_lora_plan_split(const struct hs_lora_plan *plan, int64_t n_rows)
+{
+    return n_rows == plan->n_rows ? &plan->all_split : &plan->output_split;
 }
 
 bool hs_lora_plan_groups(struct hs_lora_plan *plan, int32_t site, int64_t n_rows,

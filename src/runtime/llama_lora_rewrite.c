@@ -29,6 +29,8 @@ bool hs_lora_rows(const struct ggml_tensor *tensor, int64_t n_columns, int64_t *
 
 /* ---- the operations, on all threads of llama.cpp ---- */
 
+#define GROUPS_AT_ONCE 32 /* whose scratch is to stay in the cache between shrink and expand */
+
 static void shrink(struct ggml_tensor *node, int ith, int nth, void *user)
 {
     (void)node;
@@ -42,6 +44,50 @@ static void expand(struct ggml_tensor *node, int ith, int nth, void *user)
     const struct hs_lora_call *call = user;
     hs_lora_expand(call->groups, call->n_groups, call->x, call->x_stride, call->y, call->y_stride,
                    ith, nth);
+}
+
+/* The part of a group whose rows are in [begin, end); false: it has none there. */
+static bool take_rows(const struct hs_lora_group *group, int32_t begin, int32_t end,
+                      struct hs_lora_group *ret_part)
+{
+    int32_t first = 0;
+    while (first < group->n_rows && group->rows[first] < begin) {
+        first++;
+    }
+    int32_t last = first;
+    while (last < group->n_rows && group->rows[last] < end) {
+        last++;
+    }
+    *ret_part = *group;
+    ret_part->rows += first;
+    ret_part->scales += first;
+    ret_part->n_rows = last - first;
+    ret_part->ax += first * hs_lora_packed_scratch(group->weights);
+    return last > first;
+}
+
+static void change_rows(const struct hs_lora_call *call, int32_t begin, int32_t end)
+{
+    struct hs_lora_group parts[GROUPS_AT_ONCE];
+    int32_t n = 0;
+    for (int32_t g = 0; g < call->n_groups; g++) {
+        n += take_rows(&call->groups[g], begin, end, &parts[n]);
+        if (n == GROUPS_AT_ONCE || (n > 0 && g + 1 == call->n_groups)) {
+            hs_lora_shrink(parts, n, call->x, call->x_stride, 0, 1);
+            hs_lora_expand(parts, n, call->x, call->x_stride, call->y, call->y_stride, 0, 1);
+            n = 0;
+        }
+    }
+}
+
+/* Right with any number of threads, as ggml may compute with fewer than it was asked for. */
+static void change(struct ggml_tensor *node, int ith, int nth, void *user)
+{
+    (void)node;
+    const struct hs_lora_call *call = user;
+    for (int32_t i = ith; i < call->split->n_threads; i += nth) {
+        change_rows(call, call->split->cuts[i], call->split->cuts[i + 1]);
+    }
 }
 
 /* How ggml packs a custom operation is its own business: have it make one. */
@@ -61,6 +107,7 @@ void hs_lora_call_init(struct hs_lora_call *call)
 {
     pack_custom(shrink, call, call->shrink);
     pack_custom(expand, call, call->expand);
+    pack_custom(change, call, call->both);
 }
 
 static void make_custom(struct ggml_tensor *node, const int32_t *params)
@@ -100,8 +147,10 @@ static bool end_chain(struct hs_lora_run *run, struct ggml_tensor *out)
     call->y = res->data;
     call->is_done = true;
     run->n_done++;
-    make_custom(chain.a, call->n_groups > 0 ? call->shrink : NULL);
-    make_custom(chain.ba, call->n_groups > 0 ? call->expand : NULL);
+    call->split = hs_lora_plan_split(&run->plan, n_in_rows);
+    bool is_by_rows = call->split->is_by_rows;
+    make_custom(chain.a, call->n_groups > 0 && !is_by_rows ? call->shrink : NULL);
+    make_custom(chain.ba, call->n_groups == 0 ? NULL : (is_by_rows ? call->both : call->expand));
     chain.scale->op = GGML_OP_NONE;
     out->op = out->data == res->data ? GGML_OP_NONE : GGML_OP_DUP;
     return false;

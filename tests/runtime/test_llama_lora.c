@@ -125,6 +125,58 @@ static void check(const char *what, const struct figures *figures)
     assert_true(figures->error <= NOISE_FACTOR * figures->noise);
 }
 
+/* ---- how threads share the work ---- */
+
+/* One token a sequence and batch. Returns whether threads had rows of their own. */
+static bool decode_rows(struct bench *bench, hs_rt_context *context, hs_rt_context *native,
+                        int32_t n_seqs, struct figures *figures)
+{
+    struct schedule schedule = {.n_seqs = n_seqs};
+    for (int32_t s = 0; s < n_seqs; s++) {
+        schedule.uses[s][0] = (struct hs_rt_adapter_use){bench->adapters[s], 1};
+        schedule.sets[s] = (struct hs_rt_adapter_set){schedule.uses[s], 1};
+        for (int32_t batch = 0; batch < 6; batch++) {
+            schedule.tokens[s][batch] = (5 + 7 * s + 3 * batch) % N_VOCAB;
+        }
+    }
+    for (int32_t batch = 0; batch < 6; batch++) {
+        for (int32_t s = 0; s < n_seqs; s++) {
+            schedule.spans[schedule.n_spans++] = (struct schedule_span){batch, s, 1};
+        }
+    }
+    run_schedule(context, &schedule, -1, false, NULL, bench->mixed);
+    bool is_by_rows = context->lora->plan.all_split.is_by_rows;
+    run_alone(native, &schedule, false, bench->alone);
+    note(&figures->error, largest_difference(&schedule, bench->mixed, bench->alone));
+    run_alone(native, &schedule, true, bench->base);
+    note(&figures->effect, largest_difference(&schedule, bench->alone, bench->base));
+    return is_by_rows;
+}
+
+static void threads_share_rows_or_matrices(void **state)
+{
+    (void)state;
+    struct tiny_random_spec spec = {.arch = TINY_RANDOM_LLAMA, .seed = 7};
+    struct figures figures = {0};
+    struct bench bench;
+    open_bench(&bench, &spec, 0);
+    for (int32_t i = 0; i < 2; i++) { /* so large that a lone row is shared */
+        rt->adapter_free(bench.adapters[i]);
+        free_lora(bench.loras[i]);
+        bench.loras[i] = random_lora(512, (uint64_t)i + 1, LORA_LAYERS, 0.3f);
+        bench.adapters[i] = new_adapter(bench.model, bench.loras[i]);
+    }
+    hs_rt_context *context = new_lora_context(bench.model, HS_LORA_ENGINE_REWRITE, 2);
+    hs_rt_context *native = new_lora_context(bench.model, HS_LORA_ENGINE_NATIVE, 1);
+    assert_false(decode_rows(&bench, context, native, 1, &figures));
+    assert_true(decode_rows(&bench, context, native, 2, &figures));
+    measure_noise(&bench, 40, &figures);
+    check("shared rows and matrices", &figures);
+    rt->context_free(context);
+    rt->context_free(native);
+    close_bench(&bench);
+}
+
 static int32_t n_of_family = 60; /* of each family and engine; the first argument */
 
 static void check_family(enum tiny_random_arch arch, enum hs_lora_engine engine, const char *what)
@@ -871,6 +923,7 @@ int main(int argc, char **argv)
 {
     n_of_family = argc > 1 ? (int32_t)strtol(argv[1], NULL, 10) : n_of_family;
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(threads_share_rows_or_matrices),
         cmocka_unit_test(llama_mixes),
         cmocka_unit_test(qwen3_mixes),
         cmocka_unit_test(gemma3_mixes),
