@@ -142,3 +142,19 @@ void sql_test_fails(struct sql_test *test, const char *text, hs_status status, c
                  got ? test->err.message : test->text, hs_status_name(status), part);
     }
 }
+
+void sql_test_take(struct sql_test *test, const char *text, struct ArrowSchema *ret_schema,
+                   struct ArrowArray *ret_rows)
+{
+    hs_sql_stmt *stmt;
+    hs_sql_result *result;
+    if (hs_sql_prepare(test->conn, text, strlen(text), &stmt, &test->err) != HS_OK) {
+        fail_msg("%s: %s", text, test->err.message);
+    }
+    assert_int_equal(hs_sql_execute(stmt, &result, NULL), HS_OK);
+    assert_int_equal(hs_sql_result_schema(result, ret_schema, NULL), HS_OK);
+    assert_int_equal(hs_sql_result_next(result, ret_rows, NULL), HS_OK);
+    assert_non_null(ret_rows->release);
+    hs_sql_result_free(result);
+    hs_sql_stmt_free(stmt);
+}

@@ -28,5 +28,8 @@ hs_status sql_test_run(struct sql_test *test, const char *text);
 const char *sql_test_query(struct sql_test *test, const char *text);
 /* It fails with this status, and the message holds `part`. */
 void sql_test_fails(struct sql_test *test, const char *text, hs_status status, const char *part);
+/* The first rows of a query as Arrow, both to be released. */
+void sql_test_take(struct sql_test *test, const char *text, struct ArrowSchema *ret_schema,
+                   struct ArrowArray *ret_rows);
 
 #endif

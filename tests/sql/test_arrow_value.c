@@ -12,23 +12,6 @@
 
 #include "sql_test.h"
 
-/* The rows of `text` as Arrow. */
-static void take(struct sql_test *test, const char *text, struct ArrowSchema *ret_schema,
-                 struct ArrowArray *ret_rows)
-{
-    hs_sql_stmt *stmt;
-    hs_sql_result *result;
-    if (hs_sql_prepare(test->conn, text, strlen(text), &stmt, &test->err) != HS_OK) {
-        fail_msg("%s: %s", text, test->err.message);
-    }
-    assert_int_equal(hs_sql_execute(stmt, &result, NULL), HS_OK);
-    assert_int_equal(hs_sql_result_schema(result, ret_schema, NULL), HS_OK);
-    assert_int_equal(hs_sql_result_next(result, ret_rows, NULL), HS_OK);
-    assert_non_null(ret_rows->release);
-    hs_sql_result_free(result);
-    hs_sql_stmt_free(stmt);
-}
-
 static hs_status bind(struct sql_test *test, const char *text, const struct ArrowSchema *schema,
                       const struct ArrowArray *rows, int64_t row)
 {
@@ -97,7 +80,7 @@ static void test_every_type_comes_back_as_it_went(void **state)
         struct ArrowSchema schema;
         struct ArrowArray rows;
         snprintf(text, sizeof text, "SELECT %s AS v FROM range(2)", values[i]);
-        take(test, text, &schema, &rows);
+        sql_test_take(test, text, &schema, &rows);
         snprintf(text, sizeof text, "SELECT COALESCE((%s)::TEXT, 'NULL')", values[i]);
         char wanted[256];
         snprintf(wanted, sizeof wanted, "%s", sql_test_query(test, text));
@@ -117,7 +100,7 @@ static void test_names_find_their_parameters(void **state)
     struct sql_test *test = *state;
     struct ArrowSchema schema;
     struct ArrowArray rows;
-    take(test, "SELECT 'x' AS b, 'y' AS a", &schema, &rows);
+    sql_test_take(test, "SELECT 'x' AS b, 'y' AS a", &schema, &rows);
     assert_int_equal(bind(test, "SELECT $a || $b", &schema, &rows, 0), HS_OK);
     assert_string_equal(test->text, "yx");
     assert_int_equal(bind(test, "SELECT $1 || $2", &schema, &rows, 0), HS_OK);

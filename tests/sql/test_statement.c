@@ -191,6 +191,12 @@ static void test_transactions(void **state)
     assert_string_equal(sql_test_query(test, "SELECT count(*) FROM t"), "1");
     assert_int_equal(hs_sql_commit(test->conn, &test->err), HS_NOT_FOUND);
     assert_int_equal(hs_sql_rollback(test->conn, &test->err), HS_NOT_FOUND);
+    sql_test_query(test, "BEGIN; INSERT INTO t VALUES (2)");
+    sql_test_fails(test, "START TRANSACTION", HS_BUSY, "already");
+    assert_int_equal(hs_sql_begin(test->conn, NULL), HS_BUSY);
+    sql_test_query(test, "COMMIT");
+    assert_string_equal(sql_test_query(test, "SELECT count(*) FROM t"), "2");
+    sql_test_fails(test, "COMMIT", HS_INVALID_ARGUMENT, "no transaction is active");
 }
 
 /* ---- interruption ---- */

@@ -89,9 +89,10 @@ const char *hs_sql_conn_user(const hs_sql_conn *conn)
 
 hs_status hs_sql_conn_start(hs_sql_conn *conn, struct hs_error *err)
 {
-    if (conn->result != NULL) {
+    if (conn->busy != NULL) {
         hs_error_set(err, HS_BUSY, "a result of this connection is still being read");
-        return hs_error_hint(err, "read it to its end, or use another connection");
+        hs_error_hint(err, "read it to its end, or use another connection");
+        return HS_BUSY;
     }
     pthread_mutex_lock(&conn->mutex);
     conn->is_running = true;

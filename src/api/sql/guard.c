@@ -258,7 +258,8 @@ hs_status hs_sql_refused_list(duckdb_connection connection, char **ret_names, st
 static hs_status refuse(struct hs_error *err, const char *what, const char *hint)
 {
     hs_error_set(err, HS_PERMISSION_DENIED, "%s is refused", what);
-    return hs_error_hint(err, "%s", hint);
+    hs_error_hint(err, "%s", hint);
+    return HS_PERMISSION_DENIED;
 }
 
 static hs_status guard_functions(const hs_sql *sql, const char *text, struct hs_error *err)
@@ -271,7 +272,8 @@ static hs_status guard_functions(const hs_sql *sql, const char *text, struct hs_
             has_name(sql->refused, name.text, name.len)) {
             hs_error_set(err, HS_PERMISSION_DENIED, "the function %.*s is refused", (int)name.len,
                          name.text);
-            return hs_error_hint(err, "it acts on the whole process, or could hide what it does");
+            hs_error_hint(err, "it acts on the whole process, or could hide what it does");
+            return HS_PERMISSION_DENIED;
         }
         name = next;
     }
@@ -390,6 +392,13 @@ const char *hs_sql_inner_statement(const char *text)
     return inner;
 }
 
+bool hs_sql_begins_with(const char *text, const char *word)
+{
+    struct reader in = {text, text + strlen(text)};
+    struct word first = next_word(&in);
+    return is_word(&first, word);
+}
+
 hs_status hs_sql_guard_text(const hs_sql *sql, const char *text, struct hs_error *err)
 {
     hs_status status = guard_functions(sql, text, err);
@@ -398,9 +407,9 @@ hs_status hs_sql_guard_text(const hs_sql *sql, const char *text, struct hs_error
         struct word word = next_word(&in);
         for (size_t i = 0; i < sizeof refused_words / sizeof refused_words[0] && !status; i++) {
             if (is_word(&word, refused_words[i].word)) {
-                hs_error_set(err, HS_PERMISSION_DENIED, "%.*s is refused", (int)word.len,
-                             word.text);
-                status = hs_error_hint(err, "%s", refused_words[i].hint);
+                status = hs_error_set(err, HS_PERMISSION_DENIED, "%.*s is refused", (int)word.len,
+                                      word.text);
+                hs_error_hint(err, "%s", refused_words[i].hint);
             }
         }
     }

@@ -25,6 +25,8 @@ HS_CHECKED hs_status hs_sql_guard_text(const hs_sql *sql, const char *text, stru
 /* The same by the type that DuckDB gives it. */
 HS_CHECKED hs_status hs_sql_guard_type(duckdb_statement_type type, const char *text,
                                        struct hs_error *err);
+/* Whether a statement begins with a word. */
+bool hs_sql_begins_with(const char *text, const char *word);
 /* The statement inside of EXPLAIN and PREPARE, which needs to be judged, too; NULL: this is
  * neither, or it cannot be told. */
 const char *hs_sql_inner_statement(const char *text);

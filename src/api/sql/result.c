@@ -20,7 +20,7 @@ static void end(hs_sql_result *result)
     if (!result->is_over) {
         result->is_over = true;
         duckdb_destroy_result(&result->result);
-        result->conn->result = NULL;
+        result->conn->busy = NULL;
         hs_sql_conn_stop(result->conn);
     }
 }
@@ -57,8 +57,15 @@ hs_status hs_sql_execute(hs_sql_stmt *stmt, hs_sql_result **ret_result, struct h
     }
     result->conn = stmt->conn;
     result->has_rows = stmt->kind == HS_SQL_QUERY;
+    if (stmt->begins && stmt->conn->has_transaction) { /* DuckDB would end the one there is */
+        hs_sql_conn_stop(stmt->conn);
+        hs_free(result);
+        return hs_error_set(err, HS_BUSY, "this connection has a transaction already");
+    }
     status = start(stmt, &result->result, err);
-    stmt->conn->result = result;
+    stmt->conn->has_transaction =
+        !stmt->ends && (stmt->conn->has_transaction || (stmt->begins && !status));
+    stmt->conn->busy = result;
     if (!status) {
         result->n_changed =
             stmt->kind == HS_SQL_UPDATE ? (int64_t)duckdb_rows_changed(&result->result) : -1;
@@ -141,32 +148,32 @@ static hs_status run(hs_sql_conn *conn, const char *text, struct hs_error *err)
     return status;
 }
 
-/* What DuckDB says of a transaction that is there, or not. */
-static hs_status run_or(hs_sql_conn *conn, const char *text, const char *sign, hs_status known,
-                        struct hs_error *err)
+hs_status hs_sql_begin(hs_sql_conn *conn, struct hs_error *err)
 {
-    struct hs_error own;
-    hs_status status = run(conn, text, &own);
-    if (status == HS_INVALID_ARGUMENT && strstr(own.message, sign) != NULL) {
-        own.status = status = known;
+    if (conn->has_transaction) {
+        return hs_error_set(err, HS_BUSY, "this connection has a transaction already");
     }
-    if (status && err != NULL) {
-        *err = own;
-    }
+    hs_status status = run(conn, "BEGIN", err);
+    conn->has_transaction = status == HS_OK;
     return status;
 }
 
-hs_status hs_sql_begin(hs_sql_conn *conn, struct hs_error *err)
+static hs_status end_transaction(hs_sql_conn *conn, const char *text, struct hs_error *err)
 {
-    return run_or(conn, "BEGIN", "within a transaction", HS_BUSY, err);
+    if (!conn->has_transaction) {
+        return hs_error_set(err, HS_NOT_FOUND, "this connection has no transaction");
+    }
+    hs_status status = run(conn, text, err);
+    conn->has_transaction = status == HS_BUSY;
+    return status;
 }
 
 hs_status hs_sql_commit(hs_sql_conn *conn, struct hs_error *err)
 {
-    return run_or(conn, "COMMIT", "no transaction is active", HS_NOT_FOUND, err);
+    return end_transaction(conn, "COMMIT", err);
 }
 
 hs_status hs_sql_rollback(hs_sql_conn *conn, struct hs_error *err)
 {
-    return run_or(conn, "ROLLBACK", "no transaction is active", HS_NOT_FOUND, err);
+    return end_transaction(conn, "ROLLBACK", err);
 }

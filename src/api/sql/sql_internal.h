@@ -32,8 +32,9 @@ struct hs_sql_conn {
     duckdb_arrow_options arrow;
     uint64_t id;
     char *user;
-    const hs_sql_result *result; /* that is being read; NULL: none */
-    pthread_mutex_t mutex;       /* of what follows */
+    const void *busy;      /* a result that is being read, or an ingestion; NULL: none */
+    bool has_transaction;  /* begun by a statement, and not ended */
+    pthread_mutex_t mutex; /* of what follows */
     bool is_running, is_interrupted, is_planning;
     pthread_t planner;
     struct hs_error failure; /* HS_OK: no function failed */

@@ -84,6 +84,10 @@ static hs_status prepare_one(hs_sql_conn *conn, const char *text, size_t len,
         return status;
     }
     stmt->kind = kind_of(stmt->prepared);
+    if (duckdb_prepared_statement_type(stmt->prepared) == DUCKDB_STATEMENT_TYPE_TRANSACTION) {
+        stmt->begins = hs_sql_begins_with(copy, "begin") || hs_sql_begins_with(copy, "start");
+        stmt->ends = !stmt->begins;
+    }
     *ret_stmt = stmt;
     return HS_OK;
 }

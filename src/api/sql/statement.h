@@ -12,6 +12,7 @@ struct hs_sql_stmt {
     hs_sql_conn *conn;
     duckdb_prepared_statement prepared;
     enum hs_sql_kind kind;
+    bool begins, ends; /* a transaction */
 };
 
 /* Columns as they are described to Arrow. */
