@@ -200,6 +200,9 @@ static void read_some(struct client *client)
     ssize_t n = client->ssl != NULL ? SSL_read(client->ssl, bytes, sizeof bytes)
                                     : recv(client->fd, bytes, sizeof bytes, 0);
     client->is_gone = n <= 0 || nghttp2_session_mem_recv(client->session, bytes, (size_t)n) < 0;
+    if (client->is_gone) {
+        shutdown(client->fd, SHUT_RDWR);
+    }
 }
 
 bool client_run(struct client *client, const bool *flag, int timeout_ms)

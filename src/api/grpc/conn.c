@@ -74,7 +74,6 @@ void hs_grpc_conn_open(hs_grpc_server *server, int fd, const struct sockaddr *ad
         return;
     }
     hs_grpc_loop_at(server, 0); /* its deadlines */
-    hs_grpc_conn_touch(conn);
 }
 
 void hs_grpc_conn_destroy(struct hs_grpc_conn *conn)
@@ -182,6 +181,7 @@ static void refuse_protocol(struct hs_grpc_conn *conn)
 static void take_input(struct hs_grpc_conn *conn, const uint8_t *data, size_t size)
 {
     conn->read_ns = hs_clock_ns();
+    conn->has_spoken = true;
     atomic_fetch_add(&conn->server->bytes_in, size);
     if (conn->is_closing) {
         return;
@@ -261,7 +261,7 @@ void hs_grpc_conn_flush(struct hs_grpc_conn *conn)
     if (conn->has_input) {
         read_all(conn);
     }
-    for (int i = 0; conn->is_secured && !conn->is_closing && !conn->is_dead && !is_blocked; i++) {
+    for (int i = 0; conn->has_spoken && !conn->is_closing && !conn->is_dead && !is_blocked; i++) {
         if (i == ROUNDS_MAX) {
             hs_grpc_conn_touch(conn);
             break;
@@ -274,7 +274,7 @@ void hs_grpc_conn_flush(struct hs_grpc_conn *conn)
             is_blocked = write_all(conn);
         }
     }
-    if (conn->is_dead || !conn->is_secured) {
+    if (conn->is_dead || !conn->has_spoken) {
         return;
     }
     if (!conn->is_closing && hs_grpc_out_is_empty(conn->out) &&

@@ -54,6 +54,7 @@ struct hs_grpc_conn { /* of the transport thread alone */
     hs_grpc_call *calls;
     int n_calls;
     bool is_secured, has_settings, is_dirty, is_dead;
+    bool has_spoken;   /* the client first: who speaks HTTP/1 gets an answer in HTTP/1 */
     bool is_leaving;   /* no more calls: the last GOAWAY is submitted */
     bool is_closing;   /* all is said; what still comes is dropped */
     bool has_input;    /* more than one turn reads */

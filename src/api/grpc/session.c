@@ -112,10 +112,16 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
         count_reset(conn);
         break;
     case NGHTTP2_SETTINGS:
-        conn->has_settings = conn->has_settings || !is_ack;
+        if (!is_ack && !conn->has_settings) {
+            conn->has_settings = true;
+            hs_grpc_loop_at(conn->server, 0); /* other deadlines count from now on */
+        }
         break;
     case NGHTTP2_PING:
-        conn->pinged_ns = is_ack ? 0 : conn->pinged_ns;
+        if (is_ack && conn->pinged_ns != 0) {
+            conn->pinged_ns = 0;
+            hs_grpc_loop_at(conn->server, 0);
+        }
         break;
     default:
         break;
