@@ -1,8 +1,5 @@
 /* TLS: a certificate made here, streams and ends through it, and files that cannot be used. */
-#include <openssl/evp.h>
-#include <openssl/pem.h>
 #include <openssl/ssl.h>
-#include <openssl/x509.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -10,34 +7,9 @@
 
 #include "base/fs.h"
 #include "http_test.h"
+#include "tls_files.h"
 
 static char folder[256], cert_path[300], key_path[300];
-
-static void write_pem(void)
-{
-    EVP_PKEY *key = EVP_EC_gen("P-256");
-    X509 *cert = X509_new();
-    X509_set_version(cert, 2);
-    ASN1_INTEGER_set(X509_get_serialNumber(cert), 1);
-    X509_gmtime_adj(X509_getm_notBefore(cert), -3600);
-    X509_gmtime_adj(X509_getm_notAfter(cert), 3600);
-    X509_NAME *name = X509_get_subject_name(cert);
-    X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"localhost", -1, -1,
-                               0);
-    X509_set_issuer_name(cert, name);
-    X509_set_pubkey(cert, key);
-    assert_true(X509_sign(cert, key, EVP_sha256()) > 0);
-    FILE *file = fopen(cert_path, "w");
-    assert_non_null(file);
-    assert_int_equal(PEM_write_X509(file, cert), 1);
-    fclose(file);
-    file = fopen(key_path, "w");
-    assert_non_null(file);
-    assert_int_equal(PEM_write_PrivateKey(file, key, NULL, NULL, 0, NULL, NULL), 1);
-    fclose(file);
-    X509_free(cert);
-    EVP_PKEY_free(key);
-}
 
 static int setup(void **state)
 {
@@ -46,7 +18,7 @@ static int setup(void **state)
     assert_non_null(mkdtemp(folder));
     snprintf(cert_path, sizeof cert_path, "%s/cert.pem", folder);
     snprintf(key_path, sizeof key_path, "%s/key.pem", folder);
-    write_pem();
+    assert_true(tls_files_write(cert_path, key_path, NULL));
     return 0;
 }
 
