@@ -58,6 +58,23 @@ hs_status fake_render_assistant(const struct hs_message *message, bool is_open, 
     return status == HS_OK && !is_open ? hs_buf_append_str(text, "<|end|>\n") : status;
 }
 
+size_t fake_tokenize(const char *text, int32_t *tokens)
+{
+    size_t n = 0;
+    while (*text != '\0') {
+        if (strncmp(text, "<|gen|>", 7) == 0) {
+            tokens[n++] = FAKE_GEN;
+            text += 7;
+        } else if (strncmp(text, "<|end|>", 7) == 0) {
+            tokens[n++] = FAKE_EOG;
+            text += 7;
+        } else {
+            tokens[n++] = (unsigned char)*text++;
+        }
+    }
+    return n;
+}
+
 hs_status fake_render_tools(const struct hs_rt_template_params *params, struct hs_buf *text)
 {
     hs_status status = HS_OK;

@@ -17,6 +17,7 @@ struct hs_rt_model {
 struct hs_rt_sampler {
     uint32_t seed;
     bool ignore_eos;
+    int32_t n_forced, n_given, forced[];
 };
 
 /* What a sequence holds. The special part ends before special_end and reaches back to special_min.
@@ -176,23 +177,6 @@ int32_t fake_next(const int32_t *tokens, size_t n)
         return FAKE_EOG;
     }
     return 'a' + (int32_t)((hash >> 8) % 26);
-}
-
-size_t fake_tokenize(const char *text, int32_t *tokens)
-{
-    size_t n = 0;
-    while (*text != '\0') {
-        if (strncmp(text, "<|gen|>", 7) == 0) {
-            tokens[n++] = FAKE_GEN;
-            text += 7;
-        } else if (strncmp(text, "<|end|>", 7) == 0) {
-            tokens[n++] = FAKE_EOG;
-            text += 7;
-        } else {
-            tokens[n++] = (unsigned char)*text++;
-        }
-    }
-    return n;
 }
 
 size_t fake_answer(const int32_t *prompt, size_t n_prompt, size_t max_tokens, size_t n_ctx,
@@ -894,12 +878,17 @@ static hs_status sampler_new(const hs_rt_model *model, const struct hs_sampling 
     if (sampling->top_p > 1.0f) {
         return hs_error_set(err, HS_INVALID_ARGUMENT, "top_p is above 1");
     }
-    hs_rt_sampler *sampler = hs_calloc(1, sizeof(*sampler));
+    size_t n = (size_t)sampling->n_forced;
+    hs_rt_sampler *sampler = hs_calloc(1, sizeof(*sampler) + n * sizeof(int32_t));
     if (sampler == NULL) {
         return hs_error_nomem(err, "fake sampler");
     }
     sampler->seed = sampling->seed == HS_SEED_RANDOM ? 4711 : sampling->seed;
     sampler->ignore_eos = ignore_eos;
+    sampler->n_forced = sampling->n_forced;
+    for (int32_t i = 0; i < sampling->n_forced; i++) {
+        sampler->forced[i] = sampling->forced[i];
+    }
     atomic_fetch_add(&counters.n_samplers, 1);
     *ret_sampler = sampler;
     return HS_OK;
@@ -940,9 +929,12 @@ static hs_status sample(hs_rt_sampler *sampler, hs_rt_context *context, int32_t 
     if (sampler->ignore_eos && token == FAKE_EOG) {
         token = 'z';
     }
+    if (sampler->n_given < sampler->n_forced) {
+        token = sampler->forced[sampler->n_given++];
+    }
     for (int32_t k = 0; n_logprobs > 0 && k <= n_logprobs; k++) {
         ret_logprobs[k].token = k == 0 ? token : k - 1;
-        ret_logprobs[k].logprob = -(float)k;
+        ret_logprobs[k].logprob = sampler->n_forced > 0 ? FAKE_FORCED_LOGPROB(token) : -(float)k;
     }
     *ret_token = token;
     return HS_OK;

@@ -44,6 +44,8 @@
 #define FAKE_N_EMBD 4
 #define FAKE_MARK(token, effect) ((token) | (int32_t)((uint32_t)(effect) << 12))
 #define FAKE_TOKEN(mark) ((mark)&0xfff)
+/* What the model thinks of a token in an answer with forced ones. */
+#define FAKE_FORCED_LOGPROB(token) (-(float)(token) / 64)
 
 typedef int32_t (*fake_next_fn)(const int32_t *tokens, size_t n, void *user);
 

@@ -81,6 +81,9 @@ static hs_status set_up(hs_sql *sql, const struct hs_sql_params *params, struct 
     status = write_settings(&settings, params, err);
     status = status ? status : hs_sql_conn_run(conn, settings.data, err);
     status = status ? status : hs_sql_refused_list(conn->connection, &sql->refused, err);
+    if (!status && params->host != NULL) {
+        status = hs_sql_functions_register(sql, conn->connection, params->host, err);
+    }
     status = status ? status : hs_sql_conn_run(conn, lock_settings, err);
     hs_buf_free(&settings);
     hs_sql_disconnect(conn);

@@ -57,8 +57,12 @@ const char *hs_sql_conn_user(const hs_sql_conn *conn); /* "": nobody */
 /* A statement is prepared or explained now: nothing may be computed. */
 bool hs_sql_conn_is_planning(const hs_sql_conn *conn);
 bool hs_sql_conn_is_interrupted(const hs_sql_conn *conn);
-/* What a function says while its connection plans; it never reaches a user. */
-#define HS_SQL_PLANNING_ERROR "not while planning"
+/* What a function says while its connection plans. Users see it where DuckDB cannot do without the
+ * value. */
+#define HS_SQL_PLANNING_ERROR                                                                      \
+    "inference does not run while a statement is planned: write SELECT in place of VALUES, or "    \
+    "put "                                                                                         \
+    "the call into a query of its own"
 /* What a function of ours failed with; false: nothing. */
 bool hs_sql_conn_failure(const hs_sql_conn *conn, struct hs_error *ret_error);
 /* A statement begins to run or to be planned; HS_BUSY: a result is still being read. */

@@ -1,0 +1,142 @@
+/* Many questions at once: a full queue, failures, interruptions, several threads. */
+#include <pthread.h>
+
+#include "fn_test.h"
+
+static struct fn_world world;
+
+static void close_clean(void)
+{
+    fn_close(&world);
+    test_check_clean();
+}
+
+/* More rows than may wait: they wait here instead, and fill every sequence. */
+static void test_full_queue(void **state)
+{
+    (void)state;
+    struct hs_engine_params params;
+    hs_engine_params_defaults(&params);
+    params.max_queue = 3;
+    params.max_client_queue = 2;
+    fn_open(&world, NULL, &params, 16384, 8);
+    fn_expect(&world,
+              "SELECT count(*)::VARCHAR FROM (SELECT range i, generate('row ' || i) g "
+              "FROM range(3000)) WHERE g = 'row ' || i",
+              "3000\n");
+    assert_int_equal(test_counters().max_seqs, 8);
+    close_clean();
+}
+
+/* The queue is full of somebody else's requests. */
+static void test_queue_of_others(void **state)
+{
+    (void)state;
+    struct hs_engine_params params;
+    hs_engine_params_defaults(&params);
+    params.max_queue = 1;
+    fn_open(&world, NULL, &params, 4096, 1);
+    struct hs_generate_params generate = test_params(3);
+    fake_runtime_pause();
+    hs_stream *streams[2];
+    streams[0] = test_complete(world.engine, "one", &generate);
+    fake_runtime_wait_held();
+    streams[1] = test_complete(world.engine, "two", &generate);
+    struct hs_error err;
+    hs_stream *refused = NULL;
+    const int32_t token = 'x';
+    assert_int_equal(
+        hs_engine_complete(world.engine, "m", NULL, 0, &token, 1, &generate, &refused, &err),
+        HS_QUEUE_FULL);
+    fake_runtime_resume();
+    fn_expect(&world, "SELECT generate('a'), embed('b')::VARCHAR IS NOT NULL || ''", "a|true\n");
+    for (size_t i = 0; i < 2; i++) {
+        struct answer answer;
+        test_collect(streams[i], &answer);
+    }
+    close_clean();
+}
+
+/* Rows of two threads of DuckDB share their answers. */
+static void test_threads(void **state)
+{
+    (void)state;
+    fn_open(&world, NULL, NULL, 16384, 8);
+    fn_run(&world, "CREATE TABLE t AS SELECT printf('p%05d', range % 50) s FROM range(400000)");
+    fn_expect(&world, "SELECT count(DISTINCT generate(s))::VARCHAR FROM t", "50\n");
+    assert_int_equal(fn_n_generated(&world), 50 * 7);
+    close_clean();
+}
+
+static void test_failure(void **state)
+{
+    (void)state;
+    struct fake_config config = {.fail_sample = 5};
+    fn_open(&world, &config, NULL, 16384, 4);
+    fn_expect_error(&world, "SELECT generate('text ' || range) FROM range(100)", HS_INTERNAL,
+                    "generate: ");
+    test_wait_for(world.engine, 0, 0);
+    close_clean();
+    config.fail_sample = 5;
+    fn_open(&world, &config, NULL, 16384, 4);
+    fn_expect(&world,
+              "SELECT count(r.text)::VARCHAR, count(r.error)::VARCHAR FROM (SELECT "
+              "try_generate('text ' || range) r FROM range(100))",
+              "99|1\n");
+    close_clean();
+}
+
+/* ---- interruption ---- */
+
+struct runner {
+    const char *sql;
+    hs_status status;
+    char text[FN_TEXT_MAX];
+};
+
+static void *run_query(void *user)
+{
+    struct runner *runner = user;
+    struct hs_error err;
+    runner->status = fn_query(world.conn, runner->sql, runner->text, &err);
+    return NULL;
+}
+
+static void test_interrupt(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {
+        "SELECT generate('a long text, number ' || range) FROM range(100)",
+        "SELECT try_generate('a long text, number ' || range).text FROM range(100)",
+        "SELECT text FROM generate_stream('a long text')",
+        "SELECT generate('a long text', {session: 's'})",
+        "SELECT score('text', 'another text')::VARCHAR",
+    };
+    static struct runner runner;
+    fn_open(&world, NULL, NULL, 16384, 8);
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        pthread_t thread;
+        runner.sql = texts[i];
+        fake_runtime_pause();
+        assert_int_equal(pthread_create(&thread, NULL, run_query, &runner), 0);
+        fake_runtime_wait_held();
+        hs_sql_interrupt(world.conn);
+        fake_runtime_resume();
+        pthread_join(thread, NULL);
+        assert_int_equal(runner.status, HS_CANCELLED);
+        test_wait_for(world.engine, 0, 0);
+        fn_expect(&world, "SELECT generate('on')", "on\n");
+    }
+    assert_int_equal(world.n_opened, world.n_closed);
+    close_clean();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_full_queue), cmocka_unit_test(test_queue_of_others),
+        cmocka_unit_test(test_threads),    cmocka_unit_test(test_failure),
+        cmocka_unit_test(test_interrupt),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
