@@ -61,7 +61,12 @@ static void test_queries(void **state)
     for (size_t i = 0; i < 6; i++) {
         assert_string_equal(target.query[i].name, wanted[i][0]);
         assert_string_equal(target.query[i].value, wanted[i][1]);
+        assert_string_equal(hs_http_target_query(&target, wanted[i][0]), wanted[i][1]);
     }
+    assert_null(hs_http_target_query(&target, "unheard-of"));
+    hs_http_target_free(&target);
+    parse("/?a=first&a=second", &target);
+    assert_string_equal(hs_http_target_query(&target, "a"), "first");
     hs_http_target_free(&target);
 }
 

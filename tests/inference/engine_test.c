@@ -165,6 +165,16 @@ struct fake_counters test_counters(void)
     return counters;
 }
 
+struct hs_adapter_params test_adapter_params(const char *name, const char *path)
+{
+    struct hs_adapter_params params;
+    hs_adapter_params_defaults(&params);
+    params.name = name;
+    params.model_id = "m";
+    params.path = path;
+    return params;
+}
+
 void test_sleep_ms(int32_t ms)
 {
     struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = (ms % 1000) * 1000000L};

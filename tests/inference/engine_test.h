@@ -63,6 +63,9 @@ void test_wait_for(hs_engine *engine, int32_t n_running, int32_t n_queued);
 /* No violation, no wrong KV, nothing left alive. Call after hs_engine_free. */
 void test_check_clean(void);
 void test_sleep_ms(int32_t ms);
+
+/* An adapter of model "m" from a file. */
+struct hs_adapter_params test_adapter_params(const char *name, const char *path);
 /* A text of n characters that depends on the seed. */
 void test_text(char *text, size_t n, uint32_t seed);
 

@@ -33,11 +33,7 @@ static void close_pool(void)
 
 static hs_status try_register(const char *name, const char *path)
 {
-    struct hs_adapter_params params;
-    hs_adapter_params_defaults(&params);
-    params.name = name;
-    params.model_id = "m";
-    params.path = path;
+    struct hs_adapter_params params = test_adapter_params(name, path);
     return hs_adapter_pool_register(pool, &model, &params, &err);
 }
 
@@ -50,11 +46,7 @@ static void add(const char *name, const char *text)
 
 static hs_status try_replace(const char *name, const char *path)
 {
-    struct hs_adapter_params params;
-    hs_adapter_params_defaults(&params);
-    params.name = name;
-    params.model_id = "m";
-    params.path = path;
+    struct hs_adapter_params params = test_adapter_params(name, path);
     return hs_adapter_pool_replace(pool, &model, &params, &err);
 }
 

@@ -31,11 +31,7 @@ static void end(void)
 
 static hs_status set_file(const char *name, const char *text, bool replaces)
 {
-    struct hs_adapter_params params;
-    hs_adapter_params_defaults(&params);
-    params.name = name;
-    params.model_id = "m";
-    params.path = adapter_file(files, name, text);
+    struct hs_adapter_params params = test_adapter_params(name, adapter_file(files, name, text));
     return replaces ? hs_engine_replace_adapter(engine, &params, &err)
                     : hs_engine_register_adapter(engine, &params, &err);
 }

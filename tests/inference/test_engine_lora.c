@@ -50,11 +50,7 @@ static void start(enum hs_lora_engine engine)
     llama_start(&f, &spec, NULL, &params, 0, 0);
     for (int i = 0; i < N_ADAPTERS; i++) {
         write_adapter(i, shifts[i]);
-        struct hs_adapter_params adapter;
-        hs_adapter_params_defaults(&adapter);
-        adapter.name = adapter_name(i);
-        adapter.model_id = "m";
-        adapter.path = adapter_path(i);
+        struct hs_adapter_params adapter = test_adapter_params(adapter_name(i), adapter_path(i));
         if (hs_engine_register_adapter(f.engine, &adapter, &err) != HS_OK) {
             fail_msg("%s", err.message);
         }
@@ -173,12 +169,8 @@ static void natively_they_take_turns(void **state)
 
 static void swap(int i, int32_t shift)
 {
-    struct hs_adapter_params params;
     write_adapter(i, shift);
-    hs_adapter_params_defaults(&params);
-    params.name = adapter_name(i);
-    params.model_id = "m";
-    params.path = adapter_path(i);
+    struct hs_adapter_params params = test_adapter_params(adapter_name(i), adapter_path(i));
     if (hs_engine_replace_adapter(f.engine, &params, &err) != HS_OK) {
         fail_msg("%s", err.message);
     }
@@ -212,16 +204,12 @@ static void what_does_not_fit_the_model_is_refused(void **state)
 {
     (void)state;
     start(HS_LORA_ENGINE_AUTO);
-    struct hs_adapter_params params;
     struct tiny_gguf_spec spec;
     char path[256];
-    hs_adapter_params_defaults(&params);
     snprintf(path, sizeof(path), "%s/no-lora-%d.gguf", HS_TEST_TMP, (int)getpid());
     tiny_gguf_defaults(&spec);
     assert_true(tiny_gguf_write(&spec, path));
-    params.name = "model";
-    params.model_id = "m";
-    params.path = path;
+    struct hs_adapter_params params = test_adapter_params("model", path);
     assert_int_equal(hs_engine_register_adapter(f.engine, &params, &err), HS_OK);
     assert_int_not_equal(hs_engine_load_adapter(f.engine, "model", &err), HS_OK);
     assert_non_null(strstr(err.message, "adapter 'model'"));

@@ -3,38 +3,7 @@ import gguf
 import numpy
 import pytest
 
-RANK = 3
-ALPHA = 6.0
-KINDS = ("attn_q", "ffn_down")
-
-
-def matrices(model):
-    """{name: (n_out, n_in)} of the model's matrices that the adapter changes."""
-    shapes = {tensor.name: tensor.shape for tensor in gguf.GGUFReader(model).tensors}
-    return {f"blk.0.{kind}.weight": (int(shapes[f"blk.0.{kind}.weight"][1]),
-                                     int(shapes[f"blk.0.{kind}.weight"][0])) for kind in KINDS}
-
-
-def write_adapter(path, model):
-    """A LoRA adapter of random values; returns {name: delta in float64}."""
-    random = numpy.random.default_rng(1)
-    architecture = gguf.GGUFReader(model).fields["general.architecture"].contents()
-    writer = gguf.GGUFWriter(path, architecture)
-    writer.add_string("general.type", "adapter")
-    writer.add_string("adapter.type", "lora")
-    writer.add_float32("adapter.lora.alpha", ALPHA)
-    deltas = {}
-    for name, (n_out, n_in) in matrices(model).items():
-        a = random.standard_normal((RANK, n_in)).astype(numpy.float32)
-        b = random.standard_normal((n_out, RANK)).astype(numpy.float32)
-        writer.add_tensor(f"{name}.lora_a", a)
-        writer.add_tensor(f"{name}.lora_b", b)
-        deltas[name] = ALPHA / RANK * b.astype(numpy.float64) @ a.astype(numpy.float64)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return deltas
+from gguf_files import write_adapter
 
 
 def read_sparse(path):
@@ -75,7 +44,7 @@ def block_norms(matrix, n_rows, n_cols):
 ])
 def test_largest_blocks(hs, say, tmp_path, block, keep, values, rounding):
     adapter, sparse = tmp_path / "lora.gguf", tmp_path / "sparse.gguf"
-    deltas = write_adapter(adapter, say)
+    deltas = write_adapter(adapter, say, 3, 1)
     n_rows, n_cols = (int(side) for side in block.split("x"))
     said = hs.ok("adapter", "sparsify", adapter, sparse, "--model", say, "--keep", keep,
                  "--block", block, "--values", values, "--json").json
@@ -98,7 +67,7 @@ def test_largest_blocks(hs, say, tmp_path, block, keep, values, rounding):
 
 def test_used_as_an_adapter(hs, say, tmp_path):
     adapter, sparse = tmp_path / "lora.gguf", tmp_path / "sparse.gguf"
-    write_adapter(adapter, say)
+    write_adapter(adapter, say, 3, 1)
     hs.ok("adapter", "sparsify", adapter, sparse, "--model", say)
     hs.ok("adapter", "add", sparse, "--name", "thin", "--model", say)
     shown = hs.ok("adapter", "show", "thin", "--json").json

@@ -265,12 +265,7 @@ const char *hs_http_request_param(const hs_http_request *request, const char *na
 
 const char *hs_http_request_query(const hs_http_request *request, const char *name)
 {
-    for (size_t i = 0; i < request->target.n_query; i++) {
-        if (strcmp(request->target.query[i].name, name) == 0) {
-            return request->target.query[i].value;
-        }
-    }
-    return NULL;
+    return hs_http_target_query(&request->target, name);
 }
 
 const char *hs_http_request_header(const hs_http_request *request, const char *name)

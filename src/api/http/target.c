@@ -158,6 +158,16 @@ hs_status hs_http_target_parse(const char *raw, struct hs_http_target *ret, stru
     return HS_OK;
 }
 
+const char *hs_http_target_query(const struct hs_http_target *target, const char *name)
+{
+    for (size_t i = 0; i < target->n_query; i++) {
+        if (strcmp(target->query[i].name, name) == 0) {
+            return target->query[i].value;
+        }
+    }
+    return NULL;
+}
+
 void hs_http_target_free(struct hs_http_target *target)
 {
     hs_free(target->text);

@@ -28,6 +28,8 @@ struct hs_http_target {
 
 HS_CHECKED hs_status hs_http_target_parse(const char *raw, struct hs_http_target *ret,
                                           struct hs_error *err);
+/* The value of the first parameter of this name; NULL: there is none. */
+const char *hs_http_target_query(const struct hs_http_target *target, const char *name);
 void hs_http_target_free(struct hs_http_target *target);
 
 #endif
