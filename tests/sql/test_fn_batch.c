@@ -131,12 +131,36 @@ static void test_interrupt(void **state)
     close_clean();
 }
 
+/* Rows that are computed ahead, and not read any more. */
+static void test_result_left(void **state)
+{
+    (void)state;
+    static const char sql[] = "SELECT generate('text ' || range) FROM range(20000)";
+    struct hs_error err;
+    struct ArrowArray rows;
+    hs_sql_stmt *stmt = NULL;
+    hs_sql_result *result = NULL;
+    fn_open(&world, NULL, NULL, 16384, 8);
+    assert_int_equal(hs_sql_prepare(world.conn, sql, strlen(sql), &stmt, &err), HS_OK);
+    assert_int_equal(hs_sql_execute(stmt, &result, &err), HS_OK);
+    assert_int_equal(hs_sql_result_next(result, &rows, &err), HS_OK);
+    assert_true(rows.length > 0 && rows.length < 20000);
+    rows.release(&rows);
+    fake_runtime_pause();
+    hs_sql_result_free(result);
+    fake_runtime_resume();
+    hs_sql_stmt_free(stmt);
+    test_wait_for(world.engine, 0, 0);
+    fn_expect(&world, "SELECT generate('on')", "on\n");
+    close_clean();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_full_queue), cmocka_unit_test(test_queue_of_others),
         cmocka_unit_test(test_threads),    cmocka_unit_test(test_failure),
-        cmocka_unit_test(test_interrupt),
+        cmocka_unit_test(test_interrupt),  cmocka_unit_test(test_result_left),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

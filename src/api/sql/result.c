@@ -35,6 +35,9 @@ static hs_status start(hs_sql_stmt *stmt, duckdb_result *ret_result, struct hs_e
                              ? duckdb_pending_prepared_streaming(stmt->prepared, &pending)
                              : duckdb_pending_prepared(stmt->prepared, &pending);
     hs_sql_conn_plan(conn, false);
+    if (hs_sql_conn_is_interrupted(conn)) {
+        duckdb_interrupt(conn->connection); /* it forgets what came before this */
+    }
     hs_status status = HS_OK;
     memset(ret_result, 0, sizeof *ret_result);
     if (state != DuckDBSuccess) {
@@ -131,6 +134,9 @@ int64_t hs_sql_result_n_changed(const hs_sql_result *result)
 void hs_sql_result_free(hs_sql_result *result)
 {
     if (result != NULL) {
+        if (!result->is_over) {
+            hs_sql_interrupt(result->conn); /* other threads may compute rows that nobody reads */
+        }
         end(result);
         hs_free(result);
     }
