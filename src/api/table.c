@@ -28,7 +28,7 @@ static void push(struct hs_table *table, char *cell)
     table->cells[table->n_cells++] = cell;
 }
 
-void hs_table_init(struct hs_table *table, size_t n_columns, unsigned right, const char *headers)
+void hs_table_init(struct hs_table *table, size_t n_columns, uint64_t right, const char *headers)
 {
     *table = (struct hs_table){.n_columns = n_columns, .right = right};
     while (headers && *headers && !table->status) {
@@ -76,7 +76,10 @@ static hs_status append_cell(struct hs_buf *line, const char *cell, size_t width
 hs_status hs_table_print(const struct hs_table *table, const struct hs_command_io *io,
                          struct hs_error *err)
 {
-    size_t widths[HS_TABLE_MAX_COLUMNS] = {0};
+    HS_CLEANUP(hs_freep) size_t *widths = hs_calloc(table->n_columns, sizeof *widths);
+    if (!widths) {
+        return hs_error_nomem(err, "table");
+    }
     for (size_t i = 0; i < table->n_cells; i++) {
         size_t columns = hs_utf8_columns(table->cells[i], strlen(table->cells[i]));
         size_t *width = &widths[i % table->n_columns];
@@ -86,7 +89,8 @@ hs_status hs_table_print(const struct hs_table *table, const struct hs_command_i
     hs_status status = table->status;
     for (size_t i = 0; i < table->n_cells && !status; i++) {
         size_t column = i % table->n_columns;
-        status = append_cell(&text, table->cells[i], widths[column], (table->right >> column) & 1u,
+        status = append_cell(&text, table->cells[i], widths[column],
+                             column < 64 && ((table->right >> column) & 1u),
                              column + 1 == table->n_columns);
     }
     if (status) {

@@ -12,18 +12,16 @@
 #include "api/command.h"
 #include "base/mem.h"
 
-#define HS_TABLE_MAX_COLUMNS 8
-
 struct hs_table {
     size_t n_columns;
-    unsigned right; /* bit i: column i is aligned to the right */
+    uint64_t right; /* bit i: column i is aligned to the right */
     char **cells;   /* [n_cells], rows one after the other */
     size_t n_cells, capacity;
     hs_status status;
 };
 
 /* headers: space-separated words, one a column; NULL: no header and `n_columns` counts. */
-void hs_table_init(struct hs_table *table, size_t n_columns, unsigned right, const char *headers);
+void hs_table_init(struct hs_table *table, size_t n_columns, uint64_t right, const char *headers);
 void hs_table_cell(struct hs_table *table, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 HS_CHECKED hs_status hs_table_print(const struct hs_table *table, const struct hs_command_io *io,

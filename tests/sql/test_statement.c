@@ -61,8 +61,9 @@ static void test_several_statements_give_the_last_ones_rows(void **state)
 static void test_errors_say_where(void **state)
 {
     struct sql_test *test = *state;
-    sql_test_fails(test, "SELEC 1", HS_INVALID_ARGUMENT, "LINE 1: SELEC 1");
+    sql_test_fails(test, "SELEC 1", HS_INVALID_ARGUMENT, "(line 1, at \"SELEC 1\")");
     sql_test_fails(test, "SELECT a FROM nowhere", HS_INVALID_ARGUMENT, "nowhere");
+    sql_test_fails(test, "SELECT 1,\n  b + 1", HS_INVALID_ARGUMENT, "(line 2, at \"b + 1\")");
     sql_test_fails(test, "SELECT 'x'::INT", HS_INVALID_ARGUMENT, "Conversion Error");
     sql_test_fails(test, "", HS_INVALID_ARGUMENT, "no statement");
     sql_test_fails(test, "; -- x", HS_INVALID_ARGUMENT, "no statement");

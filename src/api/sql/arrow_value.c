@@ -1,6 +1,7 @@
 #include <nanoarrow/nanoarrow.h>
 #include <string.h>
 
+#include "api/sql_text.h"
 #include "base/error.h"
 #include "base/mem.h"
 #include "statement.h"
@@ -389,4 +390,23 @@ hs_status hs_sql_value_new(const struct ArrowSchema *schema, const struct ArrowA
     }
     ArrowArrayViewReset(&view);
     return status || *ret_value != NULL ? status : hs_error_nomem(err, "value");
+}
+
+hs_status hs_sql_cell_text(const struct ArrowSchema *schema, const struct ArrowArray *array,
+                           int64_t row, char **ret_text, struct hs_error *err)
+{
+    duckdb_value value;
+    hs_status status = hs_sql_value_new(schema, array, row, &value, err);
+    if (status) {
+        return status;
+    }
+    *ret_text = NULL;
+    if (!duckdb_is_null_value(value)) {
+        char *text = duckdb_get_varchar(value);
+        *ret_text = hs_strdup(text);
+        duckdb_free(text);
+        status = *ret_text != NULL ? HS_OK : hs_error_nomem(err, "text of a cell");
+    }
+    duckdb_destroy_value(&value);
+    return status;
 }

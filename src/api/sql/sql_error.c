@@ -25,6 +25,23 @@ static hs_status status_of(const char *message)
     return HS_INVALID_ARGUMENT;
 }
 
+/* DuckDB draws the place under the line: here it is the words that stand there. */
+static hs_status set_with_place(struct hs_error *err, const char *message)
+{
+    hs_status status = status_of(message);
+    const char *line = strstr(message, "\n\nLINE ");
+    const char *text = line != NULL ? strchr(line + 2, ':') : NULL;
+    const char *mark = text != NULL ? strchr(text, '\n') : NULL;
+    const char *caret = mark != NULL ? strchr(mark, '^') : NULL;
+    if (caret == NULL || caret - mark > mark - (line + 2)) {
+        return hs_error_set(err, status, "%s", message);
+    }
+    const char *at = line + 2 + (caret - mark - 1);
+    int n_line = (int)(text - (line + 7));
+    return hs_error_set(err, status, "%.*s (line %.*s, at \"%.*s\")", (int)(line - message),
+                        message, n_line, line + 7, (int)(mark - at), at);
+}
+
 hs_status hs_sql_error(const hs_sql_conn *conn, const char *message, struct hs_error *err)
 {
     struct hs_error failure;
@@ -40,7 +57,7 @@ hs_status hs_sql_error(const hs_sql_conn *conn, const char *message, struct hs_e
     if (conn != NULL && hs_sql_conn_is_interrupted(conn)) {
         return hs_error_set(err, HS_CANCELLED, "the statement was cancelled");
     }
-    return hs_error_set(err, status_of(message), "%s", message);
+    return set_with_place(err, message);
 }
 
 hs_status hs_sql_error_data(const hs_sql_conn *conn, duckdb_error_data data, struct hs_error *err)
