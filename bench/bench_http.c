@@ -69,7 +69,11 @@ static enum hs_http_pull pull(hs_http_request *request, void *data, struct hs_bu
         return HS_HTTP_NOT_YET;
     }
     stream->n_taken++;
-    return write_event(stream, out) == HS_OK ? HS_HTTP_MORE : HS_HTTP_FAIL;
+    if (write_event(stream, out) != HS_OK) {
+        return HS_HTTP_FAIL;
+    }
+    bool has_more = stream->n_taken == n_steps || stream->n_taken < atomic_load(&stream->n_made);
+    return has_more ? HS_HTTP_MORE : HS_HTTP_NOT_YET;
 }
 
 static void on_end(void *data)

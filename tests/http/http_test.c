@@ -256,7 +256,12 @@ static enum hs_http_pull pull_events(hs_http_request *request, void *data, struc
     hs_status status = work->is_ndjson ? hs_buf_printf(out, "%s\n", number_text)
                                        : hs_http_sse_append(out, NULL, number_text, (size_t)len);
     atomic_fetch_add(&work->n_taken, 1);
-    return status == HS_OK ? HS_HTTP_MORE : HS_HTTP_FAIL;
+    if (status != HS_OK) {
+        return HS_HTTP_FAIL;
+    }
+    bool has_more = taken + 1 == work->n || taken + 1 == work->fail_after ||
+                    taken + 1 < atomic_load(&work->n_made);
+    return has_more ? HS_HTTP_MORE : HS_HTTP_NOT_YET;
 }
 
 static void stream_events(hs_http_request *request, bool on_pool, bool is_ndjson)

@@ -226,14 +226,13 @@ static hs_status end_choice(struct hs_choice *choice, const struct hs_event *eve
 static hs_status next_event(struct hs_generation *generation, struct hs_choice *choice,
                             struct hs_event *event, struct hs_error *err)
 {
-    struct hs_error ignored;
-    hs_status status = hs_stream_next(choice->stream, 0, event, &ignored);
+    /* no text for "nothing yet", which is asked for with every token */
+    hs_status status = hs_stream_next(choice->stream, 0, event, NULL);
     if (status == HS_TIMEOUT) {
         return status;
     }
     if (status != HS_OK) {
-        *err = ignored;
-        return status;
+        return hs_error_set(err, status, "the stream of an answer ended before its last event");
     }
     if (event->type == HS_EVENT_DONE) {
         return end_choice(choice, event, err);
@@ -409,7 +408,7 @@ static enum hs_http_pull pull(hs_http_request *request, void *data, struct hs_bu
     if (is_done) {
         return write_end(generation, out, err) == HS_OK ? HS_HTTP_END : fail(generation, out, err);
     }
-    return has_more || out->len > before ? HS_HTTP_MORE : HS_HTTP_NOT_YET;
+    return has_more ? HS_HTTP_MORE : HS_HTTP_NOT_YET;
 }
 
 /* ---- the request ---- */

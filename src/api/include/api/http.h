@@ -263,7 +263,8 @@ void hs_http_wake(hs_http_request *request);
 
 enum hs_http_pull {
     HS_HTTP_MORE = 0, /* appended something; called again when the client took it */
-    HS_HTTP_NOT_YET,  /* appended nothing; called again after hs_http_wake */
+    HS_HTTP_NOT_YET,  /* there is no more, besides what was appended; called again after
+                         hs_http_wake */
     HS_HTTP_END,      /* that was all, what was appended now included */
     HS_HTTP_FAIL      /* err says why: an error event in the route's style ends the stream */
 };
