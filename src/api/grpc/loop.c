@@ -228,6 +228,7 @@ void *hs_grpc_loop_main(void *arg)
             handle_event(server, &events[i]);
         }
         advance_ready(server);
+        flush_dirty(server); /* first: what is sent in time has not stalled */
         expire_all(server);
         flush_dirty(server);
         bury_dead(server);
