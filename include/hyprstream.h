@@ -421,6 +421,28 @@ HS_API HS_CHECKED hs_status hs_engine_model_slots(hs_engine *engine, const char 
                                                   struct hs_slot *ret_slots, size_t max,
                                                   size_t *ret_n, struct hs_error *err);
 
+/* A request that has ended: an answer, or inputs that were embedded. */
+struct hs_request_record {
+    uint64_t number;         /* from 1, in the order in which they ended */
+    int64_t started_unix_ms; /* submitted */
+    double total_ms;         /* until it ended */
+    char model_id[HS_ID_MAX];
+    char client[HS_TAG_MAX]; /* whose it was; "": nobody's */
+    char tag[HS_TAG_MAX];
+    char adapters[256]; /* "name:scale+name:scale", cut when it is longer; "": none */
+    bool is_embedding;
+    enum hs_finish finish;
+    struct hs_usage usage;
+    char error[160]; /* of HS_FINISH_ERROR, cut when it is longer */
+};
+#define HS_REQUEST_RECORDS_MAX 4096 /* the engine keeps the last ones */
+
+/* The last requests that have ended, the oldest first: at most `max` of those numbered above
+ * `after`. */
+HS_API HS_CHECKED hs_status hs_engine_requests(hs_engine *engine, uint64_t after,
+                                               struct hs_request_record *ret_records, size_t max,
+                                               size_t *ret_n, struct hs_error *err);
+
 /*
  * Tokenize text with a model's vocabulary.
  * In:     add_special: BOS and the like as the model wants; parse_special: "<|x|>" texts become

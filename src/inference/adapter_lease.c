@@ -1,6 +1,7 @@
 /* Leases of adapters: who may keep what in memory, and who waits for it. */
 #include "adapter_internal.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "adapters/adapter_ref.h"
@@ -442,4 +443,20 @@ const struct hs_rt_adapter_set *hs_adapter_lease_set(const hs_adapter_lease *lea
 const char *hs_adapter_lease_key(const hs_adapter_lease *lease)
 {
     return lease->key;
+}
+
+void hs_adapter_lease_text(const hs_adapter_lease *lease, char *ret_text, size_t size)
+{
+    size_t len = 0;
+    ret_text[0] = '\0';
+    for (int32_t i = 0; i < lease->set.n; i++) {
+        char item[HS_ADAPTER_NAME_SIZE + 32];
+        int n = snprintf(item, sizeof(item), "%s%s:%g", i > 0 ? "+" : "",
+                         lease->versions[i]->entry->name, (double)lease->uses[i].scale);
+        if (n < 0 || len + (size_t)n >= size) {
+            return;
+        }
+        memcpy(ret_text + len, item, (size_t)n + 1);
+        len += (size_t)n;
+    }
 }

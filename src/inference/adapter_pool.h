@@ -113,5 +113,7 @@ const struct hs_error *hs_adapter_lease_error(const hs_adapter_lease *lease);
 const struct hs_rt_adapter_set *hs_adapter_lease_set(const hs_adapter_lease *lease);
 /* What KV computed with it is kept under. */
 const char *hs_adapter_lease_key(const hs_adapter_lease *lease);
+/* Write "name:scale+name:scale", cut behind the last one that fits. */
+void hs_adapter_lease_text(const hs_adapter_lease *lease, char *ret_text, size_t size);
 
 #endif

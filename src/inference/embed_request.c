@@ -105,6 +105,7 @@ hs_status hs_embed_request_new(const struct hs_model *model, int32_t n_input_max
         return hs_error_nomem(err, "request");
     }
     request->n_inputs = n_inputs;
+    request->model = model;
     request->params = *params;
     hs_client_place_init(&request->place, params->client);
     request->submitted_at_ms = hs_clock_ms();
@@ -172,12 +173,29 @@ void hs_embed_request_post(struct hs_embed_request *request, size_t i, float *va
     }
 }
 
+static void record(const struct hs_embed_request *request, double now_ms)
+{
+    double total_ms = request->submitted_at_ms > 0 ? now_ms - request->submitted_at_ms : 0;
+    struct hs_request_record record = {.started_unix_ms = hs_clock_unix_ms() - (int64_t)total_ms,
+                                       .total_ms = total_ms,
+                                       .is_embedding = true,
+                                       .finish = request->finish,
+                                       .usage = request->usage};
+    memcpy(record.model_id, request->model->info.id, sizeof(record.model_id));
+    memcpy(record.client, request->place.client, sizeof(record.client));
+    if (request->finish == HS_FINISH_ERROR) {
+        hs_request_record_fail(&record, &request->error);
+    }
+    hs_request_log_add(request->model->log, &record);
+}
+
 void hs_embed_request_complete(struct hs_embed_request *request)
 {
     double now_ms = hs_clock_ms();
     double started = request->started_at_ms > 0 ? request->started_at_ms : now_ms;
     request->usage.queue_ms = started - request->submitted_at_ms;
     request->usage.prefill_ms = now_ms - started;
+    record(request, now_ms);
     hs_stream_finish(request->stream, request->finish, &request->usage,
                      request->finish == HS_FINISH_ERROR ? &request->error : NULL);
     hs_embed_request_free(request);

@@ -17,6 +17,7 @@ struct hs_embed_request {
     int32_t *tokens;               /* of all inputs */
     size_t *ends;                  /* [n_inputs], input i ends before tokens[ends[i]] */
     size_t n_inputs, n_started, n_posted;
+    const struct hs_model *model;
     struct hs_embed_params params;
     struct hs_client_place place;                          /* whose it is */
     double submitted_at_ms, started_at_ms, deadline_at_ms; /* monotonic; 0: none */

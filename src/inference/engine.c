@@ -62,10 +62,14 @@ hs_status hs_engine_create_with_runtime(const struct hs_engine_params *params,
     }
     status = hs_engine_new_adapters(engine, err);
     if (status == HS_OK) {
+        status = hs_request_log_new(&engine->log, err);
+    }
+    if (status == HS_OK) {
         status = hs_session_manager_new(params->sessions_dir, &engine->sessions, err);
     }
     if (status != HS_OK) {
         hs_engine_free_adapters(engine);
+        hs_request_log_free(engine->log);
         pthread_mutex_destroy(&engine->mutex);
         hs_free(engine);
         return status;
@@ -99,6 +103,7 @@ void hs_engine_free(hs_engine *engine)
         hs_free(engine->models[i]);
     }
     hs_free(engine->models);
+    hs_request_log_free(engine->log);
     pthread_mutex_destroy(&engine->mutex);
     hs_free(engine);
 }
@@ -213,6 +218,7 @@ hs_status hs_engine_load_model(hs_engine *engine, const char *path, const char *
     if (status != HS_OK) {
         return status;
     }
+    model->log = engine->log;
     pthread_mutex_lock(&engine->mutex);
     status = add_locked(engine, model, err);
     pthread_mutex_unlock(&engine->mutex);
@@ -319,6 +325,15 @@ hs_status hs_engine_model_slots(hs_engine *engine, const char *model_id, struct 
         hs_engine_release_model(engine, model);
     }
     return status;
+}
+
+hs_status hs_engine_requests(hs_engine *engine, uint64_t after,
+                             struct hs_request_record *ret_records, size_t max, size_t *ret_n,
+                             struct hs_error *err)
+{
+    (void)err;
+    *ret_n = hs_request_log_read(engine->log, after, ret_records, max);
+    return HS_OK;
 }
 
 hs_status hs_engine_acquire_generator(hs_engine *engine, const char *id,

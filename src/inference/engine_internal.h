@@ -9,6 +9,7 @@
 
 #include "adapter_pool.h"
 #include "lora_router.h"
+#include "request_log.h"
 #include "session_manager.h"
 
 struct hs_engine {
@@ -17,6 +18,7 @@ struct hs_engine {
     hs_session_manager *sessions;
     hs_adapter_pool *adapters;
     hs_lora_router *router;
+    hs_request_log *log;
     pthread_mutex_t mutex;
     struct hs_model **models; /* [n_models], guarded by the mutex, as are their counts */
     size_t n_models, cap_models;

@@ -9,6 +9,7 @@
 
 #include "adapters/lora_base.h"
 #include "kv_cache.h"
+#include "request_log.h"
 
 typedef struct hs_worker hs_worker;
 typedef struct hs_embedder hs_embedder;
@@ -23,6 +24,7 @@ struct hs_model {
     hs_rt_model *rt_model;
     hs_worker *worker; /* NULL: the model does not generate */
     hs_embedder *embedder;
+    hs_request_log *log; /* the engine's; NULL: none */
     struct hs_model_info info;
     struct hs_rt_model_info rt_info;
     hs_lora_base *lora_base;          /* what adapters are checked against */

@@ -230,8 +230,28 @@ void hs_request_free(struct hs_request *request)
     hs_free(request);
 }
 
+static void record(const struct hs_request *request)
+{
+    double total_ms = request->submitted_at_ms > 0 ? hs_clock_ms() - request->submitted_at_ms : 0;
+    struct hs_request_record record = {.started_unix_ms = hs_clock_unix_ms() - (int64_t)total_ms,
+                                       .total_ms = total_ms,
+                                       .finish = request->finish,
+                                       .usage = request->usage};
+    memcpy(record.model_id, request->model->info.id, sizeof(record.model_id));
+    memcpy(record.client, request->place.client, sizeof(record.client));
+    memcpy(record.tag, request->tag, sizeof(record.tag));
+    if (request->lease != NULL) {
+        hs_adapter_lease_text(request->lease, record.adapters, sizeof(record.adapters));
+    }
+    if (request->finish == HS_FINISH_ERROR) {
+        hs_request_record_fail(&record, &request->error);
+    }
+    hs_request_log_add(request->model->log, &record);
+}
+
 void hs_request_complete(struct hs_request *request)
 {
+    record(request); /* before its reader knows, who may look for it */
     hs_stream_finish(request->stream, request->finish, &request->usage,
                      request->finish == HS_FINISH_ERROR ? &request->error : NULL);
     hs_request_free(request);

@@ -395,6 +395,38 @@ static void prompts_at_their_limit(void **state)
     test_check_clean();
 }
 
+/* Each request that ended is in the log before its reader knows that it has. */
+static void requests_that_ended_are_recorded(void **state)
+{
+    (void)state;
+    hs_engine *engine = test_engine(NULL, 256, 4);
+    struct hs_generate_params params = test_params(5);
+    struct hs_request_record records[4];
+    struct answer answer;
+    size_t n;
+    params.client = "ann";
+    params.tag = "t1";
+    test_collect(test_complete(engine, "abc", &params), &answer);
+    assert_int_equal(hs_engine_requests(engine, 0, records, 4, &n, NULL), HS_OK);
+    assert_int_equal(n, 1);
+    assert_int_equal(records[0].number, 1);
+    assert_string_equal(records[0].model_id, "m");
+    assert_string_equal(records[0].client, "ann");
+    assert_string_equal(records[0].tag, "t1");
+    assert_string_equal(records[0].adapters, "");
+    assert_int_equal(records[0].finish, answer.finish);
+    assert_int_equal(records[0].usage.prompt_tokens, answer.usage.prompt_tokens);
+    assert_int_equal(records[0].usage.completion_tokens, answer.usage.completion_tokens);
+    assert_true(records[0].started_unix_ms > 0 && records[0].total_ms >= 0);
+    hs_stream *stream = test_complete(engine, "abc", &params);
+    hs_stream_cancel(stream);
+    test_collect(stream, &answer);
+    assert_int_equal(hs_engine_requests(engine, 1, records, 4, &n, NULL), HS_OK);
+    assert_int_equal(n, 1);
+    assert_int_equal(records[0].finish, answer.finish);
+    hs_engine_free(engine);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -410,6 +442,7 @@ int main(void)
         cmocka_unit_test(text_becomes_tokens_and_text_again),
         cmocka_unit_test(a_model_in_use_is_not_unloaded),
         cmocka_unit_test(threads_may_do_everything_at_once),
+        cmocka_unit_test(requests_that_ended_are_recorded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -265,6 +265,20 @@ hs_status hs_engine_model_slots(hs_engine *engine, const char *model_id, struct 
     return fake_need_model(engine, model_id, err);
 }
 
+hs_status hs_engine_requests(hs_engine *engine, uint64_t after,
+                             struct hs_request_record *ret_records, size_t max, size_t *ret_n,
+                             struct hs_error *err)
+{
+    (void)engine;
+    (void)err;
+    size_t n = 0;
+    for (size_t i = after; i < fake_engine.n_records && n < max; i++) {
+        ret_records[n++] = fake_engine.records[i];
+    }
+    *ret_n = n;
+    return HS_OK;
+}
+
 hs_status hs_engine_tokenize(hs_engine *engine, const char *model_id, const char *text,
                              size_t text_len, bool add_special, bool parse_special,
                              int32_t **ret_tokens, size_t *ret_n, struct hs_error *err)

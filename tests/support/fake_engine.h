@@ -23,6 +23,7 @@
 #define FAKE_N_EMBEDDING 3
 #define FAKE_MAX_INPUTS 8
 #define FAKE_MAX_ADAPTERS 32
+#define FAKE_MAX_RECORDS 4
 
 /* One event of an answer; text NULL ends the list. "\1" waits until the stream is cancelled. */
 struct fake_piece {
@@ -107,6 +108,8 @@ struct fake_engine_script {
     char examples[256]; /* of the last hs_engine_set_adapter_examples: "name: text | text" */
     struct hs_model_stats stats; /* of hs_engine_model_stats, but for 7 cells in use */
     struct hs_slot slots[FAKE_N_SEQ];
+    struct hs_request_record records[FAKE_MAX_RECORDS]; /* of hs_engine_requests, by number */
+    size_t n_records;
 
     size_t n_asked;
     struct fake_asked asked[FAKE_MAX_ASKED];
