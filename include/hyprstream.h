@@ -721,7 +721,17 @@ HS_API HS_CHECKED hs_status hs_route_rules_parse(const char *const *texts, size_
                                                  hs_route_rules **ret_rules, struct hs_error *err);
 HS_API void hs_route_rules_free(hs_route_rules *rules);
 
+/* What tells the adapters that a text is for. */
+enum hs_route_method {
+    HS_ROUTE_BOTH = 0, /* examples, and the weights must agree; of adapters without: the weights */
+    HS_ROUTE_EXAMPLES, /* examples alone */
+    HS_ROUTE_ARROW     /* weights alone: Arrow, arXiv 2405.11157 */
+};
+/* "both", "examples", "arrow" */
+HS_API const char *hs_route_method_name(enum hs_route_method method);
+
 struct hs_route_params {
+    enum hs_route_method method;
     int32_t max_adapters;        /* 1..HS_ROUTE_MAX */
     float scale;                 /* of the chosen ones, in all */
     const hs_route_rules *rules; /* the first that matches decides; NULL: none */
@@ -733,20 +743,22 @@ HS_API void hs_route_params_defaults(struct hs_route_params *params); /* one ada
 struct hs_route_choice {
     char name[HS_ADAPTER_NAME_SIZE];
     float scale;
-    float closeness; /* -1..1; 0: by a rule */
+    float closeness; /* of examples, -1..1; 0: none were asked */
+    float arrow;     /* of the weights: standard deviations above texts that no adapter is for; 0:
+                        they were not asked */
 };
 
 struct hs_route {
     struct hs_route_choice choices[HS_ROUTE_MAX]; /* the closest first */
     int32_t n_choices;                            /* 0: the base alone */
-    char closest[HS_ADAPTER_NAME_SIZE];           /* chosen or not; "": none has examples */
+    char closest[HS_ADAPTER_NAME_SIZE];           /* by examples, chosen or not; "": none has any */
     float closeness, background; /* of the closest, and of texts that no adapter is for */
     char reason[256];            /* one sentence */
 };
 
 /*
  * Texts that an adapter is for, as its users write them: they are embedded when a text is first
- * routed. n_texts 0: it is chosen by rules only. They are forgotten with the adapter.
+ * routed. n_texts 0: it is chosen by rules or its weights. They are forgotten with the adapter.
  * Errors: HS_NOT_FOUND (no adapter of that name), HS_LIMIT (more than 256, or 64 KiB in one),
  * HS_INVALID_ARGUMENT (an empty text).
  */
@@ -754,8 +766,8 @@ HS_API HS_CHECKED hs_status hs_engine_set_adapter_examples(hs_engine *engine, co
                                                            const char *const *texts, size_t n_texts,
                                                            struct hs_error *err);
 /*
- * Choose adapters of a model for a text: by the rules, else those whose examples are closest to it
- * (docs/adapters.md), or none when nothing is. Waits for the embeddings.
+ * Choose adapters of a model for a text: by the rules, else those whose examples or weights are
+ * closest to it (docs/adapters.md), or none when nothing is. Waits for what the model computes.
  * Errors: HS_NOT_FOUND (no such model; an adapter of a rule that is not registered for it),
  * HS_INVALID_ARGUMENT (max_adapters, scale), those of hs_engine_embed, HS_TIMEOUT.
  */

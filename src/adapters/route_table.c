@@ -271,66 +271,62 @@ static double closeness(const hs_route_table *table, const struct query *query,
     return sum / n;
 }
 
-/* Insert by closeness; the last one leaves when there are `max`. */
-static void keep_match(struct hs_route_match *matches, int32_t max, int32_t *n,
-                       struct hs_route_match match)
+/* Insert by closeness; the last one leaves when there is no room. */
+static void keep_match(struct hs_route_matches *matches, struct hs_route_match match)
 {
-    if (*n == max && (max == 0 || matches[max - 1].closeness >= match.closeness)) {
+    struct hs_route_match *items = matches->items;
+    if (matches->n == HS_ROUTE_MATCHES_MAX && items[matches->n - 1].closeness >= match.closeness) {
         return;
     }
-    int32_t at = *n < max ? (*n)++ : max - 1;
-    for (; at > 0 && matches[at - 1].closeness < match.closeness; at--) {
-        matches[at] = matches[at - 1];
+    int32_t at = matches->n < HS_ROUTE_MATCHES_MAX ? matches->n++ : HS_ROUTE_MATCHES_MAX - 1;
+    for (; at > 0 && items[at - 1].closeness < match.closeness; at--) {
+        items[at] = items[at - 1];
     }
-    matches[at] = match;
+    items[at] = match;
 }
 
-static void weigh(struct hs_route_match *matches, int32_t *n, double floor)
+void hs_route_matches_weigh(struct hs_route_matches *matches, int32_t max)
 {
-    double first = *n > 0 ? matches[0].closeness - floor : 0;
+    double first = matches->n > 0 ? matches->items[0].closeness - matches->floor : 0;
     double sum = 0;
-    int32_t n_kept = 0;
-    while (n_kept < *n && matches[n_kept].closeness - floor >= MATCH_SHARE * first) {
-        sum += matches[n_kept++].closeness - floor;
+    int32_t n = 0;
+    while (n < matches->n && n < max &&
+           matches->items[n].closeness - matches->floor >= MATCH_SHARE * first) {
+        sum += matches->items[n++].closeness - matches->floor;
     }
-    for (int32_t i = 0; i < n_kept; i++) {
-        matches[i].weight = sum > 0 ? (matches[i].closeness - floor) / sum : 1.0 / n_kept;
+    for (int32_t i = 0; i < n; i++) {
+        struct hs_route_match *match = &matches->items[i];
+        match->weight = sum > 0 ? (match->closeness - matches->floor) / sum : 1.0 / n;
     }
-    *n = n_kept;
+    matches->n = n;
 }
 
-hs_status hs_route_table_match(const hs_route_table *table, const float *text,
+hs_status hs_route_table_match(const hs_route_table *table, const float *text, double floor,
                                bool (*is_wanted)(const char *name, void *user), void *user,
-                               int32_t max, struct hs_route_match *ret_matches, int32_t *ret_n,
-                               struct hs_route_match *ret_best, double *ret_background,
-                               struct hs_error *err)
+                               struct hs_route_matches *ret_matches, struct hs_error *err)
 {
     HS_CLEANUP(clear_query) struct query query = {0};
     hs_status status = make_query(table, text, &query, err);
+    struct hs_route_matches matches = {0};
     if (status != HS_OK) {
         return status;
     }
-    double background = closeness(table, &query, &table->background);
+    matches.background = closeness(table, &query, &table->background);
     /* A background that points away still is no reason to take an adapter that does, too. */
-    double floor = background > 0 ? background * HS_ROUTE_FLOOR : 0;
-    struct hs_route_match best = {0};
-    int32_t n = 0;
+    matches.floor = matches.background > 0 ? matches.background * floor : 0;
     for (size_t i = 0; i < table->n_cards; i++) {
         const struct card *card = &table->cards[i];
         if (is_wanted != NULL && !is_wanted(card->name, user)) {
             continue;
         }
         struct hs_route_match match = {card->name, closeness(table, &query, card), 0};
-        if (best.name == NULL || match.closeness > best.closeness) {
-            best = match;
+        if (matches.best.name == NULL || match.closeness > matches.best.closeness) {
+            matches.best = match;
         }
-        if (match.closeness > floor) {
-            keep_match(ret_matches, max, &n, match);
+        if (match.closeness > matches.floor) {
+            keep_match(&matches, match);
         }
     }
-    weigh(ret_matches, &n, floor);
-    *ret_n = n;
-    *ret_best = best;
-    *ret_background = background;
+    *ret_matches = matches;
     return HS_OK;
 }

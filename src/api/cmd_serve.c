@@ -153,8 +153,11 @@ static hs_status open_adapters(struct server *server, struct hs_error *err)
 {
     const struct hs_config_value *given = &server->args->config->values[HS_CFG_ADAPTER];
     hs_status status = hs_routing_read(server->args->config, &server->routing, err);
-    server->rest.routing = server->routing.params;
     status = status ? status : hs_registry_open(server->args->paths, &server->registry, err);
+    status = status ? status
+                    : hs_routing_load_model(server->args, server->engine, &server->registry,
+                                            &server->routing, err);
+    server->rest.routing = server->routing.params;
     status = status ? status
                     : hs_adapter_table_new(server->engine, server->registry, server->rest.models,
                                            server->rest.n_models, &server->rest.adapters, err);

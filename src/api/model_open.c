@@ -10,6 +10,18 @@ static bool load_progress(float fraction, void *user)
     return !io->interrupted(io->self);
 }
 
+hs_status hs_model_open_as(const struct hs_command_args *args, const struct hs_model_choice *choice,
+                           const char *id, hs_engine *engine, const struct hs_model_params *params,
+                           char ret_model_id[HS_ID_MAX], struct hs_error *err)
+{
+    struct hs_model_params own = *params;
+    own.progress = load_progress;
+    own.progress_user = (void *)args->io;
+    hs_status status = hs_engine_load_model(engine, choice->path, id, &own, ret_model_id, err);
+    args->io->progress(args->io->self, "", -1, NULL);
+    return status;
+}
+
 hs_status hs_model_open(const struct hs_command_args *args, hs_registry **registry,
                         hs_engine *engine, const struct hs_model_params *params,
                         char ret_model_id[HS_ID_MAX], struct hs_error *err)
@@ -23,11 +35,6 @@ hs_status hs_model_open(const struct hs_command_args *args, hs_registry **regist
         hs_err_info(args->io, "%s", model.note);
     }
     char id[HS_ID_MAX];
-    struct hs_model_params own = *params;
-    own.progress = load_progress;
-    own.progress_user = (void *)args->io;
     hs_model_choice_id(&model, id);
-    status = hs_engine_load_model(engine, model.path, id, &own, ret_model_id, err);
-    args->io->progress(args->io->self, "", -1, NULL);
-    return status;
+    return hs_model_open_as(args, &model, id, engine, params, ret_model_id, err);
 }

@@ -17,4 +17,10 @@ HS_CHECKED hs_status hs_model_open(const struct hs_command_args *args, hs_regist
                                    hs_engine *engine, const struct hs_model_params *params,
                                    char ret_model_id[HS_ID_MAX], struct hs_error *err);
 
+/* The same for a model that is chosen, under this id. */
+HS_CHECKED hs_status hs_model_open_as(const struct hs_command_args *args,
+                                      const struct hs_model_choice *choice, const char *id,
+                                      hs_engine *engine, const struct hs_model_params *params,
+                                      char ret_model_id[HS_ID_MAX], struct hs_error *err);
+
 #endif

@@ -12,17 +12,22 @@
 #include "rest/adapter_table.h"
 
 struct hs_routing {
-    struct hs_route_params params; /* borrows the rules */
+    struct hs_route_params params; /* borrows the rules and the id */
     hs_route_rules *rules;
-    struct hs_model_info model;
-    hs_adapter_table *table; /* hs_routing_open only */
+    char embed_model_id[HS_ID_MAX]; /* of --route-model; clients do not know it */
+    struct hs_model_info model;     /* this and the table: hs_routing_open only */
+    hs_adapter_table *table;
 };
 
 /* The settings alone. Errors: those of hs_route_rules_parse. */
 HS_CHECKED hs_status hs_routing_read(const struct hs_config *config, struct hs_routing *routing,
                                      struct hs_error *err);
-/* Also every adapter of the registry that was made for the model, into the engine. *registry as
- * hs_registry_need. */
+/* Load the model of --route-model, if there is one, beside the others. *registry as
+ * hs_registry_need. Errors: those of hs_model_resolve and hs_engine_load_model. */
+HS_CHECKED hs_status hs_routing_load_model(const struct hs_command_args *args, hs_engine *engine,
+                                           hs_registry **registry, struct hs_routing *routing,
+                                           struct hs_error *err);
+/* The same, and every adapter of the registry that was made for the model into the engine. */
 HS_CHECKED hs_status hs_routing_open(const struct hs_command_args *args, hs_engine *engine,
                                      const char *model_id, hs_registry **registry,
                                      struct hs_routing *routing, struct hs_error *err);

@@ -4,17 +4,17 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "adapters/route_table.h"
 #include "base/error.h"
 #include "base/mem.h"
 
 #define TEXT_MAX_BYTES ((size_t)64 << 10)
 
-static const char *const background[] = {
+const char *const hs_route_background[] = {
 #define HS_BACKGROUND(text) text,
 #include "route_background.def"
 };
-#define N_BACKGROUND (sizeof(background) / sizeof(background[0]))
+#define N_BACKGROUND (sizeof(hs_route_background) / sizeof(hs_route_background[0]))
+const int32_t hs_route_n_background = (int32_t)N_BACKGROUND;
 
 struct texts {
     char **texts; /* [n] */
@@ -249,7 +249,7 @@ static hs_status make_table(hs_route_examples *all, const struct hs_route_embedd
 {
     HS_CLEANUP(hs_embeddings_free) struct hs_embeddings embeddings = {0};
     hs_route_table *table = NULL;
-    hs_status status = hs_route_embed(how, background, N_BACKGROUND, &embeddings, err);
+    hs_status status = hs_route_embed(how, hs_route_background, N_BACKGROUND, &embeddings, err);
     if (status == HS_OK) {
         status = hs_route_table_new(embeddings.n_dims, embeddings.values, (int32_t)N_BACKGROUND,
                                     &table, err);
@@ -339,12 +339,34 @@ static hs_status complete_table(hs_route_examples *all, const struct hs_route_em
     }
 }
 
-/* ---- choosing ---- */
+/* ---- matching ---- */
 
-hs_status hs_route_examples_choose(hs_route_examples *all, const struct hs_route_embedder *how,
-                                   const char *text, const struct hs_route_params *params,
-                                   bool (*is_wanted)(const char *name, void *user), void *user,
-                                   struct hs_route *route, struct hs_error *err)
+bool hs_route_examples_has(hs_route_examples *all, const char *name)
+{
+    pthread_mutex_lock(&all->mutex);
+    bool has = find_entry(all, name) != NULL;
+    pthread_mutex_unlock(&all->mutex);
+    return has;
+}
+
+/* With the mutex held. */
+static void keep_names(struct hs_route_found *found)
+{
+    for (int32_t i = 0; i <= found->matches.n; i++) {
+        bool is_best = i == found->matches.n;
+        int32_t at = is_best ? HS_ROUTE_MATCHES_MAX : i;
+        struct hs_route_match *match = is_best ? &found->matches.best : &found->matches.items[i];
+        if (match->name != NULL) {
+            snprintf(found->names[at], sizeof(found->names[at]), "%s", match->name);
+            match->name = found->names[at];
+        }
+    }
+}
+
+hs_status hs_route_examples_match(hs_route_examples *all, const struct hs_route_embedder *how,
+                                  const char *text, double floor,
+                                  bool (*is_wanted)(const char *name, void *user), void *user,
+                                  struct hs_route_found *found, struct hs_error *err)
 {
     HS_CLEANUP(hs_embeddings_free) struct hs_embeddings query = {0};
     hs_status status = complete_table(all, how, err);
@@ -354,30 +376,15 @@ hs_status hs_route_examples_choose(hs_route_examples *all, const struct hs_route
     if (status != HS_OK) {
         return status;
     }
-    struct hs_route_match matches[HS_ROUTE_MAX], best = {0};
-    double background_closeness = 0;
-    int32_t n = 0;
     pthread_mutex_lock(&all->mutex);
     const struct model_table *table = find_table(all, how->model_id);
-    if (table == NULL) {
-        status =
-            hs_error_set(err, HS_NOT_FOUND, "model '%s' was unloaded meanwhile", how->model_id);
-    } else {
-        status =
-            hs_route_table_match(table->table, query.values, is_wanted, user, params->max_adapters,
-                                 matches, &n, &best, &background_closeness, err);
-    }
-    for (int32_t i = 0; status == HS_OK && i < n; i++) {
-        struct hs_route_choice *choice = &route->choices[route->n_choices++];
-        snprintf(choice->name, sizeof(choice->name), "%s", matches[i].name);
-        choice->scale = (float)(matches[i].weight * (double)params->scale);
-        choice->closeness = (float)matches[i].closeness;
-    }
-    if (status == HS_OK && best.name != NULL) {
-        snprintf(route->closest, sizeof(route->closest), "%s", best.name);
-        route->closeness = (float)best.closeness;
+    status = table == NULL ? hs_error_set(err, HS_NOT_FOUND, "model '%s' was unloaded meanwhile",
+                                          how->model_id)
+                           : hs_route_table_match(table->table, query.values, floor, is_wanted,
+                                                  user, &found->matches, err);
+    if (status == HS_OK) {
+        keep_names(found);
     }
     pthread_mutex_unlock(&all->mutex);
-    route->background = (float)background_closeness;
     return status;
 }

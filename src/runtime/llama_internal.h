@@ -145,6 +145,11 @@ void hs_llama_embed_take(hs_rt_context *context, int32_t seq, float *values);
 /* What the file says of pooling, and how many values come of it. */
 void hs_llama_embed_info(const struct llama_model *model, struct hs_rt_model_info *info);
 
+/* llama_observe.c */
+hs_status hs_llama_observe(hs_rt_model *model, const int32_t *tokens, int32_t n_tokens,
+                           int32_t n_threads, const struct hs_rt_observer *observer,
+                           struct hs_error *err);
+
 /* llama_quantise.c */
 hs_status hs_llama_dequantise(uint32_t type, const void *data, int64_t n, float *values,
                               struct hs_error *err);

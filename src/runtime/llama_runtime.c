@@ -33,6 +33,7 @@ const struct hs_runtime *hs_runtime_llama(void)
         .adapter_bytes = hs_llama_adapter_bytes,
         .lora_prepare = hs_llama_lora_prepare,
         .lora_stats = hs_llama_lora_stats,
+        .observe = hs_llama_observe,
         .dequantise = hs_llama_dequantise,
         .quantise = hs_llama_quantise,
         .model_quantise = hs_llama_model_quantise,

@@ -136,6 +136,20 @@ static hs_route_table *make_table(const struct world *world)
     return table;
 }
 
+/* Match and weigh. */
+static hs_status match_some(const hs_route_table *table, const float *query,
+                            bool (*is_wanted)(const char *name, void *user), int32_t max,
+                            struct hs_route_matches *matches)
+{
+    struct hs_error err;
+    hs_status status =
+        hs_route_table_match(table, query, HS_ROUTE_FLOOR, is_wanted, NULL, matches, &err);
+    if (status == HS_OK) {
+        hs_route_matches_weigh(matches, max);
+    }
+    return status;
+}
+
 static void closeness_is_the_formulas(void **unused)
 {
     (void)unused;
@@ -145,13 +159,11 @@ static void closeness_is_the_formulas(void **unused)
         hs_route_table *table = make_table(&world);
         float query[DIMS];
         fill(query, DIMS);
-        struct hs_route_match matches[N_CARDS], best;
-        int32_t n = 0;
-        double background = 0;
-        struct hs_error err;
-        assert_int_equal(hs_route_table_match(table, query, NULL, NULL, N_CARDS, matches, &n, &best,
-                                              &background, &err),
-                         HS_OK);
+        struct hs_route_matches found;
+        assert_int_equal(match_some(table, query, NULL, N_CARDS, &found), HS_OK);
+        const struct hs_route_match *matches = found.items, best = found.best;
+        int32_t n = found.n;
+        double background = found.background;
         NEAR(background, expected(&world, query, &world.background[0][0], N_BACKGROUND), 1e-5);
         double floor = background > 0 ? 0.9 * background : 0, first = -2;
         for (int c = 0; c < N_CARDS; c++) {
@@ -191,55 +203,66 @@ static void the_nearest_is_chosen_or_none(void **unused)
     struct hs_error err;
     hs_route_table *table = NULL;
     assert_int_equal(hs_route_table_new(4, background, 1, &table, &err), HS_OK);
-    struct hs_route_match matches[2], best;
-    int32_t n = 7;
-    double close = 0;
+    struct hs_route_matches found;
     const float along_b[] = {0.1f, 5, 0, 0}, along_none[] = {0, 0.1f, 0, 3};
-    assert_int_equal(
-        hs_route_table_match(table, along_b, NULL, NULL, 2, matches, &n, &best, &close, &err),
-        HS_OK);
-    assert_int_equal(n, 0);
-    assert_null(best.name);
+    assert_int_equal(match_some(table, along_b, NULL, 2, &found), HS_OK);
+    assert_int_equal(found.n, 0);
+    assert_null(found.best.name);
     assert_int_equal(hs_route_table_set(table, "a", a, 2, &err), HS_OK);
     assert_int_equal(hs_route_table_set(table, "b", c, 1, &err), HS_OK);
     assert_int_equal(hs_route_table_set(table, "b", b, 1, &err), HS_OK); /* replaces */
     assert_int_equal(hs_route_table_set(table, "c", c, 1, &err), HS_OK);
     assert_true(hs_route_table_has(table, "b"));
-    assert_int_equal(
-        hs_route_table_match(table, along_b, NULL, NULL, 2, matches, &n, &best, &close, &err),
-        HS_OK);
-    assert_int_equal(n, 1);
-    assert_string_equal(matches[0].name, "b");
-    assert_string_equal(best.name, "b");
-    NEAR(matches[0].weight, 1, 1e-9);
-    assert_int_equal(
-        hs_route_table_match(table, along_none, NULL, NULL, 2, matches, &n, &best, &close, &err),
-        HS_OK);
-    assert_int_equal(n, 0);
-    assert_non_null(best.name);
-    assert_true(close > best.closeness);
+    assert_int_equal(match_some(table, along_b, NULL, 2, &found), HS_OK);
+    assert_int_equal(found.n, 1);
+    assert_string_equal(found.items[0].name, "b");
+    assert_string_equal(found.best.name, "b");
+    NEAR(found.items[0].weight, 1, 1e-9);
+    assert_int_equal(match_some(table, along_none, NULL, 2, &found), HS_OK);
+    assert_int_equal(found.n, 0);
+    assert_non_null(found.best.name);
+    assert_true(found.background > found.best.closeness);
     /* Between two: both, half each; with room for one, or one not wanted: that one alone. */
     const float between[] = {0, 1, 1, 0};
-    assert_int_equal(
-        hs_route_table_match(table, between, NULL, NULL, 2, matches, &n, &best, &close, &err),
-        HS_OK);
-    assert_int_equal(n, 2);
-    NEAR(matches[0].weight, 0.5, 1e-6);
-    assert_int_equal(
-        hs_route_table_match(table, between, NULL, NULL, 1, matches, &n, &best, &close, &err),
-        HS_OK);
-    assert_int_equal(n, 1);
-    NEAR(matches[0].weight, 1, 1e-9);
-    assert_int_equal(
-        hs_route_table_match(table, between, not_b, NULL, 2, matches, &n, &best, &close, &err),
-        HS_OK);
-    assert_int_equal(n, 1);
-    assert_string_equal(matches[0].name, "c");
+    assert_int_equal(match_some(table, between, NULL, 2, &found), HS_OK);
+    assert_int_equal(found.n, 2);
+    NEAR(found.items[0].weight, 0.5, 1e-6);
+    assert_int_equal(match_some(table, between, NULL, 1, &found), HS_OK);
+    assert_int_equal(found.n, 1);
+    NEAR(found.items[0].weight, 1, 1e-9);
+    assert_int_equal(match_some(table, between, not_b, 2, &found), HS_OK);
+    assert_int_equal(found.n, 1);
+    assert_string_equal(found.items[0].name, "c");
     hs_route_table_remove(table, "c");
     hs_route_table_remove(table, "nobody");
     assert_false(hs_route_table_has(table, "c"));
     hs_route_table_free(table);
     hs_route_table_free(NULL);
+}
+
+/* As many as there is room for, the closest ones. */
+static void the_closest_are_kept(void **unused)
+{
+    (void)unused;
+    const float background[] = {-1, -1};
+    struct hs_error err;
+    hs_route_table *table = NULL;
+    assert_int_equal(hs_route_table_new(2, background, 1, &table, &err), HS_OK);
+    for (int i = 0; i <= HS_ROUTE_MATCHES_MAX; i++) {
+        char name[8];
+        snprintf(name, sizeof name, "%c", 'a' + (i * 5) % (HS_ROUTE_MATCHES_MAX + 1));
+        const float example[] = {1, 0.01f * (float)(name[0] - 'a')};
+        assert_int_equal(hs_route_table_set(table, name, example, 1, &err), HS_OK);
+    }
+    const float query[] = {1, 0};
+    struct hs_route_matches found;
+    assert_int_equal(hs_route_table_match(table, query, 0.9, NULL, NULL, &found, &err), HS_OK);
+    assert_int_equal(found.n, HS_ROUTE_MATCHES_MAX);
+    for (int i = 1; i < found.n; i++) {
+        assert_true(found.items[i - 1].closeness >= found.items[i].closeness);
+    }
+    assert_true(found.best.closeness <= found.items[0].closeness);
+    hs_route_table_free(table);
 }
 
 static void refuses_what_has_no_direction(void **unused)
@@ -264,12 +287,8 @@ static void refuses_what_has_no_direction(void **unused)
     assert_int_equal(hs_route_table_set(table, "x", many, HS_ROUTE_EXAMPLES_MAX, &err), HS_OK);
     assert_int_equal(hs_route_table_set(table, "x", many, HS_ROUTE_EXAMPLES_MAX + 1, &err),
                      HS_LIMIT);
-    struct hs_route_match match, best;
-    int32_t n;
-    double background;
-    assert_int_equal(
-        hs_route_table_match(table, zero, NULL, NULL, 1, &match, &n, &best, &background, &err),
-        HS_INVALID_ARGUMENT);
+    struct hs_route_matches found;
+    assert_int_equal(match_some(table, zero, NULL, 1, &found), HS_INVALID_ARGUMENT);
     hs_route_table_free(table);
 }
 
@@ -281,21 +300,18 @@ static void every_allocation_may_fail(void **unused)
     for (uint64_t fail = 1;; fail++) {
         hs_mem_fail_after(fail);
         hs_route_table *table = NULL;
-        struct hs_route_match match, best;
-        int32_t n;
-        double background;
+        struct hs_route_matches found;
         hs_status status = hs_route_table_new(2, one, 2, &table, &err);
         if (status == HS_OK) {
             status = hs_route_table_set(table, "x", one + 2, 1, &err);
         }
         if (status == HS_OK) {
-            status = hs_route_table_match(table, one, NULL, NULL, 1, &match, &n, &best, &background,
-                                          &err);
+            status = match_some(table, one, NULL, 1, &found);
         }
         hs_mem_fail_after(0);
         hs_route_table_free(table);
         if (status == HS_OK) {
-            assert_true(fail > 8);
+            assert_true(fail > 7);
             return;
         }
         assert_int_equal(status, HS_OUT_OF_MEMORY);
@@ -307,6 +323,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(closeness_is_the_formulas),
         cmocka_unit_test(the_nearest_is_chosen_or_none),
+        cmocka_unit_test(the_closest_are_kept),
         cmocka_unit_test(refuses_what_has_no_direction),
         cmocka_unit_test(every_allocation_may_fail),
     };

@@ -256,6 +256,12 @@ hs_status hs_session_adapters(hs_engine *engine, const char *session_id,
 
 /* ---- routing ---- */
 
+const char *hs_route_method_name(enum hs_route_method method)
+{
+    static const char *const names[] = {"both", "examples", "arrow"};
+    return names[method];
+}
+
 void hs_route_params_defaults(struct hs_route_params *params)
 {
     *params = (struct hs_route_params){.max_adapters = 1, .scale = 1};

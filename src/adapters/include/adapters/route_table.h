@@ -5,11 +5,12 @@
  * Nothing is trained. The closeness of a query to an adapter is the mean of its HS_ROUTE_NEAREST
  * largest cosines to the adapter's examples, all of them less the mean of the examples and the
  * background (embeddings of language models lie in a narrow cone, whose axis says nothing). The
- * background stands for everything that no adapter is for: an adapter is chosen only when it is at
- * least HS_ROUTE_FLOOR times as close as the background is.
+ * background stands for everything that no adapter is for: an adapter matches only when it is at
+ * least `floor` times as close as the background is, HS_ROUTE_FLOOR where nothing else is asked,
+ * HS_ROUTE_FLOOR_SEEN where its weights have a say, too (arrow.h).
  *
  * Owner:   the table copies what it is given. Threads: none of its own.
- * Source:  centring: Mu and Viswanath, arXiv 1702.01417. Both constants were chosen on texts that
+ * Source:  centring: Mu and Viswanath, arXiv 1702.01417. The constants were chosen on texts that
  *          no adapter of the tests is measured with (docs/adapters.md).
  */
 #ifndef ADAPTERS_ROUTE_TABLE_H
@@ -19,9 +20,11 @@
 
 #define HS_ROUTE_NEAREST 3
 #define HS_ROUTE_FLOOR 0.9
+#define HS_ROUTE_FLOOR_SEEN 0.8
 #define HS_ROUTE_DIMS_MAX 65536
 #define HS_ROUTE_EXAMPLES_MAX 256 /* of one adapter, and of the background */
 #define HS_ROUTE_CARDS_MAX 65536
+#define HS_ROUTE_MATCHES_MAX 16 /* of one query */
 
 typedef struct hs_route_table hs_route_table;
 
@@ -43,20 +46,28 @@ HS_CHECKED hs_status hs_route_table_set(hs_route_table *table, const char *name,
 void hs_route_table_remove(hs_route_table *table, const char *name);
 bool hs_route_table_has(const hs_route_table *table, const char *name);
 
+/* What a query is close to. */
+struct hs_route_matches {
+    struct hs_route_match items[HS_ROUTE_MATCHES_MAX]; /* [n], the closest first */
+    int32_t n;
+    struct hs_route_match best; /* above the floor or not; name NULL: there is no adapter */
+    double background, floor;   /* how close that is, and how close a match must be */
+};
+
 /*
  * The adapters that a query is close to.
- * In:     query f32[n_dims]; is_wanted (NULL: all) says which adapters may be chosen.
- * Out:    ret_matches[max]: closest first; weights are in proportion to how far each is above the
- *         floor, and one that has less than half of the first's is left out. ret_n may be 0.
- *         ret_best: the closest adapter whether chosen or not, name NULL: there is none;
- *         ret_background: how close the background is.
+ * In:     query f32[n_dims]; is_wanted (NULL: all) says which adapters may match; floor as above.
  * Errors: HS_INVALID_ARGUMENT (a query that is not finite, or all zero), HS_OUT_OF_MEMORY.
  */
 HS_CHECKED hs_status hs_route_table_match(const hs_route_table *table, const float *query,
+                                          double floor,
                                           bool (*is_wanted)(const char *name, void *user),
-                                          void *user, int32_t max,
-                                          struct hs_route_match *ret_matches, int32_t *ret_n,
-                                          struct hs_route_match *ret_best, double *ret_background,
+                                          void *user, struct hs_route_matches *ret_matches,
                                           struct hs_error *err);
+/*
+ * Choose the first `max` of them: weights, 1 in all, in proportion to how far each is above the
+ * floor; one that has less than half of the first's is left out.
+ */
+void hs_route_matches_weigh(struct hs_route_matches *matches, int32_t max);
 
 #endif

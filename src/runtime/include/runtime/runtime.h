@@ -103,6 +103,15 @@ struct hs_rt_lora_stats {
     uint64_t n_nodes;           /* of graphs that were rewritten, all decodes together */
 };
 
+/* Who looks at what goes into a model's matrices. */
+struct hs_rt_observer {
+    bool (*wants)(void *user, const char *tensor); /* asked for each product, more than once */
+    /* The matrix's inputs, f32[n_rows, n_in], a row for each token; fewer where the model goes on
+     * with the last one only. Valid during the call. */
+    void (*see)(void *user, const char *tensor, const float *rows, int64_t n_rows, int64_t n_in);
+    void *user;
+};
+
 /* What to render through the chat template. */
 struct hs_rt_template_params {
     const struct hs_message *messages; /* [n_messages] */
@@ -275,6 +284,15 @@ struct hs_runtime {
     hs_status (*lora_prepare)(hs_rt_model *model, enum hs_lora_engine wanted,
                               const struct hs_rt_context_params *params, struct hs_error *err);
     void (*lora_stats)(const hs_rt_context *context, struct hs_rt_lora_stats *ret_stats);
+
+    /*
+     * Compute tokens on the base alone, in a context of their own that is gone afterwards, and show
+     * what goes into its matrices. From any thread. NULL: this runtime cannot.
+     * Errors: those of context_new; HS_NOT_SUPPORTED (not a decoder).
+     */
+    hs_status (*observe)(hs_rt_model *model, const int32_t *tokens, int32_t n_tokens,
+                         int32_t n_threads, const struct hs_rt_observer *observer,
+                         struct hs_error *err);
 
     /*
      * Values of a tensor type (ggml's number) as f32, and back; n, and n_cols, are multiples of the
