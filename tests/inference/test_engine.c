@@ -402,11 +402,11 @@ static void requests_that_ended_are_recorded(void **state)
     hs_engine *engine = test_engine(NULL, 256, 4);
     struct hs_generate_params params = test_params(5);
     struct hs_request_record records[4];
-    struct answer answer;
+    struct answer whole;
     size_t n;
     params.client = "ann";
     params.tag = "t1";
-    test_collect(test_complete(engine, "abc", &params), &answer);
+    test_collect(test_complete(engine, "abc", &params), &whole);
     assert_int_equal(hs_engine_requests(engine, 0, records, 4, &n, NULL), HS_OK);
     assert_int_equal(n, 1);
     assert_int_equal(records[0].number, 1);
@@ -414,16 +414,16 @@ static void requests_that_ended_are_recorded(void **state)
     assert_string_equal(records[0].client, "ann");
     assert_string_equal(records[0].tag, "t1");
     assert_string_equal(records[0].adapters, "");
-    assert_int_equal(records[0].finish, answer.finish);
-    assert_int_equal(records[0].usage.prompt_tokens, answer.usage.prompt_tokens);
-    assert_int_equal(records[0].usage.completion_tokens, answer.usage.completion_tokens);
+    assert_int_equal(records[0].finish, whole.finish);
+    assert_int_equal(records[0].usage.prompt_tokens, whole.usage.prompt_tokens);
+    assert_int_equal(records[0].usage.completion_tokens, whole.usage.completion_tokens);
     assert_true(records[0].started_unix_ms > 0 && records[0].total_ms >= 0);
     hs_stream *stream = test_complete(engine, "abc", &params);
     hs_stream_cancel(stream);
-    test_collect(stream, &answer);
+    test_collect(stream, &whole);
     assert_int_equal(hs_engine_requests(engine, 1, records, 4, &n, NULL), HS_OK);
     assert_int_equal(n, 1);
-    assert_int_equal(records[0].finish, answer.finish);
+    assert_int_equal(records[0].finish, whole.finish);
     hs_engine_free(engine);
 }
 
