@@ -267,8 +267,6 @@ def put_case(case, result):
         is_projected = delta.size > 2000
         values = delta @ projections(delta.shape[1]).T if is_projected else delta
         out += put_text(tensor) + struct.pack("<3I", *delta.shape, is_projected)
-        # what is zero but for its rounding would be different on every machine
-        values = np.where(np.abs(values) < 1e-12 * np.abs(values).max(), 0, values)
         out += values.astype("<f4").tobytes()
     return out
 
