@@ -433,7 +433,6 @@ static void sets_take_turns_where_a_decode_takes_one(void **state)
     assert_int_equal(hs_engine_load_adapter(engine, "b", &err), HS_OK);
     int32_t before = test_counters().n_decode;
     fake_runtime_pause();
-    fake_runtime_wait_held();
     hs_stream *streams[] = {ask_with("one", NULL, 1, 10), ask_with("two", "a", 1, 10),
                             ask_with("three", "b", 1, 10), ask_with("four", "a", 1, 10)};
     const char *const texts[] = {"one", "two", "three", "four"};

@@ -107,7 +107,7 @@ static void clients_take_turns(void **state)
         streams[i] = complete_for(engine, rows[i].client, rows[i].text);
     }
     for (int turn = 0; turn < 7; turn++) {
-        fake_runtime_step(3);
+        fake_runtime_step(turn < 6 ? 3 : 2); /* the last one stays: nobody comes after it */
         for (int i = turn; i < 7; i++) {
             assert_int_equal(has_begun(streams[order[i]]), i == turn);
         }
@@ -134,7 +134,7 @@ static void requests_of_nobody_are_served_in_order(void **state)
     streams[2] = complete_for(engine, NULL, "c");
     streams[3] = complete_for(engine, "x", "d");
     for (int turn = 0; turn < 4; turn++) {
-        fake_runtime_step(3);
+        fake_runtime_step(turn < 3 ? 3 : 2);
         for (int i = turn; i < 4; i++) {
             assert_int_equal(has_begun(streams[i]), i == turn);
         }

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -95,7 +96,11 @@ void fake_runtime_resume(void)
 
 void fake_runtime_wait_held(void)
 {
-    for (int i = 0; i < 50000 && !atomic_load(&gate.is_held); i++) {
+    for (int i = 0; atomic_load(&gate.credits) > 0 || !atomic_load(&gate.is_held); i++) {
+        if (i == 300000) { /* a minute */
+            fprintf(stderr, "fake_runtime: no decode came that could be held\n");
+            abort();
+        }
         nap(200);
     }
 }
@@ -103,12 +108,7 @@ void fake_runtime_wait_held(void)
 void fake_runtime_step(int32_t n)
 {
     atomic_fetch_add(&gate.credits, n);
-    for (int i = 0; i < 50000; i++) {
-        if (atomic_load(&gate.credits) == 0 && atomic_load(&gate.is_held)) {
-            return;
-        }
-        nap(200);
-    }
+    fake_runtime_wait_held();
 }
 
 int32_t fake_runtime_logged(int32_t i, int32_t seq)

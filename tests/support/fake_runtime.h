@@ -93,7 +93,7 @@ void fake_runtime_counters(struct fake_counters *ret_counters);
 
 /*
  * Hold decode calls: each waits for a credit. fake_runtime_step gives n credits and returns when
- * they are used up and the next call waits (or, after ten seconds, nothing is left to decode).
+ * they are used up and the next call waits; when none comes for a minute, the program is aborted.
  */
 void fake_runtime_pause(void);
 void fake_runtime_step(int32_t n);

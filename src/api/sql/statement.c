@@ -121,7 +121,7 @@ hs_status hs_sql_prepare(hs_sql_conn *conn, const char *text, size_t text_len,
         return hs_error_set(err, HS_INVALID_ARGUMENT, "there is no statement");
     }
     for (;;) {
-        hs_sql_stmt *stmt;
+        hs_sql_stmt *stmt = NULL;
         hs_status status = prepare_one(conn, text, len, &stmt, err);
         text += next;
         text_len -= next;
