@@ -124,7 +124,7 @@ static struct hs_lora_packed *pack(struct hs_lora_target *target)
 {
     struct hs_error err;
     struct hs_lora_packed *packed = NULL;
-    if (hs_lora_packed_new(target, HS_LORA_KEEP, &packed, &err) != HS_OK) {
+    if (hs_lora_packed_new(target, HS_ADAPTER_WEIGHTS_FILE, &packed, &err) != HS_OK) {
         fprintf(stderr, "bench-lora-kernels: %s\n", err.message);
         exit(1);
     }

@@ -101,6 +101,15 @@ enum hs_lora_engine {
 /* "auto", "rewrite", "stacked", "native" */
 HS_API const char *hs_lora_engine_name(enum hs_lora_engine engine);
 
+/* What adapters' weights are kept as in memory (docs/adapters.md). */
+enum hs_adapter_weights {
+    HS_ADAPTER_WEIGHTS_FILE = 0, /* as they are in the file */
+    HS_ADAPTER_WEIGHTS_F16,      /* f32 becomes f16 */
+    HS_ADAPTER_WEIGHTS_INT8      /* 8 bits and a factor for each row; of sparse deltas f16 */
+};
+/* "file", "f16", "int8" */
+HS_API const char *hs_adapter_weights_name(enum hs_adapter_weights weights);
+
 struct hs_model_params {
     int32_t n_ctx;           /* KV cells, shared by all sequences; 0: fitted to model and memory */
     int32_t n_batch;         /* tokens in one decode call; 0: 2048 */
@@ -114,6 +123,7 @@ struct hs_model_params {
     enum hs_flash_attn flash_attn;
     enum hs_kv_type kv_type;
     enum hs_lora_engine lora_engine;
+    enum hs_adapter_weights adapter_weights;
     const char *devices;       /* comma-separated backend device names; NULL: all */
     const char *rpc_servers;   /* comma-separated host:port; NULL: none */
     const char *chat_template; /* Jinja source used instead of the model's own; NULL: the model's */
@@ -144,10 +154,11 @@ struct hs_model_info {
     int32_t n_threads;
     int32_t n_gpu_layers;
     bool has_chat_template;
-    bool can_generate;       /* false: embeddings or scores only */
-    bool can_infill;         /* has tokens for what stands before and behind a gap */
-    bool can_rank;           /* its embeddings are scores of documents, see hs_embed_params */
-    int32_t n_embedding;     /* values of an embedding, or scores; 0: it has none */
+    bool can_generate;   /* false: embeddings or scores only */
+    bool can_infill;     /* has tokens for what stands before and behind a gap */
+    bool can_rank;       /* its embeddings are scores of documents, see hs_embed_params */
+    int32_t n_embedding; /* values of an embedding, or scores; 0: it has none */
+    enum hs_adapter_weights adapter_weights;
     char fingerprint[65];    /* hex SHA-256 that names the weights, see docs/formats.md */
     struct hs_memory memory; /* measured after the load */
 };

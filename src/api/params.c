@@ -56,6 +56,17 @@ static enum hs_lora_engine lora_engine(const struct hs_config *config)
     return text ? engine : HS_LORA_ENGINE_AUTO;
 }
 
+static enum hs_adapter_weights adapter_weights(const struct hs_config *config)
+{
+    const char *text = hs_config_str(config, HS_CFG_ADAPTER_WEIGHTS);
+    enum hs_adapter_weights weights = HS_ADAPTER_WEIGHTS_INT8;
+    while (text && weights > HS_ADAPTER_WEIGHTS_FILE &&
+           strcmp(hs_adapter_weights_name(weights), text) != 0) {
+        weights--;
+    }
+    return text ? weights : HS_ADAPTER_WEIGHTS_FILE;
+}
+
 hs_status hs_load_settings_fill(const struct hs_config *config, struct hs_load_settings *ret,
                                 struct hs_error *err)
 {
@@ -83,6 +94,7 @@ hs_status hs_load_settings_fill(const struct hs_config *config, struct hs_load_s
     s.model.use_mlock = hs_config_bool(config, HS_CFG_MLOCK);
     s.model.flash_attn = flash_attn(config);
     s.model.lora_engine = lora_engine(config);
+    s.model.adapter_weights = adapter_weights(config);
     const char *kv_type = hs_config_str(config, HS_CFG_KV_TYPE);
     s.model.kv_type = kv_type && strcmp(kv_type, "q8_0") == 0 ? HS_KV_Q8_0 : HS_KV_F16;
     s.model.devices = s.devices;

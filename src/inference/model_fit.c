@@ -37,6 +37,8 @@ hs_status hs_model_params_check(const struct hs_model_params *params, struct hs_
         {"flash_attn", params->flash_attn, HS_FLASH_ATTN_AUTO, HS_FLASH_ATTN_ON},
         {"kv_type", params->kv_type, HS_KV_F16, HS_KV_Q8_0},
         {"lora_engine", params->lora_engine, HS_LORA_ENGINE_AUTO, HS_LORA_ENGINE_NATIVE},
+        {"adapter_weights", params->adapter_weights, HS_ADAPTER_WEIGHTS_FILE,
+         HS_ADAPTER_WEIGHTS_INT8},
     };
     for (size_t i = 0; i < sizeof(ranges) / sizeof(ranges[0]); i++) {
         if (ranges[i].value < ranges[i].min || ranges[i].value > ranges[i].max) {

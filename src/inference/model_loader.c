@@ -80,14 +80,16 @@ static hs_status check_file(const char *path, struct header *ret_header, hs_lora
     return status;
 }
 
-/* KV of one key is never used under another: weights, KV type, attention, library. */
+/* KV of one key is never used under another: weights, those of adapters as they are kept, KV type,
+ * attention, library. */
 static hs_status make_cache_key(struct hs_model *model, const struct hs_rt_context_params *context,
                                 const char *version, struct hs_error *err)
 {
     HS_CLEANUP(hs_freep)
-    char *text = hs_asprintf("%s|kv=%d|fa=%d|%s %s|adapters=", model->info.fingerprint,
+    char *text = hs_asprintf("%s|kv=%d|fa=%d|%s %s|adapters=%s", model->info.fingerprint,
                              (int)context->kv_type, (int)context->flash_attn, model->rt->name,
-                             version == NULL ? "" : version);
+                             version == NULL ? "" : version,
+                             hs_adapter_weights_name(model->info.adapter_weights));
     return text == NULL ? hs_error_nomem(err, "cache key")
                         : hs_sha256_text(text, model->cache_key, err);
 }
@@ -119,6 +121,7 @@ static void fill_info(struct hs_model *model, const struct hs_model_load *load,
     info->n_embedding = rt_info->n_embd_out;
     info->n_seq_max = fit->context.n_seq_max;
     info->n_threads = fit->context.n_threads;
+    info->adapter_weights = load->params->adapter_weights;
 }
 
 /* A context that is not asked for leaves room for adapters, unless the model then fits no more. */

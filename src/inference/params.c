@@ -101,6 +101,12 @@ const char *hs_adapter_state_name(enum hs_adapter_state state)
     return (unsigned)state < sizeof(names) / sizeof(names[0]) ? names[state] : "unknown";
 }
 
+const char *hs_adapter_weights_name(enum hs_adapter_weights weights)
+{
+    static const char *const names[] = {"file", "f16", "int8"};
+    return (unsigned)weights < sizeof(names) / sizeof(names[0]) ? names[weights] : "unknown";
+}
+
 const char *hs_lora_engine_name(enum hs_lora_engine engine)
 {
     static const char *const names[] = {"auto", "rewrite", "stacked", "native"};

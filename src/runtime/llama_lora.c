@@ -7,13 +7,15 @@
 
 /* ---- of a model ---- */
 
-hs_status hs_llama_lora_new(hs_rt_model *model, struct hs_error *err)
+hs_status hs_llama_lora_new(hs_rt_model *model, enum hs_adapter_weights weights,
+                            struct hs_error *err)
 {
     struct hs_llama_lora *lora = hs_calloc(1, sizeof(*lora));
     if (!lora) {
         return hs_error_nomem(err, "model");
     }
     lora->model = model;
+    lora->weights = weights;
     pthread_mutex_init(&lora->lock, NULL);
     pthread_mutex_init(&lora->llama_lock, NULL);
     model->lora = lora;
@@ -85,7 +87,7 @@ static hs_status pack_target(hs_rt_adapter *adapter, const struct hs_lora_target
                               adapter->lora->sites[at].tensor);
     }
     if (status == HS_OK) {
-        status = hs_lora_packed_new(target, HS_LORA_KEEP, &adapter->weights[at], err);
+        status = hs_lora_packed_new(target, adapter->lora->weights, &adapter->weights[at], err);
     }
     if (status != HS_OK) {
         return status;

@@ -69,6 +69,7 @@ struct hs_llama_lora {
     struct llama_adapter_lora *ghost;                   /* freed with the model; NULL: no PRODUCT */
     struct hs_lora_verdict verdicts[HS_LORA_ENGINE_NATIVE + 1]; /* by what was wanted */
     atomic_uint_least64_t n_adapters;                           /* ever made: their ids */
+    enum hs_adapter_weights weights;                            /* what they are kept as */
 };
 
 struct hs_rt_adapter {
@@ -257,7 +258,8 @@ HS_CHECKED hs_status hs_lora_self_test(const hs_rt_model *model, enum hs_lora_en
 
 /* ---- llama_lora.c ---- */
 
-HS_CHECKED hs_status hs_llama_lora_new(hs_rt_model *model, struct hs_error *err);
+HS_CHECKED hs_status hs_llama_lora_new(hs_rt_model *model, enum hs_adapter_weights weights,
+                                       struct hs_error *err);
 void hs_llama_lora_free(struct hs_llama_lora *lora);
 
 HS_CHECKED hs_status hs_lora_run_new(hs_rt_context *context, struct hs_error *err);

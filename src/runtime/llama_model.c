@@ -237,7 +237,7 @@ static hs_status load_model(const char *path, const struct hs_model_params *para
         return status;
     }
     fill_info(model, devices, n_gpu_layers);
-    status = hs_llama_lora_new(model, err);
+    status = hs_llama_lora_new(model, params->adapter_weights, err);
     if (status != HS_OK) {
         return status;
     }

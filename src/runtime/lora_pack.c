@@ -169,7 +169,8 @@ static hs_status convert(const struct hs_lora_target *target, enum hs_lora_type 
         hs_lora_matrix_row(matrix, i, row);
         if (!convert_row(row, matrix->n_cols, type, data + (size_t)i * row_bytes,
                          factors == NULL ? NULL : &factors[i])) {
-            return refuse(target, "values that are no numbers, or too large for 16 bits", err);
+            refuse(target, "values that are no numbers, or too large for 16 bits", err);
+            return hs_error_hint(err, "with --adapter-weights file they are kept as they are");
         }
     }
     matrix->type = type;
@@ -178,12 +179,13 @@ static hs_status convert(const struct hs_lora_target *target, enum hs_lora_type 
     return HS_OK;
 }
 
-static enum hs_lora_type kept_type(enum hs_lora_type type, enum hs_lora_keep keep, bool is_sparse)
+static enum hs_lora_type kept_type(enum hs_lora_type type, enum hs_adapter_weights keep,
+                                   bool is_sparse)
 {
-    if (keep == HS_LORA_KEEP_I8 && !is_sparse) {
+    if (keep == HS_ADAPTER_WEIGHTS_INT8 && !is_sparse) {
         return HS_LORA_I8;
     }
-    return keep != HS_LORA_KEEP && type == HS_LORA_F32 ? HS_LORA_F16 : type;
+    return keep != HS_ADAPTER_WEIGHTS_FILE && type == HS_LORA_F32 ? HS_LORA_F16 : type;
 }
 
 /* ---- memory ---- */
@@ -338,7 +340,8 @@ static void pack_values(const struct hs_lora_packed *packed, const struct hs_lor
 /* ---- the whole ---- */
 
 /* The description of target, without its arrays. */
-static struct hs_lora_packed describe(const struct hs_lora_target *target, enum hs_lora_keep keep)
+static struct hs_lora_packed describe(const struct hs_lora_target *target,
+                                      enum hs_adapter_weights keep)
 {
     struct hs_lora_packed packed = {
         .form = HS_LORA_LOW_RANK,
@@ -386,7 +389,7 @@ static hs_status fill(struct hs_lora_packed packed, const struct hs_lora_sparse 
     return HS_OK;
 }
 
-hs_status hs_lora_packed_new(const struct hs_lora_target *target, enum hs_lora_keep keep,
+hs_status hs_lora_packed_new(const struct hs_lora_target *target, enum hs_adapter_weights keep,
                              struct hs_lora_packed **ret_packed, struct hs_error *err)
 {
     hs_status status = check_target(target, err);

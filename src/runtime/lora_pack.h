@@ -32,13 +32,6 @@ enum hs_lora_form {
     HS_LORA_ENTRIES,
 };
 
-/* What a packed matrix keeps its values as. */
-enum hs_lora_keep {
-    HS_LORA_KEEP = 0, /* as they are in the target */
-    HS_LORA_KEEP_F16,
-    HS_LORA_KEEP_I8, /* sparse deltas: f16 */
-};
-
 /* Only the kernels look inside. */
 struct hs_lora_packed {
     enum hs_lora_form form;
@@ -61,7 +54,8 @@ struct hs_lora_packed {
  * rank above HS_LORA_RANK_MAX, a sparse delta of more than HS_LORA_SPARSE_IN_MAX inputs),
  * HS_NOT_SUPPORTED (a sparse delta of an embedding), HS_OUT_OF_MEMORY.
  */
-HS_CHECKED hs_status hs_lora_packed_new(const struct hs_lora_target *target, enum hs_lora_keep keep,
+HS_CHECKED hs_status hs_lora_packed_new(const struct hs_lora_target *target,
+                                        enum hs_adapter_weights keep,
                                         struct hs_lora_packed **ret_packed, struct hs_error *err);
 void hs_lora_packed_free(struct hs_lora_packed *packed);
 /* Host memory it takes. */

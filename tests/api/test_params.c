@@ -71,11 +71,14 @@ static void every_loading_setting_arrives(void **state)
         enum hs_config_id id;
         const char *value;
     } flags[] = {
-        {HS_CFG_CTX_SIZE, "1024"},  {HS_CFG_BATCH_SIZE, "33"},   {HS_CFG_UBATCH_SIZE, "34"},
-        {HS_CFG_THREADS, "3"},      {HS_CFG_THREADS_BATCH, "5"}, {HS_CFG_GPU_LAYERS, "6"},
-        {HS_CFG_MMAP, "false"},     {HS_CFG_MLOCK, "true"},      {HS_CFG_FLASH_ATTN, "on"},
-        {HS_CFG_KV_TYPE, "q8_0"},   {HS_CFG_DEVICES, "CUDA0"},   {HS_CFG_DEVICES, "CUDA1"},
-        {HS_CFG_RPC, "host:50052"}, {HS_CFG_MAX_SEQUENCES, "8"},
+        {HS_CFG_CTX_SIZE, "1024"},       {HS_CFG_BATCH_SIZE, "33"},
+        {HS_CFG_UBATCH_SIZE, "34"},      {HS_CFG_THREADS, "3"},
+        {HS_CFG_THREADS_BATCH, "5"},     {HS_CFG_GPU_LAYERS, "6"},
+        {HS_CFG_MMAP, "false"},          {HS_CFG_MLOCK, "true"},
+        {HS_CFG_FLASH_ATTN, "on"},       {HS_CFG_KV_TYPE, "q8_0"},
+        {HS_CFG_DEVICES, "CUDA0"},       {HS_CFG_DEVICES, "CUDA1"},
+        {HS_CFG_RPC, "host:50052"},      {HS_CFG_MAX_SEQUENCES, "8"},
+        {HS_CFG_LORA_ENGINE, "stacked"}, {HS_CFG_ADAPTER_WEIGHTS, "int8"},
     };
     for (size_t i = 0; i < COUNT_OF(flags); i++) {
         api_flag(test, flags[i].id, flags[i].value);
@@ -96,6 +99,8 @@ static void every_loading_setting_arrives(void **state)
     assert_string_equal(model->devices, "CUDA0,CUDA1");
     assert_string_equal(model->rpc_servers, "host:50052");
     assert_int_equal(model->n_seq_max, 8);
+    assert_int_equal(model->lora_engine, HS_LORA_ENGINE_STACKED);
+    assert_int_equal(model->adapter_weights, HS_ADAPTER_WEIGHTS_INT8);
     assert_null(model->chat_template);
     hs_load_settings_free(&settings);
 }

@@ -407,6 +407,7 @@ static void figures(void **state)
     rest_expect_int(test, "models/0/lora/mixed_decodes", 5);
     rest_ask(test, "GET /props", "", 200);
     rest_expect_string(test, "lora/engine", "rewrite");
+    rest_expect_string(test, "lora/weights", "file");
     rest_expect_int(test, "lora/adapters", 3);
     rest_ask(test, "GET /metrics", "", 200);
     const char *text = test->reply.body.data;

@@ -137,7 +137,7 @@ struct lora_test_batch lora_test_batch(int32_t n_rows, int64_t n_in, int64_t n_o
 }
 
 void lora_test_group(struct lora_test_batch *batch, struct hs_lora_target target, int32_t n_rows,
-                     enum hs_lora_keep keep)
+                     enum hs_adapter_weights keep)
 {
     assert_true(batch->n_groups < LORA_TEST_GROUPS_MAX && n_rows <= batch->n_rows);
     batch->targets[batch->n_groups] = target;

@@ -51,7 +51,7 @@ struct lora_test_batch lora_test_batch(int32_t n_rows, int64_t n_in, int64_t n_o
                                        size_t stride_more);
 /* A group of n_rows different rows of the batch, which takes the target. */
 void lora_test_group(struct lora_test_batch *batch, struct hs_lora_target target, int32_t n_rows,
-                     enum hs_lora_keep keep);
+                     enum hs_adapter_weights keep);
 /* Apply with the kernels as nth threads do, one after the other, and compare. */
 void lora_test_check(struct lora_test_batch *batch, const struct hs_lora_kernels *kernels, int nth);
 void lora_test_batch_free(struct lora_test_batch *batch);

@@ -13,7 +13,7 @@ static void check_shape(int32_t n_rows, int64_t n_in, int64_t n_out, int32_t ran
             struct lora_test_batch batch =
                 lora_test_batch(n_rows, n_in, n_out, lora_test_random(3));
             lora_test_group(&batch, lora_test_target(n_in, n_out, rank, a_type, b_type), n_rows,
-                            HS_LORA_KEEP);
+                            HS_ADAPTER_WEIGHTS_FILE);
             lora_test_check(&batch, kernels, nth);
             lora_test_batch_free(&batch);
         }
@@ -91,7 +91,7 @@ static void test_extreme_values(void **state)
             struct lora_test_batch batch = lora_test_batch(2, 6, 9, 0);
             struct hs_lora_target target = lora_test_target(6, 9, 1, type, HS_LORA_F32);
             memcpy((void *)target.a.data, is_bf16 ? bf16 : f16, sizeof f16);
-            lora_test_group(&batch, target, 2, HS_LORA_KEEP);
+            lora_test_group(&batch, target, 2, HS_ADAPTER_WEIGHTS_FILE);
             lora_test_check(&batch, kernels, 1);
             lora_test_batch_free(&batch);
         }
@@ -115,7 +115,7 @@ static void add_random_group(struct lora_test_batch *batch)
                                   lora_test_random(4), lora_test_random(4));
         break;
     }
-    lora_test_group(batch, target, n_rows, HS_LORA_KEEP);
+    lora_test_group(batch, target, n_rows, HS_ADAPTER_WEIGHTS_FILE);
 }
 
 static void test_mixed_groups(void **state)
@@ -144,7 +144,7 @@ static void test_no_rows(void **state)
     (void)state;
     struct hs_lora_target target = lora_test_target(20, 30, 4, HS_LORA_F16, HS_LORA_F16);
     struct hs_lora_packed *weights = NULL;
-    assert_int_equal(hs_lora_packed_new(&target, HS_LORA_KEEP, &weights, NULL), HS_OK);
+    assert_int_equal(hs_lora_packed_new(&target, HS_ADAPTER_WEIGHTS_FILE, &weights, NULL), HS_OK);
     struct hs_lora_group group = {.weights = weights};
     for (int32_t n_groups = 0; n_groups <= 1; n_groups++) {
         hs_lora_shrink(&group, n_groups, NULL, 20, 0, 1);
@@ -182,7 +182,7 @@ static void check_lookup(enum hs_lora_type type, int nth)
         .b = {HS_LORA_F32, N_OUT, RANK, b, NULL},
     };
     struct hs_lora_packed *weights = NULL;
-    assert_int_equal(hs_lora_packed_new(&target, HS_LORA_KEEP, &weights, NULL), HS_OK);
+    assert_int_equal(hs_lora_packed_new(&target, HS_ADAPTER_WEIGHTS_FILE, &weights, NULL), HS_OK);
     const int32_t rows[] = {3, 0, 2}, tokens[N_ROWS] = {6, 99, 0, 4};
     const float scales[] = {1, -2, 4};
     struct hs_lora_group group = {weights, rows, scales, 3, ax};

@@ -7,7 +7,8 @@
 #include "base/half.h"
 #include "base/mem.h"
 
-static struct hs_lora_packed *pack(const struct hs_lora_target *target, enum hs_lora_keep keep)
+static struct hs_lora_packed *pack(const struct hs_lora_target *target,
+                                   enum hs_adapter_weights keep)
 {
     struct hs_error err;
     struct hs_lora_packed *packed = NULL;
@@ -29,7 +30,7 @@ static float value_of(enum hs_lora_type type, const void *data, int64_t at)
 static void check_low_rank(int64_t n_in, int64_t n_out, int32_t rank, enum hs_lora_type type)
 {
     struct hs_lora_target target = lora_test_target(n_in, n_out, rank, type, type);
-    struct hs_lora_packed *packed = pack(&target, HS_LORA_KEEP);
+    struct hs_lora_packed *packed = pack(&target, HS_ADAPTER_WEIGHTS_FILE);
     int64_t n_chunks = (n_in + 15) / 16, n_ranks = (rank + 3) / 4 * 4;
     for (int64_t k = 0; k < n_ranks; k++) {
         for (int64_t i = 0; i < n_chunks * 16; i++) {
@@ -61,7 +62,7 @@ static void check_low_rank(int64_t n_in, int64_t n_out, int32_t rank, enum hs_lo
 static void check_read(int64_t n_in, int64_t n_out, int32_t rank, enum hs_lora_type type)
 {
     struct hs_lora_target target = lora_test_target(n_in, n_out, rank, type, type);
-    struct hs_lora_packed *packed = pack(&target, HS_LORA_KEEP);
+    struct hs_lora_packed *packed = pack(&target, HS_ADAPTER_WEIGHTS_FILE);
     float *a = malloc((size_t)(rank * n_in) * sizeof(*a));
     float *b = malloc((size_t)(n_out * rank) * sizeof(*b));
     float *row = malloc((size_t)(n_in > rank ? n_in : rank) * sizeof(*row));
@@ -119,7 +120,7 @@ static void test_embedding_keeps_rows(void **state)
         .a = {HS_LORA_F32, 7, 3, a, NULL},
         .b = {HS_LORA_F32, 5, 3, b, NULL},
     };
-    struct hs_lora_packed *packed = pack(&target, HS_LORA_KEEP);
+    struct hs_lora_packed *packed = pack(&target, HS_ADAPTER_WEIGHTS_FILE);
     assert_memory_equal(packed->a, a, sizeof a);
     hs_lora_packed_free(packed);
 }
@@ -128,14 +129,14 @@ static void test_types_to_keep(void **state)
 {
     (void)state;
     struct hs_lora_target target = lora_test_target(50, 20, 6, HS_LORA_F32, HS_LORA_BF16);
-    struct hs_lora_packed *f16 = pack(&target, HS_LORA_KEEP_F16);
+    struct hs_lora_packed *f16 = pack(&target, HS_ADAPTER_WEIGHTS_F16);
     assert_int_equal(f16->a_type, HS_LORA_F16);
     assert_int_equal(f16->b_type, HS_LORA_BF16);
     assert_int_equal(((const uint16_t *)f16->a)[0],
                      hs_f16_from_f32(((const float *)target.a.data)[0]));
     hs_lora_packed_free(f16);
 
-    struct hs_lora_packed *i8 = pack(&target, HS_LORA_KEEP_I8);
+    struct hs_lora_packed *i8 = pack(&target, HS_ADAPTER_WEIGHTS_INT8);
     assert_true(i8->a_type == HS_LORA_I8 && i8->b_type == HS_LORA_I8);
     for (int64_t k = 0; k < 6; k++) {
         float largest = 0;
@@ -153,14 +154,14 @@ static void test_types_to_keep(void **state)
     hs_lora_packed_free(i8);
 
     memset((void *)target.a.data, 0, 50 * sizeof(float)); /* a row of zeros has the factor 0 */
-    i8 = pack(&target, HS_LORA_KEEP_I8);
+    i8 = pack(&target, HS_ADAPTER_WEIGHTS_INT8);
     assert_true(i8->a_factors[0] == 0 && ((const int8_t *)i8->a)[0] == 0);
     hs_lora_packed_free(i8);
     lora_test_target_free(&target);
 }
 
-static void refuse(const struct hs_lora_target *target, enum hs_lora_keep keep, hs_status wanted,
-                   const char *what)
+static void refuse(const struct hs_lora_target *target, enum hs_adapter_weights keep,
+                   hs_status wanted, const char *what)
 {
     struct hs_error err;
     struct hs_lora_packed *packed = NULL;
@@ -177,7 +178,7 @@ static void refuse(const struct hs_lora_target *target, enum hs_lora_keep keep, 
     do {                                                                                           \
         struct hs_lora_target t = (target_);                                                       \
         change;                                                                                    \
-        refuse(&t, HS_LORA_KEEP, wanted, what);                                                    \
+        refuse(&t, HS_ADAPTER_WEIGHTS_FILE, wanted, what);                                         \
     } while (0)
 
 static void test_refused_low_rank(void **state)
@@ -210,15 +211,15 @@ static void test_values_that_no_type_keeps(void **state)
     for (size_t i = 0; i < COUNT_OF(values); i++) {
         struct hs_lora_target target = lora_test_target(3, 2, 1, HS_LORA_F32, HS_LORA_F32);
         ((float *)target.b.data)[1] = values[i];
-        refuse(&target, HS_LORA_KEEP_F16, HS_INVALID_ARGUMENT, "too large for 16 bits");
+        refuse(&target, HS_ADAPTER_WEIGHTS_F16, HS_INVALID_ARGUMENT, "too large for 16 bits");
         if (i > 0) {
-            refuse(&target, HS_LORA_KEEP_I8, HS_INVALID_ARGUMENT, "no numbers");
+            refuse(&target, HS_ADAPTER_WEIGHTS_INT8, HS_INVALID_ARGUMENT, "no numbers");
         }
         lora_test_target_free(&target);
     }
     struct hs_lora_target target = lora_test_target(3, 2, 1, HS_LORA_F32, HS_LORA_F32);
     ((float *)target.b.data)[1] = 65519.0f; /* the largest f16 is 65504 */
-    struct hs_lora_packed *packed = pack(&target, HS_LORA_KEEP_F16);
+    struct hs_lora_packed *packed = pack(&target, HS_ADAPTER_WEIGHTS_F16);
     assert_int_equal(((const uint16_t *)packed->b)[1], 0x7bff);
     hs_lora_packed_free(packed);
     lora_test_target_free(&target);
@@ -233,7 +234,7 @@ static void test_allocations_fail(void **state)
         struct hs_lora_packed *packed = NULL;
         assert_in_range(nth, 1, 10);
         hs_mem_fail_after(nth);
-        status = hs_lora_packed_new(&target, HS_LORA_KEEP_I8, &packed, NULL);
+        status = hs_lora_packed_new(&target, HS_ADAPTER_WEIGHTS_INT8, &packed, NULL);
         hs_mem_fail_after(0);
         assert_int_equal(status, packed == NULL ? HS_OUT_OF_MEMORY : HS_OK);
         hs_lora_packed_free(packed);

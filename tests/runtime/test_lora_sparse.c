@@ -12,9 +12,9 @@ static void check(int32_t n_rows, int64_t n_in, int64_t n_out, int32_t block_row
         struct lora_test_batch batch = lora_test_batch(n_rows, n_in, n_out, lora_test_random(3));
         lora_test_group(&batch,
                         lora_test_sparse(n_in, n_out, block_rows, block_cols, type, density),
-                        n_rows, HS_LORA_KEEP);
+                        n_rows, HS_ADAPTER_WEIGHTS_FILE);
         lora_test_group(&batch, lora_test_target(n_in, n_out, 3, HS_LORA_F16, HS_LORA_F16),
-                        (n_rows + 1) / 2, HS_LORA_KEEP);
+                        (n_rows + 1) / 2, HS_ADAPTER_WEIGHTS_FILE);
         lora_test_check(&batch, kernels, 1 + (int)lora_test_random(4));
         lora_test_batch_free(&batch);
     }
@@ -58,7 +58,8 @@ static void test_packed_as_f16(void **state)
 {
     (void)state;
     struct hs_lora_target target = lora_test_sparse(32, 32, 16, 1, HS_LORA_F32, 0.5);
-    static const enum hs_lora_keep keeps[] = {HS_LORA_KEEP_F16, HS_LORA_KEEP_I8};
+    static const enum hs_adapter_weights keeps[] = {HS_ADAPTER_WEIGHTS_F16,
+                                                    HS_ADAPTER_WEIGHTS_INT8};
     for (size_t i = 0; i < COUNT_OF(keeps); i++) {
         struct hs_lora_packed *packed = NULL;
         assert_int_equal(hs_lora_packed_new(&target, keeps[i], &packed, NULL), HS_OK);
@@ -82,7 +83,7 @@ static void test_inputs_at_the_limit(void **state)
         .sparse = {HS_LORA_F32, 1, 1, 1, row_start, column, value},
     };
     struct hs_lora_packed *packed = NULL;
-    assert_int_equal(hs_lora_packed_new(&target, HS_LORA_KEEP, &packed, NULL), HS_OK);
+    assert_int_equal(hs_lora_packed_new(&target, HS_ADAPTER_WEIGHTS_FILE, &packed, NULL), HS_OK);
     float *x = calloc(HS_LORA_SPARSE_IN_MAX, sizeof *x);
     float *ax = calloc((size_t)hs_lora_packed_scratch(packed), sizeof *ax);
     assert_true(x != NULL && ax != NULL);
@@ -98,7 +99,7 @@ static void test_inputs_at_the_limit(void **state)
 
     struct hs_error err;
     target.n_in++;
-    assert_int_equal(hs_lora_packed_new(&target, HS_LORA_KEEP, &packed, &err), HS_LIMIT);
+    assert_int_equal(hs_lora_packed_new(&target, HS_ADAPTER_WEIGHTS_FILE, &packed, &err), HS_LIMIT);
     assert_non_null(strstr(err.message, "65537 inputs, 65536 at most"));
 }
 
@@ -107,7 +108,7 @@ static void refuse(struct hs_lora_target target, hs_status wanted, const char *w
     struct hs_error err;
     struct hs_lora_packed *packed = NULL;
     hs_error_clear(&err);
-    hs_status status = hs_lora_packed_new(&target, HS_LORA_KEEP, &packed, &err);
+    hs_status status = hs_lora_packed_new(&target, HS_ADAPTER_WEIGHTS_FILE, &packed, &err);
     if (status != wanted || strstr(err.message, what) == NULL || err.hint[0] == '\0') {
         fail_msg("status %d '%s' instead of %d '%s'", status, err.message, wanted, what);
     }

@@ -72,6 +72,12 @@ const char *hs_adapter_state_name(enum hs_adapter_state state)
     return names[state];
 }
 
+const char *hs_adapter_weights_name(enum hs_adapter_weights weights)
+{
+    static const char *const names[] = {"file", "f16", "int8"};
+    return names[weights];
+}
+
 const char *hs_lora_engine_name(enum hs_lora_engine engine)
 {
     static const char *const names[] = {"auto", "rewrite", "stacked", "native"};

@@ -16,15 +16,15 @@ void hs_rest_health(hs_http_request *request, void *user)
 }
 
 /* How adapters are applied, and what came of it. */
-static json_t *describe_lora(const struct hs_model_stats *stats)
+static json_t *describe_lora(const struct hs_model_info *model, const struct hs_model_stats *stats)
 {
-    return json_pack("{s:s, s:s, s:i, s:i, s:I, s:I, s:I, s:i}", "engine",
-                     hs_lora_engine_name(stats->lora_engine), "reason", stats->lora_reason,
-                     "adapters", (int)stats->n_adapters, "adapters_ready",
-                     (int)stats->n_adapters_ready, "bytes", (json_int_t)stats->adapter_bytes,
-                     "decodes", (json_int_t)stats->n_lora_decodes, "mixed_decodes",
-                     (json_int_t)stats->n_lora_decodes_mixed, "sets_max",
-                     (int)stats->n_lora_sets_max);
+    return json_pack(
+        "{s:s, s:s, s:s, s:i, s:i, s:I, s:I, s:I, s:i}", "engine",
+        hs_lora_engine_name(stats->lora_engine), "reason", stats->lora_reason, "weights",
+        hs_adapter_weights_name(model->adapter_weights), "adapters", (int)stats->n_adapters,
+        "adapters_ready", (int)stats->n_adapters_ready, "bytes", (json_int_t)stats->adapter_bytes,
+        "decodes", (json_int_t)stats->n_lora_decodes, "mixed_decodes",
+        (json_int_t)stats->n_lora_decodes_mixed, "sets_max", (int)stats->n_lora_sets_max);
 }
 
 void hs_rest_props(hs_http_request *request, void *user)
@@ -51,7 +51,7 @@ void hs_rest_props(hs_http_request *request, void *user)
         "min_p", (double)sampling->min_p, "repeat_penalty", (double)sampling->repeat_penalty,
         "max_tokens", (int)rest->defaults.max_tokens, "total_slots", (int)model->n_seq_max,
         "model_alias", model->id, "model_path", slash == NULL ? model->path : slash + 1,
-        "has_chat_template", (int)model->has_chat_template, "lora", describe_lora(&stats),
+        "has_chat_template", (int)model->has_chat_template, "lora", describe_lora(model, &stats),
         "description", model->description, "build_info", hs_version());
     hs_http_respond_json(request, 200, json);
 }
@@ -147,7 +147,7 @@ static json_t *describe_model(const struct hs_rest *rest, hs_http_request *reque
         "cached_tokens", (json_int_t)stats.n_cached_tokens, "generated_tokens",
         (json_int_t)stats.n_generated_tokens, "memory", "weights_bytes",
         (json_int_t)now.memory.weights_bytes, "kv_bytes", (json_int_t)now.memory.kv_bytes,
-        "compute_bytes", (json_int_t)now.memory.compute_bytes, "lora", describe_lora(&stats),
+        "compute_bytes", (json_int_t)now.memory.compute_bytes, "lora", describe_lora(model, &stats),
         "busy", slots);
     if (json == NULL) {
         hs_error_nomem(&err, "status");
