@@ -78,7 +78,7 @@ static hs_status find_site(const struct hs_llama_lora *lora, const struct hs_lor
 }
 
 static hs_status pack_target(hs_rt_adapter *adapter, const struct hs_lora_target *target,
-                             struct hs_error *err)
+                             enum hs_adapter_weights keep, struct hs_error *err)
 {
     int32_t at = -1;
     hs_status status = find_site(adapter->lora, target, &at, err);
@@ -87,7 +87,7 @@ static hs_status pack_target(hs_rt_adapter *adapter, const struct hs_lora_target
                               adapter->lora->sites[at].tensor);
     }
     if (status == HS_OK) {
-        status = hs_lora_packed_new(target, adapter->lora->weights, &adapter->weights[at], err);
+        status = hs_lora_packed_new(target, keep, &adapter->weights[at], err);
     }
     if (status != HS_OK) {
         return status;
@@ -99,7 +99,8 @@ static hs_status pack_target(hs_rt_adapter *adapter, const struct hs_lora_target
 }
 
 hs_status hs_lora_adapter_pack(const hs_rt_model *model, const struct hs_lora *weights,
-                               hs_rt_adapter **ret_adapter, struct hs_error *err)
+                               enum hs_adapter_weights keep, hs_rt_adapter **ret_adapter,
+                               struct hs_error *err)
 {
     struct hs_llama_lora *lora = model->lora;
     size_t size = sizeof(hs_rt_adapter) + (size_t)lora->n_sites * sizeof(struct hs_lora_packed *);
@@ -112,7 +113,7 @@ hs_status hs_lora_adapter_pack(const hs_rt_model *model, const struct hs_lora *w
     adapter->n_sites = lora->n_sites;
     adapter->n_bytes = size;
     for (int32_t i = 0; i < weights->n_targets; i++) {
-        hs_status status = pack_target(adapter, &weights->targets[i], err);
+        hs_status status = pack_target(adapter, &weights->targets[i], keep, err);
         if (status != HS_OK) {
             hs_llama_adapter_free(adapter);
             return status;
@@ -128,7 +129,9 @@ hs_status hs_llama_adapter_new(const hs_rt_model *model, const struct hs_lora *l
     pthread_mutex_lock(&model->lora->lock);
     hs_status status = hs_lora_sites_find(model, err);
     pthread_mutex_unlock(&model->lora->lock);
-    return status == HS_OK ? hs_lora_adapter_pack(model, lora, ret_adapter, err) : status;
+    return status == HS_OK
+               ? hs_lora_adapter_pack(model, lora, model->lora->weights, ret_adapter, err)
+               : status;
 }
 
 void hs_llama_adapter_free(hs_rt_adapter *adapter)

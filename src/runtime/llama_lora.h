@@ -281,6 +281,7 @@ HS_CHECKED hs_status hs_lora_decode_end(hs_rt_context *context, bool is_computed
 
 /* adapter_new, once the sites are known. */
 HS_CHECKED hs_status hs_lora_adapter_pack(const hs_rt_model *model, const struct hs_lora *weights,
-                                          hs_rt_adapter **ret_adapter, struct hs_error *err);
+                                          enum hs_adapter_weights keep, hs_rt_adapter **ret_adapter,
+                                          struct hs_error *err);
 
 #endif

@@ -5,7 +5,8 @@
  * shapes, and differ only by how the adapters are added.
  *
  * The measure is the error in units of what the adapters change, as root mean squares over the
- * logits. With matrices of floats it is about 1e-5. Quantised products round their inputs to 8
+ * logits. With matrices of floats it is about 1e-5 in small models, and 1.4e-3 in one of 18 layers,
+ * whose keys and values are rounded to 16 bits. Quantised products round their inputs to 8
  * bits: a difference in the last bit of a float becomes a step there, and 2 to 8 percent in the
  * logits, by which even llama.cpp's own way differs from itself when two adapters change places.
  * A row with another's adapter or a wrong scale is off by 50 percent and more; that no matrix is
@@ -19,7 +20,7 @@
 #include "base/mem.h"
 #include "llama_lora.h"
 
-#define ERROR_MAX_FLOAT 1e-3
+#define ERROR_MAX_FLOAT 1e-2
 #define ERROR_MAX_QUANTISED 0.2
 #define STRENGTH 0.5f /* of what the adapters add, in units of usual weights */
 
@@ -92,7 +93,7 @@ static hs_status make_adapter(const hs_rt_model *model, int32_t rank, uint64_t s
         memcpy(target->tensor, site->tensor, sizeof(target->tensor));
         at += n_a + n_b;
     }
-    return hs_lora_adapter_pack(model, &weights, ret_adapter, err);
+    return hs_lora_adapter_pack(model, &weights, HS_ADAPTER_WEIGHTS_FILE, ret_adapter, err);
 }
 
 static void free_context(hs_rt_context **context)

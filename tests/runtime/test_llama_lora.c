@@ -177,6 +177,49 @@ static void threads_share_rows_or_matrices(void **state)
     close_bench(&bench);
 }
 
+/* ---- weights in fewer bits ---- */
+
+/* Rounding to 8 bits is half a step of a 127th of a row's largest value: of uniform values about
+ * half a percent for A and B each. */
+static void weights_may_be_kept_in_8_bits(void **state)
+{
+    (void)state;
+    struct tiny_random_spec spec = {.arch = TINY_RANDOM_LLAMA, .seed = 7};
+    struct hs_error err = {0};
+    struct figures figures = {0};
+    struct bench bench;
+    open_bench(&bench, &spec, 0);
+    struct hs_rt_context_params params = context_params(64, 2);
+    params.has_adapters = true;
+    bench.model->lora->weights = HS_ADAPTER_WEIGHTS_INT8;
+    OK(rt->lora_prepare(bench.model, HS_LORA_ENGINE_REWRITE, &params, &err));
+    const hs_rt_adapter *small[] = {new_adapter(bench.model, bench.loras[3])};
+    assert_true(rt->adapter_bytes(small[0]) < rt->adapter_bytes(bench.adapters[3]) / 2);
+    hs_rt_context *context = new_lora_context(bench.model, HS_LORA_ENGINE_REWRITE, 1);
+    struct schedule schedule;
+    uint64_t random = 5;
+    for (int32_t i = 0; i < 10; i++) {
+        random_schedule(&schedule, (const hs_rt_adapter *const *)&bench.adapters[3], 1, &random);
+        run_schedule(context, &schedule, -1, false, NULL, bench.alone);
+        run_schedule(context, &schedule, -1, true, NULL, bench.base);
+        for (int32_t s = 0; s < schedule.n_seqs; s++) {
+            for (int32_t u = 0; u < schedule.sets[s].n; u++) {
+                schedule.uses[s][u].adapter = small[0];
+            }
+        }
+        run_schedule(context, &schedule, -1, false, NULL, bench.mixed);
+        note(&figures.error, largest_difference(&schedule, bench.mixed, bench.alone));
+        note(&figures.effect, largest_difference(&schedule, bench.alone, bench.base));
+    }
+    print_message("adapters change logits by %g, int8 is off by %g\n", (double)figures.effect,
+                  (double)figures.error);
+    assert_true(figures.error > 0);
+    assert_true(figures.error < 0.05f * figures.effect);
+    rt->context_free(context);
+    rt->adapter_free((hs_rt_adapter *)small[0]);
+    close_bench(&bench);
+}
+
 static int32_t n_of_family = 60; /* of each family and engine; the first argument */
 
 static void check_family(enum tiny_random_arch arch, enum hs_lora_engine engine, const char *what)
@@ -923,6 +966,7 @@ int main(int argc, char **argv)
 {
     n_of_family = argc > 1 ? (int32_t)strtol(argv[1], NULL, 10) : n_of_family;
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(weights_may_be_kept_in_8_bits),
         cmocka_unit_test(threads_share_rows_or_matrices),
         cmocka_unit_test(llama_mixes),
         cmocka_unit_test(qwen3_mixes),
