@@ -280,8 +280,9 @@ struct hs_generate_params {
     enum hs_tool_choice tool_choice;
     const char *tool_name;       /* REQUIRED only: this one; NULL: any */
     bool parallel_tool_calls;    /* more than one call in an answer */
-    const char *json_schema;     /* the text after any reasoning is JSON that fits; NULL: free text.
-                                    HS_INVALID_ARGUMENT names a keyword that cannot be enforced */
+    const char *json_schema;     /* the text after any reasoning is JSON that fits, unless tools are
+                                    called instead; NULL: free text. HS_INVALID_ARGUMENT names a
+                                    keyword that cannot be enforced */
     const char *template_kwargs; /* JSON object: more variables for the template; NULL: none */
     bool continue_final;         /* the last message is the assistant's: go on where it ends */
     int32_t stream_capacity;     /* events a slow reader may lag; 0: 256 */

@@ -240,11 +240,6 @@ hs_status hs_shape_check(const struct hs_generate_params *params, struct hs_erro
     if (status == HS_OK && params->template_kwargs != NULL) {
         status = check_kwargs(params->template_kwargs, err);
     }
-    if (status == HS_OK && params->json_schema != NULL && can_call(params)) {
-        hs_error_set(err, HS_INVALID_ARGUMENT, "an answer by a JSON schema cannot call tools, too");
-        hs_error_hint(err, "leave the tools out, or choose that none is called");
-        return HS_INVALID_ARGUMENT;
-    }
     const char *grammar = params->sampling.grammar;
     if (status == HS_OK && grammar != NULL && grammar[0] != '\0' &&
         (params->json_schema != NULL || can_call(params))) {

@@ -1,6 +1,7 @@
 extern "C" {
 #include "llama_cxx.h"
 #include "base/error.h"
+#include "gbnf_union.h"
 }
 
 #include <cstdint>
@@ -437,9 +438,14 @@ extern "C" hs_status hs_cxx_template_apply(const hs_cxx_template *tmpl,
 
 /* ---- answers with tools or a schema ---- */
 
-struct hs_cxx_format {
+struct reader {
     common_chat_format kind;
     common_peg_arena parser;
+};
+
+struct hs_cxx_format {
+    /* The first that does not refuse an answer reads it. */
+    std::vector<reader> readers;
     std::string grammar, prefill, stop, think_start, think_end;
     bool is_lazy = false, has_patterns = false;
     std::vector<std::string> triggers;
@@ -452,8 +458,9 @@ struct hs_cxx_format {
 
 static void take_params(hs_cxx_format &format, common_chat_params &rendered)
 {
-    format.kind = rendered.format;
-    format.parser.load(rendered.parser);
+    format.readers.emplace_back();
+    format.readers.back().kind = rendered.format;
+    format.readers.back().parser.load(rendered.parser);
     format.grammar = std::move(rendered.grammar);
     format.is_lazy = rendered.grammar_lazy;
     format.prefill = std::move(rendered.generation_prompt);
@@ -508,21 +515,21 @@ static size_t covered_bytes(const common_peg_ast_arena &ast, const common_peg_pa
 enum class reading { whole, partial, refused };
 
 /* Read text as far as the parser understands it; refused: it says nothing of what it understood. */
-static reading read_text(const hs_cxx_format &format, std::string_view text, bool is_end,
-                         common_chat_msg &msg, size_t *ret_covered)
+static reading read_by(const reader &reader, const hs_cxx_format &format, std::string_view text,
+                       bool is_end, common_chat_msg &msg, size_t *ret_covered)
 {
     std::string input = format.prefill;
     input += text;
     common_peg_parse_context context(input, is_end ? COMMON_PEG_PARSE_FLAG_NONE
                                                    : COMMON_PEG_PARSE_FLAG_LENIENT);
-    common_peg_parse_result result = format.parser.parse(context);
+    common_peg_parse_result result = reader.parser.parse(context);
     if (result.fail()) {
         return reading::refused;
     }
     std::unique_ptr<common_chat_peg_mapper> mapper;
-    if (format.kind == COMMON_CHAT_FORMAT_PEG_GEMMA4) {
+    if (reader.kind == COMMON_CHAT_FORMAT_PEG_GEMMA4) {
         mapper = std::make_unique<common_chat_peg_gemma4_mapper>(msg);
-    } else if (format.kind == COMMON_CHAT_FORMAT_PEG_MINIMAX_M3) {
+    } else if (reader.kind == COMMON_CHAT_FORMAT_PEG_MINIMAX_M3) {
         mapper = std::make_unique<common_chat_peg_minimax_m3_mapper>(msg);
     } else {
         mapper = std::make_unique<common_chat_peg_mapper>(msg);
@@ -533,6 +540,17 @@ static reading read_text(const hs_cxx_format &format, std::string_view text, boo
         *ret_covered = end > format.prefill.size() ? end - format.prefill.size() : 0;
     }
     return result.success() ? reading::whole : reading::partial;
+}
+
+static reading read_text(const hs_cxx_format &format, std::string_view text, bool is_end,
+                         common_chat_msg &msg, size_t *ret_covered)
+{
+    reading how = reading::refused;
+    for (size_t i = 0; i < format.readers.size() && how == reading::refused; i++) {
+        msg = {};
+        how = read_by(format.readers[i], format, text, is_end, msg, ret_covered);
+    }
+    return how;
 }
 
 class delta_list
@@ -716,6 +734,76 @@ static common_chat_templates_inputs make_format_inputs(const struct hs_rt_templa
     return inputs;
 }
 
+static common_chat_params bind(const hs_cxx_template *tmpl,
+                               const struct hs_rt_template_params *prompt,
+                               struct hs_rt_format_params params, enum hs_tool_choice choice,
+                               const char *json_schema)
+{
+    params.tool_choice = choice;
+    params.json_schema = json_schema;
+    return common_chat_templates_apply(tmpl->templates.get(), make_format_inputs(prompt, &params));
+}
+
+/* Whether the text of a call, by its first character, is never the beginning of JSON. */
+static bool begins_unlike_json(const common_chat_params &rendered)
+{
+    bool is_unlike = !rendered.grammar_triggers.empty();
+    for (const auto &trigger : rendered.grammar_triggers) {
+        is_unlike = is_unlike && trigger.type == COMMON_GRAMMAR_TRIGGER_TYPE_WORD &&
+                    !trigger.value.empty() &&
+                    !strchr("{[\"`-0123456789tfn \t\r\n", trigger.value[0]);
+    }
+    return is_unlike;
+}
+
+/*
+ * Calls, or an answer by a schema: llama-common has no format for both, so it is asked for each,
+ * and the grammars are put together.
+ */
+static hs_status take_both(hs_cxx_format &format, const hs_cxx_template *tmpl,
+                           const struct hs_rt_template_params *prompt,
+                           const struct hs_rt_format_params *params, struct hs_error *err)
+{
+    common_chat_params answer =
+        bind(tmpl, prompt, *params, HS_TOOL_CHOICE_NONE, params->json_schema);
+    common_chat_params calls = bind(tmpl, prompt, *params, HS_TOOL_CHOICE_REQUIRED, nullptr);
+    if (answer.grammar.empty() || calls.grammar.empty() ||
+        answer.generation_prompt != calls.generation_prompt ||
+        !begins_unlike_json(bind(tmpl, prompt, *params, HS_TOOL_CHOICE_AUTO, nullptr))) {
+        return refuse_format("cannot tell a call from an answer by a JSON schema", err);
+    }
+    drop_free_text(calls.grammar);
+    struct hs_buf grammar = HS_BUF_INIT(SIZE_MAX);
+    hs_status status = hs_gbnf_union(calls.grammar.c_str(), answer.grammar.c_str(), &grammar, err);
+    if (status == HS_OK) {
+        take_params(format, answer); /* whose reader refuses a call by its first character */
+        take_params(format, calls);
+        format.grammar.assign(grammar.data, grammar.len);
+    }
+    hs_buf_free(&grammar);
+    return status;
+}
+
+static hs_status take_one(hs_cxx_format &format, const hs_cxx_template *tmpl,
+                          const struct hs_rt_template_params *prompt,
+                          const struct hs_rt_format_params *params, struct hs_error *err)
+{
+    bool must_call = params->tool_choice == HS_TOOL_CHOICE_REQUIRED;
+    common_chat_params rendered =
+        bind(tmpl, prompt, *params, params->tool_choice, must_call ? nullptr : params->json_schema);
+    take_params(format, rendered);
+    if (must_call) {
+        drop_free_text(format.grammar);
+    }
+    if (format.grammar.empty() && must_call) {
+        return refuse_format("cannot call tools", err);
+    }
+    if (format.grammar.empty() && params->json_schema) {
+        return refuse_format("cannot keep answers to a JSON schema", err);
+    }
+    return HS_OK;
+}
+
 extern "C" hs_status hs_cxx_format_new(const hs_cxx_template *tmpl,
                                        const struct hs_rt_template_params *prompt,
                                        const struct hs_rt_format_params *params,
@@ -727,21 +815,15 @@ extern "C" hs_status hs_cxx_format_new(const hs_cxx_template *tmpl,
         if (prompt->n_tools > 0 && !knows_tools(tmpl)) {
             return refuse_format("cannot show tools", err);
         }
-        common_chat_params rendered =
-            common_chat_templates_apply(tmpl->templates.get(), make_format_inputs(prompt, params));
         auto format = std::make_unique<hs_cxx_format>();
-        take_params(*format, rendered);
-        if (params->tool_choice == HS_TOOL_CHOICE_REQUIRED) {
-            drop_free_text(format->grammar);
-        }
+        bool is_both = prompt->n_tools > 0 && params->json_schema &&
+                       params->tool_choice == HS_TOOL_CHOICE_AUTO;
+        hs_status status = (is_both ? take_both : take_one)(*format, tmpl, prompt, params, err);
         if (budget.why) {
             return over_budget(budget.why, err);
         }
-        if (format->grammar.empty() && params->json_schema) {
-            return refuse_format("cannot keep answers to a JSON schema", err);
-        }
-        if (format->grammar.empty() && params->tool_choice == HS_TOOL_CHOICE_REQUIRED) {
-            return refuse_format("cannot call tools", err);
+        if (status != HS_OK) {
+            return status;
         }
         if (prompt->continue_final) {
             /* What the conversation already holds is not part of the answer. */

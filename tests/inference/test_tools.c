@@ -226,11 +226,6 @@ static void parameters_that_make_no_sense(void **state)
     (void)state;
     hs_engine *engine = start("x", 512);
     struct hs_generate_params params = with_tools(-1);
-    params.json_schema = "{}";
-    refuse(engine, &params, HS_INVALID_ARGUMENT, "JSON schema");
-    params.tool_choice = HS_TOOL_CHOICE_NONE;
-    (void)chat(engine, &params);
-    params = with_tools(-1);
     params.sampling.grammar = "root ::= \"a\"";
     refuse(engine, &params, HS_INVALID_ARGUMENT, "grammar");
     params = with_tools(-1);

@@ -176,6 +176,43 @@ def test_forced_calls_fit_their_parameters(serve, random_model, choice):
     assert called == ({"look", "count"} if choice == "required" else {"count"})
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_call_or_an_answer_by_the_schema(serve, random_model, stream):
+    server = serve("-m", random_model)
+    parameters = {tool["function"]["name"]: tool["function"]["parameters"] for tool in TOOLS}
+    schema = prop(look={"type": "boolean"}, what={"type": "string", "maxLength": 8})
+    format_ = {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}
+    kinds = set()
+    for seed in range(24):
+        text, names, arguments = "", {}, {}
+        if stream:
+            for chunk in server.chat(
+                    messages=QUESTION, seed=seed, temperature=1.5, top_p=1, max_tokens=600,
+                    logit_bias=ENDS, extra_body={"top_k": 0, "min_p": 0}, tools=TOOLS,
+                    response_format=format_, stream=True):
+                for part in chunk.choices[0].delta.tool_calls or []:
+                    names[part.index] = part.function.name or names[part.index]
+                    arguments[part.index] = (arguments.get(part.index, "")
+                                             + part.function.arguments)
+                text += chunk.choices[0].delta.content or ""
+                finish = chunk.choices[0].finish_reason
+        else:
+            got = answer(server, seed, tools=TOOLS, response_format=format_)
+            text, finish = got.message.content, got.finish_reason
+            for i, call in enumerate(got.message.tool_calls or []):
+                names[i], arguments[i] = call.function.name, call.function.arguments
+        if finish == "length":
+            continue
+        if names:
+            assert not (text or "").strip() and finish == "tool_calls"
+            for i, name in names.items():
+                jsonschema.validate(json.loads(arguments[i]), parameters[name])
+        else:
+            jsonschema.validate(json.loads(text), schema)
+        kinds.add(bool(names))
+    assert kinds == {True, False}
+
+
 def test_calls_one_at_a_time(serve, random_model):
     server = serve("-m", random_model)
     numbers = set()

@@ -208,6 +208,27 @@ static void schemas_reach_the_engine(void **state)
     }
 }
 
+/* Tools and a schema reach the engine together; a template that cannot have both is 400. */
+static void tools_beside_a_schema(void **state)
+{
+    struct rest_test *test = *state;
+    static const char both[] =
+        TOOLS ",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"a\","
+              "\"schema\":{\"type\":\"object\"}}}";
+    rest_reset();
+    rest_chat(test, both, 200);
+    assert_string_equal(rest_asked()->params.json_schema, "{\"type\":\"object\"}");
+    assert_int_equal(rest_asked()->params.n_tools, 2);
+    struct fake_answer answer = {.refuse = HS_NOT_SUPPORTED};
+    snprintf(answer.error.message, sizeof answer.error.message,
+             "the model's chat template cannot tell a call from an answer by a JSON schema");
+    rest_reset();
+    fake_engine.answers = &answer;
+    rest_chat(test, both, 400);
+    rest_expect_error(test, "response_format.json_schema.schema");
+    rest_reset();
+}
+
 /* What the engine says of a schema is told under the schema's own field. */
 static void refused_schemas_are_named(void **state)
 {
@@ -329,17 +350,12 @@ static void without_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(tools_reach_the_engine),
-        TEST(every_choice_of_tools),
-        TEST(a_round_trip_of_messages),
-        TEST(whole_answers_with_calls),
-        TEST(streamed_answers_with_calls),
-        TEST(schemas_reach_the_engine),
-        TEST(refused_schemas_are_named),
-        TEST(limits_of_tools_and_schemas),
-        TEST(variables_of_the_template),
-        TEST(a_message_is_continued),
-        TEST(without_memory),
+        TEST(tools_reach_the_engine),      TEST(every_choice_of_tools),
+        TEST(a_round_trip_of_messages),    TEST(whole_answers_with_calls),
+        TEST(streamed_answers_with_calls), TEST(schemas_reach_the_engine),
+        TEST(tools_beside_a_schema),       TEST(refused_schemas_are_named),
+        TEST(limits_of_tools_and_schemas), TEST(variables_of_the_template),
+        TEST(a_message_is_continued),      TEST(without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

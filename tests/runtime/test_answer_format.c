@@ -33,13 +33,16 @@ static struct hs_rt_template_params prompt_params(void)
                                           .chat_template = hermes};
 }
 
+static const char *answer_schema; /* NULL: text is free */
+
 static hs_rt_format *new_format(const struct hs_rt_template_params *prompt,
                                 enum hs_tool_choice choice, const char *name)
 {
     struct hs_rt_format_params params = {.tool_choice = choice,
                                          .tool_name = name,
                                          .parallel_tool_calls = true,
-                                         .tool_schemas = schemas};
+                                         .tool_schemas = schemas,
+                                         .json_schema = answer_schema};
     hs_rt_format *format = NULL;
     OK(rt->format_new(model, prompt, &params, &format, &err));
     return format;
@@ -187,6 +190,47 @@ static void test_what_cannot_be_read_is_text(void **state)
     }
 }
 
+static const char answer_schema_text[] =
+    "{\"type\":\"object\",\"properties\":{\"city\":{\"type\":\"string\"}},\"required\":[\"city\"],"
+    "\"additionalProperties\":false}";
+
+static void test_calls_beside_a_schema(void **state)
+{
+    (void)state;
+    static const char *const answers[][2] = {
+        {"{\"city\": \"<tool_call> {}\"}", "{\"city\": \"<tool_call> {}\"}"},
+        {" {\"city\": \"Paris\"}\n", "{\"city\": \"Paris\"}"},
+        {"```json\n{\"city\": \"Paris\"}\n```", "{\"city\": \"Paris\"}"},
+        {"{\"city\": \"Par", "{\"city\": \"Par"},
+    };
+    answer_schema = answer_schema_text;
+    const char *calls = strchr(two_calls, '<');
+    for (size_t part = 1; part <= sizeof(two_calls); part++) {
+        struct reading reading = read_in_parts(HS_TOOL_CHOICE_AUTO, calls, part);
+        assert_string_equal(reading.text, "");
+        snprintf(reading.text, sizeof reading.text, "Let me see.\n");
+        check_two_calls(&reading);
+        for (size_t i = 0; i < sizeof answers / sizeof answers[0]; i++) {
+            reading = read_in_parts(HS_TOOL_CHOICE_AUTO, answers[i][0], part);
+            assert_string_equal(reading.text, answers[i][1]);
+            assert_int_equal(reading.n_calls, 0);
+        }
+        if (part > 20) {
+            part += 10;
+        }
+    }
+    for (size_t len = 1; len < strlen(calls); len++) {
+        char text[sizeof(two_calls)];
+        snprintf(text, sizeof text, "%.*s", (int)len, calls);
+        struct reading reading = read_in_parts(HS_TOOL_CHOICE_AUTO, text, 7);
+        assert_true(reading.n_calls == 0 || reading.text[0] == '\0');
+    }
+    /* a call that is required leaves no room for an answer */
+    struct reading reading = read_in_parts(HS_TOOL_CHOICE_REQUIRED, calls, 3);
+    assert_int_equal(reading.n_calls, 2);
+    answer_schema = NULL;
+}
+
 static void test_prompts_show_tools_calls_and_answers(void **state)
 {
     (void)state;
@@ -312,6 +356,7 @@ int main(void)
         cmocka_unit_test(test_every_cut_end_gives_what_is_there),
         cmocka_unit_test(test_text_alone_is_text),
         cmocka_unit_test(test_what_cannot_be_read_is_text),
+        cmocka_unit_test(test_calls_beside_a_schema),
         cmocka_unit_test(test_prompts_show_tools_calls_and_answers),
         cmocka_unit_test(test_a_message_is_left_open),
         cmocka_unit_test(test_a_continued_answer_has_the_new_text_alone),

@@ -114,6 +114,8 @@ static void read_template(const char *file, struct hs_buf *text)
     OK(hs_fs_read(path, text, &err));
 }
 
+static const char *answer_schema; /* NULL: text is free */
+
 static hs_status open_format(const char *chat_template, hs_rt_format **ret_format)
 {
     static const struct hs_message question[] = {
@@ -125,8 +127,10 @@ static hs_status open_format(const char *chat_template, hs_rt_format **ret_forma
                                            .tools = tools,
                                            .n_tools = 1,
                                            .chat_template = chat_template};
-    struct hs_rt_format_params params = {
-        .tool_choice = HS_TOOL_CHOICE_AUTO, .parallel_tool_calls = true, .tool_schemas = schemas};
+    struct hs_rt_format_params params = {.tool_choice = HS_TOOL_CHOICE_AUTO,
+                                         .parallel_tool_calls = true,
+                                         .tool_schemas = schemas,
+                                         .json_schema = answer_schema};
     return rt->format_new(model, &prompt, &params, ret_format, &err);
 }
 
@@ -186,6 +190,47 @@ static void calls_of_every_family(void **state)
     }
 }
 
+/* Beside a schema for answers without a call: the same calls, or a refusal where calls begin as
+ * JSON does, or by a pattern. */
+static void calls_beside_a_schema(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *file, *before; /* the answer, which R1's prompt leaves in its reasoning */
+    } able[] = {
+        {"meetkai-functionary-medium-v3.1", ""},
+        {"CohereForAI-c4ai-command-r7b-12-2024-tool_use", ""},
+        {"CohereForAI-c4ai-command-r-plus-tool_use", ""},
+        {"llama-cpp-deepseek-r1", "</think>"},
+        {"Qwen3-Coder", ""},
+        {"Qwen-Qwen3-0.6B", ""},
+        {"NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use", ""},
+        {"GLM-4.6", ""},
+    };
+    static const char object[] = "{\"sunny\": true}";
+    answer_schema = "{\"type\":\"object\",\"properties\":{\"sunny\":{\"type\":\"boolean\"}},"
+                    "\"required\":[\"sunny\"],\"additionalProperties\":false}";
+    for (size_t f = 0, i = 0; f < sizeof families / sizeof families[0]; f++) {
+        HS_CLEANUP(hs_buf_free) struct hs_buf text = HS_BUF_INIT(1 << 20);
+        hs_rt_format *format = NULL;
+        read_template(families[f].file, &text);
+        if (i == sizeof able / sizeof able[0] || strcmp(able[i].file, families[f].file) != 0) {
+            EXPECT(HS_NOT_SUPPORTED, open_format(text.data, &format));
+            continue;
+        }
+        char answer[64];
+        snprintf(answer, sizeof answer, "%s%s", able[i++].before, object);
+        for (size_t part = 1; part < 100; part *= 9) {
+            struct reading reading = read_in_parts(text.data, families[f].said, part);
+            check(&families[f], &reading);
+            reading = read_in_parts(text.data, answer, part);
+            assert_string_equal(reading.text, object);
+            assert_int_equal(reading.n_calls, 0);
+        }
+    }
+    answer_schema = NULL;
+}
+
 /* Their own templates leave tools out of the prompt: a model would never hear of them. */
 static void templates_that_leave_tools_out(void **state)
 {
@@ -222,6 +267,7 @@ static int stop(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(calls_of_every_family),
+                                       cmocka_unit_test(calls_beside_a_schema),
                                        cmocka_unit_test(templates_that_leave_tools_out)};
     return cmocka_run_group_tests(tests, start, stop);
 }

@@ -325,7 +325,8 @@ void hs_rest_shape_respond_failure(const struct hs_fields *fields, enum hs_rest_
                                    const struct hs_error *err, const char *prompt)
 {
     char param[128];
-    bool is_the_clients = err->status == HS_INVALID_ARGUMENT || err->status == HS_LIMIT;
+    bool is_the_clients = err->status == HS_INVALID_ARGUMENT || err->status == HS_LIMIT ||
+                          err->status == HS_NOT_SUPPORTED;
     if (is_the_clients && find_refused(fields, dialect, conversation, err, param, sizeof param)) {
         bool has_hint = err->hint[0] != '\0';
         hs_http_respond_bad_param(fields->request, param, "%s: %s%s%s", param, err->message,

@@ -134,7 +134,7 @@ struct hs_rt_format_params {
     const char *tool_name; /* the one tool that may be called; NULL: any */
     bool parallel_tool_calls;
     const char *const *tool_schemas; /* [n_tools] of the prompt */
-    const char *json_schema;         /* NULL: free text */
+    const char *json_schema;         /* of an answer without calls; NULL: free text */
 };
 
 /* A piece of an answer; pointers are valid until the next call with its format. */
