@@ -220,7 +220,7 @@ static void weights_may_be_kept_in_8_bits(void **state)
     close_bench(&bench);
 }
 
-static int32_t n_of_family = 60; /* of each family and engine; the first argument */
+static int32_t n_of_family = 45; /* of each family and engine; the first argument */
 
 static void check_family(enum tiny_random_arch arch, enum hs_lora_engine engine, const char *what)
 {
