@@ -43,22 +43,22 @@ hs_status hs_routing_load_model(const struct hs_command_args *args, hs_engine *e
         return HS_OK;
     }
     hs_status status = hs_model_resolve(args->paths, ref, registry, &choice, err);
+    if (!status) {
+        hs_model_params_defaults(&params);
+        params.n_ctx = EMBED_N_CTX;
+        params.n_seq_max = 1;
+        params.n_threads = (int32_t)hs_config_int(args->config, HS_CFG_THREADS);
+        hs_model_choice_id(&choice, name);
+        snprintf(id, sizeof id, "route/%s", name);
+        id[HS_ID_MAX - 1] = '\0';
+        status = hs_model_open_as(args, &choice, id, engine, &params, routing->embed_model_id, err);
+    }
     if (status) {
         hs_error_prefix(err, "--route-model");
         return status;
     }
-    hs_model_params_defaults(&params);
-    params.n_ctx = EMBED_N_CTX;
-    params.n_seq_max = 1;
-    params.n_threads = (int32_t)hs_config_int(args->config, HS_CFG_THREADS);
-    hs_model_choice_id(&choice, name);
-    snprintf(id, sizeof id, "route/%s", name);
-    id[HS_ID_MAX - 1] = '\0';
-    status = hs_model_open_as(args, &choice, id, engine, &params, routing->embed_model_id, err);
-    if (!status) {
-        routing->params.embed_model_id = routing->embed_model_id;
-    }
-    return status;
+    routing->params.embed_model_id = routing->embed_model_id;
+    return HS_OK;
 }
 
 hs_status hs_routing_open(const struct hs_command_args *args, hs_engine *engine,

@@ -62,15 +62,34 @@ static void a_model_that_does_not_load(void **state)
     assert_int_equal(fake_engine.n_engines, 0);
 }
 
+static void another_model_embeds(void **state)
+{
+    struct api_test *test = *state;
+    char *path = (char *)api_path(test, "embeds.gguf");
+    api_write_model(path, "embeds");
+    api_flag(test, HS_CFG_ROUTE_METHOD, "examples");
+    assert_int_equal(api_run(test, hs_cmd_adapter_route, "hello", NULL), HS_OK);
+    assert_string_equal(fake_engine.route_embed_model, "");
+    assert_int_equal(fake_engine.route_method, HS_ROUTE_EXAMPLES);
+    api_flag(test, HS_CFG_ROUTE_MODEL, path);
+    api_flag(test, HS_CFG_ROUTE_METHOD, "arrow");
+    if (api_run(test, hs_cmd_adapter_route, "hello", NULL) != HS_OK) {
+        fail_msg("%s", test->err.message);
+    }
+    assert_string_equal(fake_engine.route_embed_model, "route/embeds");
+    assert_int_equal(fake_engine.route_method, HS_ROUTE_ARROW);
+    fake_engine.load_path_fails = path;
+    assert_int_equal(api_run(test, hs_cmd_adapter_route, "hello", NULL), HS_BAD_MAGIC);
+    assert_contains(test->err.message, "--route-model");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, api_teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(prints_what_would_be_used),
-        TEST(prints_json),
-        TEST(says_what_is_wrong),
-        TEST(a_model_that_does_not_load),
+        TEST(prints_what_would_be_used),  TEST(prints_json),          TEST(says_what_is_wrong),
+        TEST(a_model_that_does_not_load), TEST(another_model_embeds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -191,6 +191,9 @@ static void chosen_by_the_prompt(void **state)
     rest_expect_error(test, "lora");
     ask(test, "POST /api/v1/sessions/s/generate", "{" AUTO ",\"prompt\":\"in french\"}",
         "french:1");
+    /* Chosen once, and kept. */
+    ask(test, "POST /api/v1/sessions/s/generate", "{\"prompt\":\"formal\"}", "french:1");
+    ask(test, "POST /api/v1/sessions/s/generate", "{" AUTO ",\"prompt\":\"formal\"}", "formal:1");
     hs_route_rules_free(rules);
 }
 

@@ -302,6 +302,9 @@ hs_status hs_engine_route(hs_engine *engine, const char *model_id, const char *t
 {
     hs_status status = fake_need_model(engine, model_id, err);
     struct hs_route route = {.reason = "because of its name"};
+    fake_engine.route_method = params->method;
+    snprintf(fake_engine.route_embed_model, sizeof fake_engine.route_embed_model, "%s",
+             params->embed_model_id ? params->embed_model_id : "");
     const struct hs_route_rule *rule = hs_route_rules_match(params->rules, text);
     if (rule) {
         for (int32_t k = 0; k < rule->n_adapters; k++) {

@@ -105,6 +105,8 @@ struct fake_engine_script {
     size_t n_adapters;
     /* hs_engine_route: the adapters of the first rule that matches, else those whose name does,
      * sharing the scale. */
+    char route_embed_model[HS_ID_MAX]; /* of the last hs_engine_route; "": the model itself */
+    enum hs_route_method route_method;
     char examples[256]; /* of the last hs_engine_set_adapter_examples: "name: text | text" */
     struct hs_model_stats stats; /* of hs_engine_model_stats, but for 7 cells in use */
     struct hs_slot slots[FAKE_N_SEQ];
