@@ -1,5 +1,6 @@
 /* `hyprstream sql`: where statements come from, how rows are printed, where tables are kept. */
 #include "api_test.h"
+#include "storage/registry.h"
 
 static hs_status sql(struct api_test *test, const char *text)
 {
@@ -91,6 +92,63 @@ static void test_files_are_read_where_it_is_allowed(void **state)
     assert_int_equal(sql(test, "SELECT 1"), HS_NOT_FOUND);
 }
 
+/* ---- the schema hyprstream ---- */
+
+static void test_views_show_the_program(void **state)
+{
+    struct api_test *test = *state;
+    api_write_model(api_path(test, "one.gguf"), "One");
+    hs_registry *registry;
+    assert_int_equal(hs_registry_open(&test->paths, &registry, NULL), HS_OK);
+    struct hs_registry_model model;
+    assert_int_equal(
+        hs_registry_model_add(registry, api_path(test, "one.gguf"), "one", "added", &model, NULL),
+        HS_OK);
+    hs_registry_model_free(&model);
+    hs_registry_close(registry);
+    fake_engine.records[0] = (struct hs_request_record){.number = 1,
+                                                        .started_unix_ms = 1000,
+                                                        .total_ms = 2.5,
+                                                        .model_id = "m",
+                                                        .client = "ann",
+                                                        .adapters = "a:1+b:0.5",
+                                                        .finish = HS_FINISH_LENGTH,
+                                                        .usage = {.completion_tokens = 7}};
+    fake_engine.records[1] = (struct hs_request_record){
+        .number = 2, .model_id = "m", .finish = HS_FINISH_ERROR, .error = "no room"};
+    fake_engine.n_records = 2;
+    test->options[HS_OPT_FORMAT] = "csv";
+    assert_prints(test, "SELECT name, is_loaded, architecture FROM hyprstream.models",
+                  "name,is_loaded,architecture\r\none,false,llama\r\n");
+    assert_prints(test,
+                  "SELECT epoch_ms(started_at), \"user\", adapters, completion_tokens, total_ms, "
+                  "finish, error FROM hyprstream.requests ORDER BY number",
+                  "epoch_ms(started_at),user,adapters,completion_tokens,total_ms,finish,error\r\n"
+                  "1000,ann,a:1+b:0.5,7,2.5,length,\r\n"
+                  ",,,0,0.0,error,no room\r\n");
+    static const char *const empty[] = {"adapters", "adapter_history", "sessions",
+                                        "messages", "slots",           "metrics"};
+    for (size_t i = 0; i < COUNT_OF(empty); i++) {
+        char text[100];
+        snprintf(text, sizeof text, "SELECT count(*) AS n FROM hyprstream.%s", empty[i]);
+        assert_prints(test, text, "n\r\n0\r\n");
+    }
+}
+
+static void test_views_have_comments_and_cannot_be_lost(void **state)
+{
+    struct api_test *test = *state;
+    test->options[HS_OPT_FORMAT] = "csv";
+    assert_prints(test,
+                  "SELECT count(*) AS n FROM duckdb_columns() WHERE schema_name = 'hyprstream' AND "
+                  "comment IS NULL",
+                  "n\r\n0\r\n");
+    assert_int_equal(sql(test, "INSERT INTO hyprstream.metrics VALUES ('m', 'x', 1)"),
+                     HS_INVALID_ARGUMENT);
+    assert_prints(test, "DROP VIEW hyprstream.metrics", "");
+    assert_prints(test, "SELECT count(*) AS n FROM hyprstream.metrics", "n\r\n0\r\n");
+}
+
 static void test_interruption_ends_it(void **state)
 {
     struct api_test *test = *state;
@@ -119,6 +177,8 @@ int main(void)
         TEST(test_statements_come_from_input_or_a_file),
         TEST(test_tables_are_kept),
         TEST(test_files_are_read_where_it_is_allowed),
+        TEST(test_views_show_the_program),
+        TEST(test_views_have_comments_and_cannot_be_lost),
         TEST(test_interruption_ends_it),
         TEST(test_output_that_fails_is_told),
     };

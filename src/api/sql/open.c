@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "guard.h"
 #include "sql_error.h"
+#include "views.h"
 
 #define SETUP_MAX (1u << 20)
 
@@ -83,6 +84,7 @@ static hs_status set_up(hs_sql *sql, const struct hs_sql_params *params, struct 
     status = status ? status : hs_sql_refused_list(conn->connection, &sql->refused, err);
     if (!status && params->host != NULL) {
         status = hs_sql_functions_register(sql, conn->connection, params->host, err);
+        status = status ? status : hs_sql_views_register(conn, params->host, err);
     }
     status = status ? status : hs_sql_conn_run(conn, lock_settings, err);
     hs_buf_free(&settings);
