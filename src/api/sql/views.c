@@ -202,10 +202,14 @@ static hs_status make_view(hs_sql_conn *conn, const struct hs_view *view, struct
 hs_status hs_sql_views_register(hs_sql_conn *conn, const struct hs_sql_host *host,
                                 struct hs_error *err)
 {
-    hs_status status = hs_sql_conn_run(conn, "CREATE SCHEMA IF NOT EXISTS hyprstream", err);
+    hs_status status = HS_OK;
     for (const struct hs_view *view = hs_views; view->name != NULL && !status; view++) {
         status = register_function(conn, host, view, err);
-        status = status ? status : make_view(conn, view, err);
     }
-    return status;
+    status = status ? status
+                    : hs_sql_conn_run(conn, "BEGIN; CREATE SCHEMA IF NOT EXISTS hyprstream", err);
+    for (const struct hs_view *view = hs_views; view->name != NULL && !status; view++) {
+        status = make_view(conn, view, err);
+    }
+    return status ? status : hs_sql_conn_run(conn, "COMMIT", err);
 }
