@@ -14,6 +14,7 @@
 #include "rest/rest.h"
 #include "routing.h"
 #include "sd_notify.h"
+#include "serve_flight.h"
 #include "serve_models.h"
 #include "serve_signals.h"
 
@@ -28,6 +29,7 @@ struct server {
     hs_engine *engine;
     hs_http_keys *keys;
     hs_http_server *http;
+    hs_serve_flight *flight; /* NULL: there is none */
     char *keys_file;
     struct hs_serve_models models;
     struct hs_routing routing;
@@ -38,6 +40,7 @@ struct server {
 
 static void free_server(struct server *server)
 {
+    hs_serve_flight_free(server->flight);
     hs_http_server_free(server->http);
     if (server->rest.adapters) {
         hs_adapter_table_save_counts(server->rest.adapters);
@@ -248,6 +251,12 @@ static void announce(const struct server *server)
     if (n_adapters > 0) {
         hs_err_printf(server->args->io, ", %zu adapter%s", n_adapters, n_adapters == 1 ? "" : "s");
     }
+    if (server->flight) {
+        hs_err_printf(server->args->io, ", Flight SQL on %s://%s%s%s:%d",
+                      hs_http_server_has_tls(server->http) ? "grpc+tls" : "grpc",
+                      is_v6 ? "[" : "", host, is_v6 ? "]" : "",
+                      hs_serve_flight_port(server->flight));
+    }
     hs_err_printf(server->args->io, "\n");
 }
 
@@ -301,6 +310,8 @@ static hs_status run(struct server *server, struct hs_error *err)
     hs_err_printf(args->io, "stopping: waiting up to %d s for %d requests\n", (int)drain_s,
                   stats.n_active);
     hs_serve_signals_kill();
+    hs_status ended = hs_serve_flight_stop(server->flight, drain_s * 1000, status ? NULL : err);
+    status = status ? status : ended;
     hs_status stopped = hs_http_server_stop(server->http, drain_s * 1000, status ? NULL : err);
     return status ? status : stopped;
 }
@@ -356,6 +367,9 @@ static hs_status serve(struct server *server, struct hs_error *err)
     status = status ? status : load_models(server, err);
     status = status ? status : open_adapters(server, err);
     status = status ? status : start_http(server, err);
+    status = status ? status
+                    : hs_serve_flight_start(server->args, &server->rest, server->registry,
+                                            server->keys, &server->flight, err);
     if (status) {
         return status;
     }

@@ -214,7 +214,9 @@ static int64_t column_of(const hs_sql_stmt *stmt, const struct ArrowSchema *sche
 {
     const char *name = duckdb_parameter_name(stmt->prepared, i + 1);
     int64_t found = (int64_t)i;
-    for (int64_t j = 0; name != NULL && j < schema->n_children; j++) {
+    /* those of `?` are numbers from 1; clients number their columns from 0, or from anything */
+    bool is_named = name != NULL && (name[0] < '0' || name[0] > '9');
+    for (int64_t j = 0; is_named && j < schema->n_children; j++) {
         const char *column = schema->children[j]->name;
         if (column != NULL && strcmp(column, name) == 0) {
             found = j;

@@ -1,0 +1,149 @@
+#include "message.h"
+
+#include <string.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+#include "flight.pb-c.h"
+
+static void *allocate(void *data, size_t size)
+{
+    (void)data;
+    return hs_alloc(size);
+}
+
+static void release(void *data, void *pointer)
+{
+    (void)data;
+    hs_free(pointer);
+}
+
+ProtobufCAllocator hs_flight_allocator = {allocate, release, NULL};
+
+void *hs_flight_unpack(const ProtobufCMessageDescriptor *type, const void *data, size_t len)
+{
+    return protobuf_c_message_unpack(type, &hs_flight_allocator, len, data ? data : "");
+}
+
+void hs_flight_message_free(void *message)
+{
+    if (message) {
+        protobuf_c_message_free_unpacked(message, &hs_flight_allocator);
+    }
+}
+
+void hs_flight_message_freep(void *pointer)
+{
+    hs_flight_message_free(*(void **)pointer);
+}
+
+hs_status hs_flight_pack(const ProtobufCMessage *message, struct hs_buf *out, struct hs_error *err)
+{
+    size_t size = protobuf_c_message_get_packed_size(message);
+    hs_status status = hs_buf_reserve(out, size);
+    if (status) {
+        return hs_error_nomem(err, "an answer");
+    }
+    protobuf_c_message_pack(message, (uint8_t *)out->data + out->len);
+    out->len += size;
+    out->data[out->len] = '\0';
+    return HS_OK;
+}
+
+hs_status hs_flight_pack_any(const char *name, const ProtobufCMessage *message, struct hs_buf *out,
+                             struct hs_error *err)
+{
+    struct hs_buf value HS_CLEANUP(hs_buf_free) = HS_BUF_INIT(HS_FLIGHT_BYTES_MAX);
+    char *url HS_CLEANUP(hs_freep) = hs_asprintf(HS_FLIGHT_TYPE_PREFIX "%s", name);
+    Fl__Any any = FL__ANY__INIT;
+    hs_status status =
+        url ? hs_flight_pack(message, &value, err) : hs_error_nomem(err, "an answer");
+    if (status) {
+        return status;
+    }
+    any.type_url = url;
+    any.value.data = (uint8_t *)value.data;
+    any.value.len = value.len;
+    return hs_flight_pack(&any.base, out, err);
+}
+
+enum hs_grpc_code hs_flight_send(hs_grpc_call *call, const ProtobufCMessage *message)
+{
+    struct hs_buf bytes = HS_BUF_INIT(HS_FLIGHT_BYTES_MAX);
+    struct hs_error err;
+    hs_status status = hs_flight_pack(message, &bytes, &err);
+    struct hs_grpc_part *part = status ? NULL : hs_alloc(sizeof *part + bytes.len);
+    if (!part) {
+        hs_buf_free(&bytes);
+        hs_error_nomem(&err, "an answer");
+        return hs_flight_fail(call, &err);
+    }
+    *part = (struct hs_grpc_part){part + 1, bytes.len};
+    if (bytes.len > 0) {
+        memcpy(part + 1, bytes.data, bytes.len);
+    }
+    hs_buf_free(&bytes);
+    const struct hs_grpc_message sent = {part, 1, hs_free, part};
+    return hs_grpc_call_send(call, &sent) ? HS_GRPC_OK : HS_GRPC_CANCELLED;
+}
+
+enum hs_grpc_code hs_flight_send_result(hs_grpc_call *call, const char *name,
+                                        const ProtobufCMessage *message)
+{
+    struct hs_buf body HS_CLEANUP(hs_buf_free) = HS_BUF_INIT(HS_FLIGHT_BYTES_MAX);
+    struct hs_error err;
+    hs_status status = name ? hs_flight_pack_any(name, message, &body, &err)
+                            : hs_flight_pack(message, &body, &err);
+    if (status) {
+        return hs_flight_fail(call, &err);
+    }
+    Fl__Result result = FL__RESULT__INIT;
+    result.body.data = (uint8_t *)body.data;
+    result.body.len = body.len;
+    return hs_flight_send(call, &result.base);
+}
+
+static enum hs_grpc_code code_of(hs_status status)
+{
+    switch (status) {
+    case HS_OK:
+        return HS_GRPC_OK;
+    case HS_INVALID_ARGUMENT:
+    case HS_IS_DIRECTORY:
+    case HS_MISMATCH:
+        return HS_GRPC_INVALID_ARGUMENT;
+    case HS_NOT_FOUND:
+        return HS_GRPC_NOT_FOUND;
+    case HS_ALREADY_EXISTS:
+        return HS_GRPC_ALREADY_EXISTS;
+    case HS_PERMISSION_DENIED:
+        return HS_GRPC_PERMISSION_DENIED;
+    case HS_QUEUE_FULL:
+    case HS_LIMIT:
+    case HS_OUT_OF_MEMORY:
+    case HS_MODEL_TOO_LARGE:
+        return HS_GRPC_RESOURCE_EXHAUSTED;
+    case HS_CANCELLED:
+        return HS_GRPC_CANCELLED;
+    case HS_TIMEOUT:
+        return HS_GRPC_DEADLINE_EXCEEDED;
+    case HS_CONTEXT_FULL:
+        return HS_GRPC_OUT_OF_RANGE;
+    case HS_BUSY:
+        return HS_GRPC_FAILED_PRECONDITION;
+    case HS_NOT_SUPPORTED:
+        return HS_GRPC_UNIMPLEMENTED;
+    case HS_UNAVAILABLE:
+        return HS_GRPC_UNAVAILABLE;
+    case HS_CORRUPT:
+        return HS_GRPC_DATA_LOSS;
+    default:
+        return HS_GRPC_INTERNAL;
+    }
+}
+
+enum hs_grpc_code hs_flight_fail(hs_grpc_call *call, const struct hs_error *err)
+{
+    return hs_grpc_call_fail(call, code_of(err->status), "%s%s%s", err->message,
+                             err->hint[0] ? "; " : "", err->hint);
+}

@@ -1,0 +1,538 @@
+#include "session.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/mem.h"
+
+hs_status hs_flight_random_hex(char *out, size_t n, struct hs_error *err)
+{
+    uint8_t bytes[32];
+    if (n > sizeof bytes || getrandom(bytes, n, 0) != (ssize_t)n) {
+        return hs_error_set(err, HS_INTERNAL, "no random numbers");
+    }
+    for (size_t i = 0; i < n; i++) {
+        snprintf(out + 2 * i, 3, "%02x", bytes[i]);
+    }
+    return HS_OK;
+}
+
+/* ---- connections ---- */
+
+static void bury(struct hs_flight_conn *conn)
+{
+    while (conn->n_doomed > 0) {
+        hs_sql_stmt_free(conn->doomed[--conn->n_doomed]);
+    }
+}
+
+static void conn_free(struct hs_flight_conn *conn)
+{
+    bury(conn);
+    hs_sql_disconnect(conn->sql);
+    hs_free(conn);
+}
+
+/* Catalog and schema that were chosen for the session. */
+hs_status hs_flight_conn_use(struct hs_flight_session *session, struct hs_flight_conn *conn,
+                             struct hs_error *err)
+{
+    struct hs_buf text HS_CLEANUP(hs_buf_free) = HS_BUF_INIT(4096);
+    const char *names[] = {session->catalog, session->schema};
+    hs_status status = HS_OK;
+    for (int i = 0; i < 2 && !status; i++) {
+        if (names[i]) {
+            status = hs_buf_append_str(&text, text.len ? ".\"" : "USE \"");
+            for (const char *c = names[i]; *c && !status; c++) {
+                status = hs_buf_append(&text, *c == '"' ? "\"\"" : c, *c == '"' ? 2 : 1);
+            }
+            status = status ? status : hs_buf_append_str(&text, "\"");
+        }
+    }
+    if (status || text.len == 0) {
+        return status;
+    }
+    hs_sql_stmt *stmt = NULL;
+    hs_sql_result *result = NULL;
+    status = hs_sql_prepare(conn->sql, text.data, text.len, &stmt, err);
+    status = status ? status : hs_sql_execute(stmt, &result, err);
+    hs_sql_result_free(result);
+    hs_sql_stmt_free(stmt);
+    return status;
+}
+
+/* In: the lock is held; it is given up while the connection is opened. */
+static hs_status conn_new(hs_flight *flight, struct hs_flight_session *session,
+                          struct hs_flight_conn **ret_conn, struct hs_error *err)
+{
+    struct hs_flight_conn *conn = hs_calloc(1, sizeof *conn);
+    if (!conn) {
+        return hs_error_nomem(err, "a connection");
+    }
+    conn->is_busy = true;
+    pthread_mutex_unlock(&flight->lock);
+    hs_status status = hs_sql_connect(flight->config.sql, session->user, &conn->sql, err);
+    status = status ? status : hs_flight_conn_use(session, conn, err);
+    pthread_mutex_lock(&flight->lock);
+    if (status) {
+        hs_sql_disconnect(conn->sql);
+        hs_free(conn);
+        return status;
+    }
+    *ret_conn = conn;
+    return HS_OK;
+}
+
+static void conn_add(struct hs_flight_session *session, struct hs_flight_conn *conn)
+{
+    struct hs_flight_conn **at = &session->conns;
+    while (*at) {
+        at = &(*at)->next;
+    }
+    *at = conn;
+}
+
+/* ---- handles ---- */
+
+/* In: nobody uses it. The statement is freed by whoever has its connection's lease, or at once. */
+static void handle_free(struct hs_flight_handle *handle)
+{
+    struct hs_flight_conn *conn = handle->conn;
+    if (handle->stmt && conn->is_busy &&
+        conn->n_doomed < sizeof conn->doomed / sizeof *conn->doomed) {
+        conn->doomed[conn->n_doomed++] = handle->stmt;
+    } else if (handle->stmt) {
+        hs_sql_stmt_free(handle->stmt);
+    }
+    if (handle->bound_schema.release) {
+        handle->bound_schema.release(&handle->bound_schema);
+        handle->bound.release(&handle->bound);
+    }
+    hs_free(handle->text);
+    hs_free(handle);
+}
+
+static void handle_unlink(struct hs_flight_session *session, struct hs_flight_handle *handle)
+{
+    struct hs_flight_handle **at = &session->handles;
+    while (*at && *at != handle) {
+        at = &(*at)->next;
+    }
+    if (*at) {
+        *at = handle->next;
+        session->n_handles--;
+    }
+}
+
+hs_status hs_flight_handle_new(hs_flight *flight, struct hs_flight_session *session,
+                               enum hs_flight_kind kind, struct hs_flight_conn *conn,
+                               hs_sql_stmt *stmt, char *text, struct hs_flight_handle **ret_handle,
+                               struct hs_error *err)
+{
+    struct hs_flight_handle *handle = hs_calloc(1, sizeof *handle);
+    hs_status status = HS_OK;
+    if (!handle || getrandom(handle->id, sizeof handle->id, 0) != sizeof handle->id) {
+        status = hs_error_nomem(err, "a statement");
+    }
+    pthread_mutex_lock(&flight->lock);
+    if (!status && session->n_handles >= flight->config.max_handles) {
+        hs_error_set(err, HS_LIMIT,
+                     "%d statements and transactions are open, the most there can be",
+                     session->n_handles);
+        status = hs_error_hint(err, "close some, or read the results that were asked for");
+    }
+    if (!status) {
+        handle->kind = kind;
+        handle->conn = conn;
+        handle->transaction = conn->transaction;
+        handle->stmt = stmt;
+        handle->text = text;
+        handle->next = session->handles;
+        handle->n_users = 1;
+        session->handles = handle;
+        session->n_handles++;
+        *ret_handle = handle;
+    }
+    pthread_mutex_unlock(&flight->lock);
+    if (status) {
+        hs_sql_stmt_free(stmt);
+        hs_free(text);
+        hs_free(handle);
+    }
+    return status;
+}
+
+static struct hs_flight_handle *find_handle(struct hs_flight_session *session, const uint8_t *id,
+                                            size_t len)
+{
+    struct hs_flight_handle *handle = len == HS_FLIGHT_HANDLE_SIZE ? session->handles : NULL;
+    while (handle && memcmp(handle->id, id, len) != 0) {
+        handle = handle->next;
+    }
+    return handle;
+}
+
+hs_status hs_flight_handle_get(hs_flight *flight, struct hs_flight_session *session,
+                               enum hs_flight_kind kind, const uint8_t *id, size_t len,
+                               struct hs_flight_handle **ret_handle, struct hs_error *err)
+{
+    static const char *const names[] = {"ticket", "prepared statement", "transaction"};
+    pthread_mutex_lock(&flight->lock);
+    struct hs_flight_handle *handle = find_handle(session, id, len);
+    bool is_found = handle && handle->kind == kind && !handle->is_taken;
+    if (is_found) {
+        handle->is_taken = kind == HS_FLIGHT_STATEMENT;
+        handle->n_users++;
+        *ret_handle = handle;
+    }
+    pthread_mutex_unlock(&flight->lock);
+    if (is_found) {
+        return HS_OK;
+    }
+    hs_error_set(err, HS_INVALID_ARGUMENT, "no such %s in this session", names[kind]);
+    return hs_error_hint(err, kind == HS_FLIGHT_STATEMENT
+                                  ? "a ticket is good for one DoGet, in the session it was made in"
+                                  : "it was closed, or belongs to another login");
+}
+
+void hs_flight_handle_put(hs_flight *flight, struct hs_flight_session *session,
+                          struct hs_flight_handle *handle)
+{
+    (void)session;
+    pthread_mutex_lock(&flight->lock);
+    if (--handle->n_users == 0 && handle->is_dropped) {
+        handle_free(handle);
+    }
+    pthread_mutex_unlock(&flight->lock);
+}
+
+void hs_flight_handle_drop(hs_flight *flight, struct hs_flight_session *session,
+                           struct hs_flight_handle *handle)
+{
+    pthread_mutex_lock(&flight->lock);
+    if (!handle->is_dropped) {
+        handle->is_dropped = true;
+        handle_unlink(session, handle);
+    }
+    pthread_mutex_unlock(&flight->lock);
+}
+
+bool hs_flight_handle_cancel(hs_flight *flight, struct hs_flight_session *session,
+                             const uint8_t *id, size_t len)
+{
+    pthread_mutex_lock(&flight->lock);
+    struct hs_flight_handle *handle = find_handle(session, id, len);
+    if (handle && handle->running) {
+        hs_sql_interrupt(handle->running->sql);
+    } else if (handle && handle->kind == HS_FLIGHT_STATEMENT) {
+        handle->is_dropped = true; /* its ticket is worth nothing any more */
+        handle_unlink(session, handle);
+        if (handle->n_users == 0) {
+            handle_free(handle);
+        }
+    }
+    pthread_mutex_unlock(&flight->lock);
+    return handle != NULL;
+}
+
+/* ---- sessions ---- */
+
+/* In: no calls, unlinked. */
+static void session_free(struct hs_flight_session *session)
+{
+    while (session->handles) {
+        struct hs_flight_handle *handle = session->handles;
+        handle_unlink(session, handle);
+        handle_free(handle);
+    }
+    while (session->conns) {
+        struct hs_flight_conn *conn = session->conns;
+        session->conns = conn->next;
+        conn_free(conn);
+    }
+    explicit_bzero(session->key, sizeof session->key);
+    hs_free(session->catalog);
+    hs_free(session->schema);
+    hs_free(session);
+}
+
+static void session_unlink(hs_flight *flight, struct hs_flight_session *session)
+{
+    struct hs_flight_session **at = &flight->sessions;
+    while (*at && *at != session) {
+        at = &(*at)->next;
+    }
+    if (*at) {
+        *at = session->next;
+        flight->n_sessions--;
+    }
+}
+
+/* Unlink those that nobody used for long; the caller frees the list without the lock. */
+static struct hs_flight_session *take_idle(hs_flight *flight)
+{
+    int64_t now = (int64_t)hs_clock_ms();
+    struct hs_flight_session *idle = NULL, **at = &flight->sessions;
+    while (*at) {
+        struct hs_flight_session *session = *at;
+        if (session->n_calls == 0 &&
+            now - session->last_used_ms >= flight->config.session_idle_ms) {
+            *at = session->next;
+            flight->n_sessions--;
+            session->next = idle;
+            idle = session;
+        } else {
+            at = &session->next;
+        }
+    }
+    return idle;
+}
+
+hs_status hs_flight_session_new(hs_flight *flight, const char *user, const char *key,
+                                const char *peer, bool is_token,
+                                struct hs_flight_session **ret_session, struct hs_error *err)
+{
+    struct hs_flight_session *session = hs_calloc(1, sizeof *session);
+    if (!session) {
+        return hs_error_nomem(err, "a session");
+    }
+    hs_status status = hs_flight_random_hex(session->id, 24, err);
+    snprintf(session->user, sizeof session->user, "%s", user);
+    snprintf(session->key, sizeof session->key, "%s", key);
+    snprintf(session->peer, sizeof session->peer, "%s", peer);
+    session->is_token = is_token;
+    session->n_calls = 1;
+    pthread_mutex_lock(&flight->lock);
+    struct hs_flight_session *idle = take_idle(flight);
+    if (!status && flight->n_sessions >= flight->config.max_sessions) {
+        hs_error_set(err, HS_LIMIT, "%d sessions are open, the most there can be",
+                     flight->n_sessions);
+        status = hs_error_hint(err, "close connections, or raise --flight-sessions");
+    }
+    if (!status) {
+        session->next = flight->sessions;
+        flight->sessions = session;
+        flight->n_sessions++;
+        *ret_session = session;
+    }
+    pthread_mutex_unlock(&flight->lock);
+    while (idle) {
+        struct hs_flight_session *next = idle->next;
+        session_free(idle);
+        idle = next;
+    }
+    if (status) {
+        session_free(session);
+    }
+    return status;
+}
+
+struct hs_flight_session *hs_flight_session_enter(hs_flight *flight, const char *id,
+                                                  const char *peer, const char *key)
+{
+    pthread_mutex_lock(&flight->lock);
+    struct hs_flight_session *session = flight->sessions;
+    while (session && (id ? strcmp(session->id, id) != 0
+                          : session->is_token || strcmp(session->peer, peer) != 0 ||
+                                strcmp(session->key, key) != 0)) {
+        session = session->next;
+    }
+    if (session) {
+        session->n_calls++;
+    }
+    pthread_mutex_unlock(&flight->lock);
+    return session;
+}
+
+void hs_flight_session_leave(hs_flight *flight, struct hs_flight_session *session)
+{
+    pthread_mutex_lock(&flight->lock);
+    session->last_used_ms = (int64_t)hs_clock_ms();
+    bool is_last = --session->n_calls == 0 && session->is_closed;
+    pthread_mutex_unlock(&flight->lock);
+    if (is_last) {
+        session_free(session);
+    }
+}
+
+void hs_flight_session_close(hs_flight *flight, struct hs_flight_session *session)
+{
+    pthread_mutex_lock(&flight->lock);
+    session->is_closed = true;
+    session_unlink(flight, session);
+    for (struct hs_flight_conn *conn = session->conns; conn; conn = conn->next) {
+        if (conn->is_busy) {
+            hs_sql_interrupt(conn->sql);
+        }
+    }
+    pthread_mutex_unlock(&flight->lock);
+}
+
+void hs_flight_sessions_free(hs_flight *flight)
+{
+    while (flight->sessions) {
+        struct hs_flight_session *session = flight->sessions;
+        session_unlink(flight, session);
+        session_free(session);
+    }
+}
+
+/* ---- leases ---- */
+
+static void interrupt(void *user)
+{
+    hs_sql_interrupt(user);
+}
+
+static void begin_lease(hs_flight *flight, struct hs_flight_conn *conn, hs_grpc_call *call,
+                        struct hs_flight_lease *ret_lease)
+{
+    conn->is_busy = true;
+    *ret_lease = (struct hs_flight_lease){.flight = flight, .call = call, .conn = conn};
+}
+
+static struct hs_flight_conn *idle_conn(struct hs_flight_session *session, int *ret_n)
+{
+    struct hs_flight_conn *idle = NULL;
+    *ret_n = 0;
+    for (struct hs_flight_conn *conn = session->conns; conn; conn = conn->next) {
+        *ret_n += !conn->transaction;
+        if (!idle && !conn->is_busy && !conn->transaction) {
+            idle = conn;
+        }
+    }
+    return idle;
+}
+
+/* In: the lock is held. Out: a connection, or NULL with HS_OK: wait. */
+static hs_status pick(hs_flight *flight, struct hs_flight_session *session,
+                      struct hs_flight_conn *wanted, struct hs_flight_conn **ret_conn,
+                      struct hs_error *err)
+{
+    int n = 0;
+    struct hs_flight_conn *idle = idle_conn(session, &n);
+    *ret_conn = NULL;
+    if (wanted || (session->is_sticky && session->conns)) {
+        struct hs_flight_conn *conn = wanted ? wanted : session->conns;
+        *ret_conn = conn->is_busy ? NULL : conn;
+        return HS_OK;
+    }
+    if (idle || n >= HS_FLIGHT_CONNS_MAX) {
+        *ret_conn = idle;
+        return HS_OK;
+    }
+    hs_status status = conn_new(flight, session, ret_conn, err);
+    if (!status) {
+        conn_add(session, *ret_conn);
+    }
+    return status;
+}
+
+hs_status hs_flight_lease(hs_flight *flight, struct hs_flight_session *session,
+                          struct hs_flight_conn *conn, hs_grpc_call *call,
+                          struct hs_flight_lease *ret_lease, struct hs_error *err)
+{
+    int64_t until = (int64_t)hs_clock_ms() + HS_FLIGHT_WAIT_MS;
+    struct hs_flight_conn *found = NULL;
+    pthread_mutex_lock(&flight->lock);
+    hs_status status = pick(flight, session, conn, &found, err);
+    while (!status && !found) {
+        struct timespec moment = hs_clock_deadline(100);
+        pthread_cond_timedwait(&flight->freed, &flight->lock, &moment);
+        if (hs_grpc_call_is_over(call)) {
+            status = hs_error_set(err, HS_CANCELLED, "the call is over");
+        } else if ((int64_t)hs_clock_ms() >= until) {
+            hs_error_set(err, HS_BUSY, "this session's connection still sends another result");
+            status = hs_error_hint(err, "read that one to its end, or cancel it");
+        } else {
+            status = pick(flight, session, conn, &found, err);
+        }
+    }
+    if (!status) {
+        begin_lease(flight, found, call, ret_lease);
+    }
+    pthread_mutex_unlock(&flight->lock);
+    if (!status) {
+        hs_grpc_call_on_over(call, interrupt, found->sql);
+    }
+    return status;
+}
+
+hs_status hs_flight_lease_new(hs_flight *flight, struct hs_flight_session *session,
+                              hs_grpc_call *call, struct hs_flight_lease *ret_lease,
+                              struct hs_error *err)
+{
+    struct hs_flight_conn *conn = NULL;
+    pthread_mutex_lock(&flight->lock);
+    hs_status status = HS_OK;
+    while (!status && (!conn || conn == session->conns)) { /* the first stays the main one */
+        status = conn_new(flight, session, &conn, err);
+        if (!status) {
+            conn_add(session, conn);
+            conn->is_busy = conn != session->conns;
+        }
+    }
+    if (!status) {
+        begin_lease(flight, conn, call, ret_lease);
+    }
+    pthread_mutex_unlock(&flight->lock);
+    if (!status) {
+        hs_grpc_call_on_over(call, interrupt, conn->sql);
+    }
+    return status;
+}
+
+hs_status hs_flight_lease_handle(hs_flight *flight, struct hs_flight_session *session,
+                                 struct hs_flight_handle *handle, hs_grpc_call *call,
+                                 struct hs_flight_lease *ret_lease, hs_sql_stmt **ret_stmt,
+                                 hs_sql_stmt **ret_own, struct hs_error *err)
+{
+    pthread_mutex_lock(&flight->lock);
+    bool is_here = handle->conn->transaction == handle->transaction;
+    /* a text of several statements cannot be prepared twice: that runs all but the last */
+    bool is_bound = is_here && (handle->transaction || session->is_sticky ||
+                                strchr(handle->text, ';') || !handle->conn->is_busy);
+    pthread_mutex_unlock(&flight->lock);
+    if (handle->transaction && !is_here) {
+        return hs_error_set(err, HS_INVALID_ARGUMENT, "the statement's transaction has ended");
+    }
+    struct hs_flight_conn *wanted = is_bound ? handle->conn : NULL;
+    *ret_own = NULL;
+    hs_status status = hs_flight_lease(flight, session, wanted, call, ret_lease, err);
+    if (!status && ret_lease->conn != handle->conn) {
+        status =
+            hs_sql_prepare(ret_lease->conn->sql, handle->text, strlen(handle->text), ret_own, err);
+        if (status) {
+            hs_flight_lease_end(ret_lease);
+        }
+    }
+    if (!status) {
+        *ret_stmt = *ret_own ? *ret_own : handle->stmt;
+        pthread_mutex_lock(&flight->lock);
+        handle->running = ret_lease->conn;
+        ret_lease->handle = handle;
+        pthread_mutex_unlock(&flight->lock);
+    }
+    return status;
+}
+
+void hs_flight_lease_end(struct hs_flight_lease *lease)
+{
+    hs_flight *flight = lease->flight;
+    if (!lease->conn) {
+        return;
+    }
+    hs_grpc_call_on_over(lease->call, NULL, NULL);
+    pthread_mutex_lock(&flight->lock);
+    bury(lease->conn);
+    lease->conn->is_busy = false;
+    if (lease->handle) {
+        lease->handle->running = NULL;
+    }
+    pthread_cond_broadcast(&flight->freed);
+    pthread_mutex_unlock(&flight->lock);
+    lease->conn = NULL;
+}

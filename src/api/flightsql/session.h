@@ -1,0 +1,150 @@
+/*
+ * session.h - who is connected, and what is theirs: connections of the SQL engine, prepared
+ * statements, tickets, transactions.
+ *
+ * A session is found by the token of its login, by the cookie it was given, or by its connection.
+ * It has one main connection. While that one streams a result, further statements run on others,
+ * which do not see the main one's temporary tables and settings; a session that has such
+ * (is_sticky) waits for its main connection instead. A transaction has its own connection.
+ *
+ * Threads: any; a connection is leased by one call at a time.
+ */
+#ifndef FLIGHTSQL_SESSION_H
+#define FLIGHTSQL_SESSION_H
+
+#include <pthread.h>
+
+#include "api/flightsql.h"
+
+#define HS_FLIGHT_CONNS_MAX 16   /* of a session, beside those of transactions */
+#define HS_FLIGHT_WAIT_MS 30000  /* for a connection that is in use */
+#define HS_FLIGHT_HANDLE_SIZE 16 /* random bytes */
+#define HS_FLIGHT_TOKEN_PREFIX "hs-session-"
+#define HS_FLIGHT_COOKIE "hyprstream_session"
+
+struct hs_flight_conn {
+    hs_sql_conn *sql;
+    bool is_busy;
+    uint64_t transaction;    /* the number of the one that is open on it; 0: none */
+    hs_sql_stmt *doomed[64]; /* to be freed by whoever has the lease */
+    size_t n_doomed;
+    struct hs_flight_conn *next;
+};
+
+enum hs_flight_kind { HS_FLIGHT_STATEMENT, HS_FLIGHT_PREPARED, HS_FLIGHT_TRANSACTION };
+
+struct hs_flight_handle {
+    uint8_t id[HS_FLIGHT_HANDLE_SIZE];
+    enum hs_flight_kind kind;
+    struct hs_flight_conn *conn; /* where stmt was prepared, or the transaction's */
+    uint64_t transaction;        /* that of its connection, when it was made */
+    hs_sql_stmt *stmt;           /* NULL: of a transaction */
+    char *text;
+    struct ArrowSchema bound_schema; /* release NULL: nothing is bound */
+    struct ArrowArray bound;
+    bool is_taken;                  /* a ticket is for one use; then it can only be cancelled */
+    bool is_executed;               /* by GetFlightInfo: the next DoGet has nothing left to do */
+    int n_users;                    /* calls that use it now */
+    bool is_dropped;                /* the last of them frees it */
+    struct hs_flight_conn *running; /* where it runs now; NULL: it does not */
+    struct hs_flight_handle *next;
+};
+
+struct hs_flight_session {
+    char id[64]; /* what a token or cookie has */
+    char peer[64];
+    char user[HS_KEY_NAME_MAX + 1];
+    char key[HS_KEY_TEXT_MAX]; /* the API key it was made with; "": none was needed */
+    bool is_token;             /* found by its token only */
+    bool is_sticky, is_closed;
+    int n_calls, n_handles;
+    int64_t last_used_ms;
+    char *catalog, *schema;       /* session options; NULL: not set */
+    struct hs_flight_conn *conns; /* the first is the main one */
+    struct hs_flight_handle *handles;
+    struct hs_flight_session *next;
+};
+
+struct hs_flight {
+    struct hs_flight_config config;
+    hs_grpc_server *server;
+    pthread_mutex_t lock; /* of sessions and all that is in them */
+    pthread_cond_t freed; /* a connection was given back */
+    struct hs_flight_session *sessions;
+    int n_sessions;
+    uint64_t n_transactions; /* that were begun */
+};
+
+/* ---- sessions ---- */
+
+/* With a call of the caller's, to be left with hs_flight_session_leave. Errors: HS_LIMIT. */
+HS_CHECKED hs_status hs_flight_session_new(hs_flight *flight, const char *user, const char *key,
+                                           const char *peer, bool is_token,
+                                           struct hs_flight_session **ret_session,
+                                           struct hs_error *err);
+/* By id, or by peer when id is NULL; of this key. NULL: there is none. */
+struct hs_flight_session *hs_flight_session_enter(hs_flight *flight, const char *id,
+                                                  const char *peer, const char *key);
+void hs_flight_session_leave(hs_flight *flight, struct hs_flight_session *session);
+/* Interrupts what runs in it; it is freed when its last call leaves. */
+void hs_flight_session_close(hs_flight *flight, struct hs_flight_session *session);
+void hs_flight_sessions_free(hs_flight *flight); /* all; there are no calls any more */
+
+/* ---- leases of connections ---- */
+
+struct hs_flight_lease {
+    hs_flight *flight;
+    hs_grpc_call *call;
+    struct hs_flight_conn *conn;
+    struct hs_flight_handle *handle; /* that runs; NULL: none is noted */
+};
+
+/*
+ * Lease this connection; NULL: the main one, or another of the session while that one is in use.
+ * The end of the call interrupts what runs on it. Errors: HS_BUSY, HS_LIMIT, HS_CANCELLED.
+ */
+HS_CHECKED hs_status hs_flight_lease(hs_flight *flight, struct hs_flight_session *session,
+                                     struct hs_flight_conn *conn, hs_grpc_call *call,
+                                     struct hs_flight_lease *ret_lease, struct hs_error *err);
+/* Likewise for running the statement of a handle, which is prepared again where it has to be. */
+HS_CHECKED hs_status hs_flight_lease_handle(hs_flight *flight, struct hs_flight_session *session,
+                                            struct hs_flight_handle *handle, hs_grpc_call *call,
+                                            struct hs_flight_lease *ret_lease,
+                                            hs_sql_stmt **ret_stmt, hs_sql_stmt **ret_own,
+                                            struct hs_error *err);
+void hs_flight_lease_end(struct hs_flight_lease *lease);
+/* Lease a further connection, for a transaction. */
+HS_CHECKED hs_status hs_flight_lease_new(hs_flight *flight, struct hs_flight_session *session,
+                                         hs_grpc_call *call, struct hs_flight_lease *ret_lease,
+                                         struct hs_error *err);
+
+/* Make catalog and schema of the session those of a connection that the caller has leased. */
+HS_CHECKED hs_status hs_flight_conn_use(struct hs_flight_session *session,
+                                        struct hs_flight_conn *conn, struct hs_error *err);
+
+/* ---- handles ---- */
+
+/* Takes over stmt and text, also when it fails; the lease is on the statement's connection. */
+HS_CHECKED hs_status hs_flight_handle_new(hs_flight *flight, struct hs_flight_session *session,
+                                          enum hs_flight_kind kind, struct hs_flight_conn *conn,
+                                          hs_sql_stmt *stmt, char *text,
+                                          struct hs_flight_handle **ret_handle,
+                                          struct hs_error *err);
+/* Of this session and kind, to be given back with hs_flight_handle_put; HS_INVALID_ARGUMENT. */
+HS_CHECKED hs_status hs_flight_handle_get(hs_flight *flight, struct hs_flight_session *session,
+                                          enum hs_flight_kind kind, const uint8_t *id, size_t len,
+                                          struct hs_flight_handle **ret_handle,
+                                          struct hs_error *err);
+void hs_flight_handle_put(hs_flight *flight, struct hs_flight_session *session,
+                          struct hs_flight_handle *handle);
+/* Nobody finds it any more; its last user frees it. */
+void hs_flight_handle_drop(hs_flight *flight, struct hs_flight_session *session,
+                           struct hs_flight_handle *handle);
+/* Interrupt what a handle of any kind runs; false: there is no such handle. */
+bool hs_flight_handle_cancel(hs_flight *flight, struct hs_flight_session *session,
+                             const uint8_t *id, size_t len);
+
+/* Hexadecimal, of n random bytes. */
+HS_CHECKED hs_status hs_flight_random_hex(char *out, size_t n, struct hs_error *err);
+
+#endif
