@@ -9,6 +9,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 
+#include "base/mem.h"
 #include "sql_test.h"
 
 static hs_sql_stmt *prepare(struct sql_test *test, const char *text)
@@ -234,6 +235,39 @@ static void test_interruption_ends_a_statement_and_no_later_one(void **state)
     assert_string_equal(sql_test_query(test, "SELECT 2"), "2");
 }
 
+/* ---- without memory ---- */
+
+static void test_every_allocation_may_fail(void **state)
+{
+    struct sql_test *test = *state;
+    struct ArrowSchema schema;
+    struct ArrowArray rows;
+    static const char values[] = "SELECT [1, 2] AS a, {'x': 'y'} AS b, MAP {'k': 1} AS c";
+    static const char text[] = "SELECT 1; SELECT $1, $2, $3, 'x'";
+    sql_test_take(test, values, &schema, &rows);
+    hs_status status = HS_OUT_OF_MEMORY;
+    for (uint64_t n = 1; status != HS_OK; n++) {
+        hs_sql_stmt *stmt = NULL;
+        hs_sql_result *result = NULL;
+        struct ArrowSchema columns = {.release = NULL};
+        hs_mem_fail_after(n);
+        status = hs_sql_prepare(test->conn, text, strlen(text), &stmt, &test->err);
+        status = status ? status : hs_sql_bind(stmt, &schema, &rows, 0, &test->err);
+        status = status ? status : hs_sql_execute(stmt, &result, &test->err);
+        status = status ? status : hs_sql_result_schema(result, &columns, &test->err);
+        hs_mem_fail_after(0);
+        assert_true(status == HS_OK || status == HS_OUT_OF_MEMORY);
+        if (columns.release != NULL) {
+            columns.release(&columns);
+        }
+        hs_sql_result_free(result);
+        hs_sql_stmt_free(stmt);
+    }
+    rows.release(&rows);
+    schema.release(&schema);
+    assert_string_equal(sql_test_query(test, "SELECT 1"), "1");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, sql_test_open, sql_test_close)
 
 int main(void)
@@ -248,6 +282,7 @@ int main(void)
         TEST(test_every_type_of_duckdb_gives_valid_arrow),
         TEST(test_transactions),
         TEST(test_interruption_ends_a_statement_and_no_later_one),
+        TEST(test_every_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
