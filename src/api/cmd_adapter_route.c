@@ -30,6 +30,7 @@ static hs_status print_json(const struct hs_command_args *args, const struct hs_
         hs_json_set(&item, "name", json_string(choice->name));
         hs_json_set(&item, "scale", json_real((double)choice->scale));
         hs_json_set(&item, "closeness", json_real((double)choice->closeness));
+        hs_json_set(&item, "arrow", json_real((double)choice->arrow));
         hs_json_append(&adapters, item);
     }
     json_t *object HS_CLEANUP(hs_json_freep) = json_object();

@@ -41,6 +41,7 @@ static void prints_json(void **state)
     const json_t *first = json_array_get(json_object_get(json, "adapters"), 0);
     assert_string_equal(json_string_value(json_object_get(first, "name")), "a");
     assert_true(json_number_value(json_object_get(first, "scale")) == 0.5);
+    assert_true(json_is_number(json_object_get(first, "arrow")));
     assert_string_equal(json_string_value(json_object_get(json, "reason")), "rule hello");
     json_decref(json);
 }
