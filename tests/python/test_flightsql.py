@@ -268,6 +268,23 @@ def test_type_info(client):
         "UUID", "VARCHAR"]
 
 
+def test_update_with_an_empty_batch(client):
+    """What JDBC sends for a statement without parameters."""
+    client.query("CREATE TABLE t(i INTEGER)")
+    made = client.act("CreatePreparedStatement", command(
+        "ActionCreatePreparedStatementRequest", field(1, "INSERT INTO t VALUES (7)")))[0]
+    handle = made[made.index(b"\x0a\x10") + 2:][:16]
+    descriptor = flight.FlightDescriptor.for_command(
+        command("CommandPreparedStatementUpdate", field(1, handle)))
+    empty = pa.record_batch([], schema=pa.schema([]))
+    writer, reader = client.client.do_put(descriptor, empty.schema)
+    writer.write_batch(empty)
+    writer.done_writing()
+    assert reader.read().to_pybytes() == field(1, 1)
+    writer.close()
+    assert client.query("SELECT i FROM t")["i"].to_pylist() == [7]
+
+
 def test_actions(client):
     names = {action.type for action in client.client.list_actions()}
     assert {"CreatePreparedStatement", "BeginTransaction", "CloseSession"} <= names

@@ -124,7 +124,9 @@ static hs_status run_rows(struct hs_flight_handle *handle, hs_sql_stmt *stmt, hs
         is_first = false;
         bool has_values = array.release != NULL;
         status = has_values ? bind(handle, upload, &array, err) : HS_OK;
-        int64_t n = handle->bound_schema.release ? handle->bound.length : 1;
+        /* JDBC sends a batch without rows where there is nothing to bind */
+        bool has_rows = handle->bound_schema.release && hs_sql_stmt_n_params(stmt) > 0;
+        int64_t n = has_rows ? handle->bound.length : 1;
         for (int64_t row = 0; row < n && !status; row++) {
             status = hs_flight_run(handle, stmt, row, total, err);
         }
