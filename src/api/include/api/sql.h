@@ -2,7 +2,8 @@
  * api/sql.h - SQL over models and tables: DuckDB in this process behind a few functions, with
  * results as Arrow's C data interface. Knows no transport.
  *
- * A database has connections, a connection statements, a statement at most one result at a time.
+ * A database has connections, a connection statements, and one result or ingestion at a time: until
+ * it has been read to its end, or freed, everything else on that connection is HS_BUSY.
  * What a statement may do is limited (docs/sql.md): no files but those of the allowed folders,
  * which are only read; no other databases, no extensions, no change of limits.
  *
