@@ -279,6 +279,25 @@ static void test_route(void **state)
               "~|~|true\n");
 }
 
+static void test_search(void **state)
+{
+    (void)state;
+    fn_run(&world, "CREATE TABLE docs AS SELECT * FROM (VALUES (1, 'aaa'), (2, 'zzz'), (3, NULL), "
+                   "(4, 'aab')) v(id, body)");
+    fn_expect(&world,
+              "SELECT id::VARCHAR, body, round(similarity, 4)::VARCHAR FROM "
+              "search('docs', 'body', 'aaa', 1)",
+              "1|aaa|1.0\n");
+    fn_expect(&world,
+              "SELECT id::VARCHAR FROM search('docs', 'body', 'aaa') ORDER BY similarity "
+              "DESC NULLS LAST",
+              "1\n4\n2\n3\n");
+    fn_expect_error(&world, "FROM search('docs', 'nothing', 'a', 1)", HS_INVALID_ARGUMENT,
+                    "COLUMNS");
+    fn_expect_error(&world, "FROM search('nothing', 'body', 'a', 1)", HS_INVALID_ARGUMENT,
+                    "nothing");
+}
+
 static void test_no_memory(void **state)
 {
     (void)state;
@@ -312,8 +331,8 @@ int main(void)
         cmocka_unit_test(test_try_generate), cmocka_unit_test(test_chat),
         cmocka_unit_test(test_tokens),       cmocka_unit_test(test_embeddings),
         cmocka_unit_test(test_scores),       cmocka_unit_test(test_classify_many),
-        cmocka_unit_test(test_stream),       cmocka_unit_test(test_route),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_search),       cmocka_unit_test(test_stream),
+        cmocka_unit_test(test_route),        cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, open_world, close_world);
 }

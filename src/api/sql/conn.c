@@ -53,6 +53,11 @@ hs_status hs_sql_connect(hs_sql *sql, const char *user, hs_sql_conn **ret_conn,
     conn->id = duckdb_client_context_get_connection_id(context);
     duckdb_destroy_client_context(&context);
     list_conn(conn, true);
+    hs_status status = sql->has_functions ? hs_sql_functions_connect(conn, err) : HS_OK;
+    if (status) {
+        hs_sql_disconnect(conn);
+        return status;
+    }
     *ret_conn = conn;
     return HS_OK;
 }

@@ -234,3 +234,22 @@ hs_status hs_sql_functions_register(hs_sql *sql, duckdb_connection connection,
     return status == HS_OK ? hs_fn_table_register(sql, connection, host, &hs_fn_route_table, err)
                            : status;
 }
+
+/* Rows are handed on as they are computed: as soon as there is a chunk of them, as 16 KB is less
+ * than any. DuckDB would gather a megabyte first, which may be minutes of inference. */
+static const char small_stream[] = "SET streaming_buffer_size = '16KB'";
+
+/*
+ * The rows of a table whose text in a column is closest to a query. A macro: only SQL can read a
+ * table. It is the connection's, so that it does not lie in the users' file.
+ */
+static const char search[] =
+    "CREATE OR REPLACE TEMP MACRO search(table_name, column_name, query, k := 10) AS TABLE "
+    "SELECT *, similarity(COLUMNS(lambda c: c = column_name)::VARCHAR, query) AS similarity "
+    "FROM query_table(table_name) ORDER BY similarity DESC LIMIT k";
+
+hs_status hs_sql_functions_connect(hs_sql_conn *conn, struct hs_error *err)
+{
+    hs_status status = hs_sql_conn_run(conn, small_stream, err);
+    return status == HS_OK ? hs_sql_conn_run(conn, search, err) : status;
+}

@@ -67,8 +67,10 @@ static hs_status write_settings(struct hs_buf *out, const struct hs_sql_params *
     return write_dirs(out, params, err);
 }
 
+/* The size of a stream is a connection's, which sets it itself (functions.c). */
 static const char lock_settings[] =
-    "SET allow_persistent_secrets = false; SET enable_external_access = false;"
+    "SET allowed_configs = ['streaming_buffer_size']; SET allow_persistent_secrets = false; SET "
+    "enable_external_access = false;"
     "SET lock_configuration = true";
 
 static hs_status set_up(hs_sql *sql, const struct hs_sql_params *params, struct hs_error *err)
@@ -85,6 +87,7 @@ static hs_status set_up(hs_sql *sql, const struct hs_sql_params *params, struct 
     if (!status && params->host != NULL) {
         status = hs_sql_functions_register(sql, conn->connection, params->host, err);
         status = status ? status : hs_sql_views_register(conn, params->host, err);
+        sql->has_functions = true;
     }
     status = status ? status : hs_sql_conn_run(conn, lock_settings, err);
     hs_buf_free(&settings);

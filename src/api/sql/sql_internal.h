@@ -21,6 +21,7 @@ struct hs_sql {
     char *refused;         /* names of functions that may not be called, each between blanks */
     pthread_mutex_t mutex; /* of the list */
     hs_sql_conn *conns;
+    bool has_functions; /* of ours, for connections to come */
 };
 
 struct hs_sql_memo;
@@ -91,4 +92,6 @@ HS_CHECKED hs_status hs_sql_functions_register(hs_sql *sql, duckdb_connection co
                                                const struct hs_sql_host *host,
                                                struct hs_error *err);
 
+/* What a connection needs of its own: the macro search. */
+HS_CHECKED hs_status hs_sql_functions_connect(hs_sql_conn *conn, struct hs_error *err);
 #endif
