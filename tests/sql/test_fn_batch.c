@@ -155,38 +155,12 @@ static void test_result_left(void **state)
     close_clean();
 }
 
-/* A row is there as soon as its token is: the model is held before the third one. */
-static void test_stream_as_it_comes(void **state)
-{
-    (void)state;
-    static const char sql[] = "SELECT text FROM generate_stream('abcdef')";
-    struct hs_error err;
-    struct ArrowArray rows;
-    hs_sql_stmt *stmt = NULL;
-    hs_sql_result *result = NULL;
-    struct fake_config config = {.decode_us = 20000};
-    fn_open(&world, &config, NULL, 16384, 8);
-    assert_int_equal(hs_sql_prepare(world.conn, sql, strlen(sql), &stmt, &err), HS_OK);
-    assert_int_equal(hs_sql_execute(stmt, &result, &err), HS_OK);
-    assert_int_equal(hs_sql_result_next(result, &rows, &err), HS_OK);
-    assert_true(rows.length >= 1 && rows.length < 6);
-    assert_true(test_stats(world.engine).n_running == 1);
-    rows.release(&rows);
-    hs_sql_result_free(result);
-    hs_sql_stmt_free(stmt);
-    close_clean();
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_full_queue),
-        cmocka_unit_test(test_queue_of_others),
-        cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_failure),
-        cmocka_unit_test(test_interrupt),
-        cmocka_unit_test(test_result_left),
-        cmocka_unit_test(test_stream_as_it_comes),
+        cmocka_unit_test(test_full_queue), cmocka_unit_test(test_queue_of_others),
+        cmocka_unit_test(test_threads),    cmocka_unit_test(test_failure),
+        cmocka_unit_test(test_interrupt),  cmocka_unit_test(test_result_left),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

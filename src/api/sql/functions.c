@@ -235,8 +235,8 @@ hs_status hs_sql_functions_register(hs_sql *sql, duckdb_connection connection,
                            : status;
 }
 
-/* Rows are handed on as they are computed: as soon as there is a chunk of them, as 16 KB is less
- * than any. DuckDB would gather a megabyte first, which may be minutes of inference. */
+/* A vector of rows is handed on before the next ones are computed: DuckDB would gather a megabyte
+ * first, which may be minutes of inference. */
 static const char small_stream[] = "SET streaming_buffer_size = '16KB'";
 
 /*
