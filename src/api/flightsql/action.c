@@ -1,4 +1,5 @@
 /* action.c - DoAction and ListActions: statements, transactions, cancelling, sessions. */
+#include <nanoarrow/nanoarrow.h>
 #include <string.h>
 
 #include "auth.h"
@@ -14,6 +15,27 @@ typedef enum hs_grpc_code (*handler)(struct hs_flight_context *context,
 
 /* ---- prepared statements ---- */
 
+/* JDBC's driver sends milliseconds in whatever unit a timestamp has: it is asked for those. */
+static hs_status use_milliseconds(struct ArrowSchema *schema, struct hs_error *err)
+{
+    struct ArrowSchema copy;
+    if (ArrowSchemaDeepCopy(schema, &copy)) {
+        return hs_error_nomem(err, "a statement");
+    }
+    schema->release(schema);
+    *schema = copy;
+    for (int64_t i = 0; i < schema->n_children; i++) {
+        const char *format = schema->children[i]->format;
+        if (strncmp(format, "tsu:", 4) == 0) {
+            char *text HS_CLEANUP(hs_freep) = hs_asprintf("tsm:%s", format + 4);
+            if (!text || ArrowSchemaSetFormat(schema->children[i], text)) {
+                return hs_error_nomem(err, "a statement");
+            }
+        }
+    }
+    return HS_OK;
+}
+
 static hs_status fill_schemas(hs_sql_stmt *stmt, struct hs_buf *dataset, struct hs_buf *parameters,
                               struct hs_error *err)
 {
@@ -28,7 +50,8 @@ static hs_status fill_schemas(hs_sql_stmt *stmt, struct hs_buf *dataset, struct 
     }
     status = status ? status : hs_sql_stmt_param_schema(stmt, &schema, err);
     if (!status) {
-        status = hs_ipc_schema(&schema, true, parameters, err);
+        status = use_milliseconds(&schema, err);
+        status = status ? status : hs_ipc_schema(&schema, true, parameters, err);
         schema.release(&schema);
     }
     return status;
