@@ -42,11 +42,13 @@ static struct hs_lora_target target_of(const char *tensor, const struct weights 
 
 static void fill(struct weights *weights)
 {
-    for (int i = 0; i < RANK * N_IN; i++) {
-        weights->a[0][i] = next_value();
-    }
-    for (int i = 0; i < RANK * N_OUT; i++) {
-        weights->b[0][i] = next_value();
+    for (int r = 0; r < RANK; r++) {
+        for (int i = 0; i < N_IN; i++) {
+            weights->a[r][i] = next_value();
+        }
+        for (int o = 0; o < N_OUT; o++) {
+            weights->b[o][r] = next_value();
+        }
     }
 }
 
