@@ -44,4 +44,6 @@ target_include_directories(hs_nanoarrow SYSTEM
     PRIVATE "${hs_flatcc}/include")
 # An assertion of flatcc would end the program where an error can be returned.
 target_compile_definitions(hs_nanoarrow PRIVATE NDEBUG)
-target_compile_options(hs_nanoarrow PRIVATE -w -fvisibility=hidden ${hs_sanitize_flags})
+# It reads buffers where they lie in a message, which may be at any byte.
+target_compile_options(hs_nanoarrow PRIVATE -w -fvisibility=hidden ${hs_sanitize_flags}
+    -fno-sanitize=alignment,signed-integer-overflow)

@@ -7,6 +7,7 @@ enum { TYPE_SCHEMA = 1, TYPE_DICTIONARY = 2, TYPE_RECORDS = 3 };
 enum { SCHEMA_FIELDS = 1, SCHEMA_METADATA = 2 };
 enum { FIELD_TYPE = 3, FIELD_DICTIONARY = 4, FIELD_CHILDREN = 5, FIELD_METADATA = 6 };
 enum { DICTIONARY_DATA = 1, ENCODING_INDEX = 1, RECORDS_NODES = 1, RECORDS_BUFFERS = 2 };
+enum { RECORDS_LENGTH = 0, NODE_SIZE = 16 };
 
 /* Positions are numbers of bytes from the start; 0, where no table can lie, means: not there. */
 struct walk {
@@ -96,9 +97,23 @@ static bool has_fields(struct walk *walk, size_t table, size_t field, int depth)
     return is_whole;
 }
 
+/* Lengths that the decoder may multiply. */
+static bool has_lengths(const struct walk *walk, size_t nodes)
+{
+    uint32_t n = read32(walk, nodes);
+    bool is_fine = n <= (walk->len - nodes) / NODE_SIZE;
+    for (uint32_t i = 0; i < n && is_fine; i++) {
+        size_t at = nodes + 4 + NODE_SIZE * (size_t)i;
+        is_fine = read32(walk, at) <= INT32_MAX && read32(walk, at + 4) == 0;
+    }
+    return is_fine;
+}
+
 static bool is_records(const struct walk *walk, size_t table)
 {
-    return find(walk, table, RECORDS_NODES) && find(walk, table, RECORDS_BUFFERS);
+    size_t nodes = follow(walk, table, RECORDS_NODES), length = find(walk, table, RECORDS_LENGTH);
+    return nodes && has_lengths(walk, nodes) && find(walk, table, RECORDS_BUFFERS) &&
+           (!length || (read32(walk, length) <= INT32_MAX && read32(walk, length + 4) == 0));
 }
 
 bool hs_ipc_is_complete(const uint8_t *flatbuffer, size_t len)
