@@ -26,9 +26,13 @@ static void text_format(char *ret, size_t size, const char *format, va_list args
     }
 }
 
+/* What was set last where there was no record: a hint that follows it must not turn it into OK. */
+static _Thread_local hs_status unrecorded;
+
 hs_status hs_error_set(struct hs_error *err, hs_status status, const char *format, ...)
 {
     if (err == NULL) {
+        unrecorded = status;
         return status;
     }
     char message[HS_MESSAGE_MAX];
@@ -45,7 +49,7 @@ hs_status hs_error_set(struct hs_error *err, hs_status status, const char *forma
 hs_status hs_error_hint(struct hs_error *err, const char *format, ...)
 {
     if (err == NULL) {
-        return HS_OK;
+        return unrecorded;
     }
     char hint[HS_HINT_MAX];
     va_list args;

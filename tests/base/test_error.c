@@ -28,7 +28,8 @@ static void test_null(void **state)
 {
     (void)state;
     assert_int_equal(hs_error_set(NULL, HS_BUSY, "x"), HS_BUSY);
-    hs_error_hint(NULL, "x");
+    assert_int_equal(hs_error_set(NULL, HS_LIMIT, "m"), HS_LIMIT);
+    assert_int_equal(hs_error_hint(NULL, "x"), HS_LIMIT);
     hs_error_prefix(NULL, "x");
     hs_error_clear(NULL);
     assert_int_equal(hs_error_errno(NULL, ENOENT, "open", "x"), HS_NOT_FOUND);

@@ -1,7 +1,7 @@
 /*
  * error.h - filling struct hs_error, the caller-owned message beside every hs_status.
  *
- * Threads: no state; a struct hs_error belongs to its caller.
+ * Threads: any; a struct hs_error belongs to its caller.
  */
 #ifndef BASE_ERROR_H
 #define BASE_ERROR_H
@@ -18,7 +18,7 @@ hs_status hs_error_set(struct hs_error *err, hs_status status, const char *forma
     __attribute__((format(printf, 3, 4)));
 
 /* Set the hint, one sentence that says what the user can do next; `err` may be NULL. Returns
- * err->status. */
+ * err->status or, without err, the status that this thread set last without one. */
 hs_status hs_error_hint(struct hs_error *err, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
