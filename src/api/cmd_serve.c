@@ -253,9 +253,8 @@ static void announce(const struct server *server)
     }
     if (server->flight) {
         hs_err_printf(server->args->io, ", Flight SQL on %s://%s%s%s:%d",
-                      hs_http_server_has_tls(server->http) ? "grpc+tls" : "grpc",
-                      is_v6 ? "[" : "", host, is_v6 ? "]" : "",
-                      hs_serve_flight_port(server->flight));
+                      hs_http_server_has_tls(server->http) ? "grpc+tls" : "grpc", is_v6 ? "[" : "",
+                      host, is_v6 ? "]" : "", hs_serve_flight_port(server->flight));
     }
     hs_err_printf(server->args->io, "\n");
 }
