@@ -257,12 +257,28 @@ static enum hs_grpc_code left(hs_grpc_call *call, void *user)
     return HS_GRPC_OK;
 }
 
+static enum hs_grpc_code where(hs_grpc_call *call, void *user)
+{
+    (void)user;
+    char text[32];
+    int n = snprintf(text, sizeof text, "%d", (int)hs_grpc_call_connection_id(call));
+    send_bytes(call, text, (size_t)n);
+    return HS_GRPC_OK;
+}
+
+static void on_disconnect(uint64_t connection_id, void *user)
+{
+    (void)user;
+    atomic_store(&counts.last_disconnected, (int)connection_id);
+    atomic_fetch_add(&counts.n_disconnected, 1);
+}
+
 static const struct hs_grpc_method methods[] = {
     {"/toy/Hello", hello},         {"/toy/Echo", echo},   {"/toy/Late", late},
     {"/toy/Flood", flood},         {"/toy/Parts", parts}, {"/toy/Fail", not_found},
     {"/toy/After", after},         {"/toy/Head", head},   {"/toy/Meta", meta},
     {"/toy/Left", left},           {"/toy/Block", block}, {"/toy/Gate", gate},
-    {"/toy/Read", count_messages},
+    {"/toy/Read", count_messages}, {"/toy/Where", where},
 };
 
 /* ---- server ---- */
@@ -273,6 +289,7 @@ void test_config(struct hs_grpc_config *ret_config)
     ret_config->methods = methods;
     ret_config->n_methods = sizeof methods / sizeof methods[0];
     ret_config->n_workers = 4;
+    ret_config->on_disconnect = on_disconnect;
     test_open_gate();
     memset(&counts, 0, sizeof counts);
 }

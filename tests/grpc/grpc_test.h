@@ -36,9 +36,11 @@
  * /toy/Gate    like Block, but heeds only the gate
  * /toy/Read    messages are counted in counts.n_read, each after counts.n_allowed has grown
  * /toy/Left    milliseconds to the deadline, as text
+ * /toy/Where   the number of its connection, as text
  */
 struct test_counts {
     atomic_int n_started, n_over, n_ended, n_released, n_sent, n_read, n_allowed;
+    atomic_int n_disconnected, last_disconnected;
 };
 extern struct test_counts counts;
 extern const char text_of_fail[];

@@ -257,6 +257,24 @@ static void test_answer_before_the_end_of_the_request(void **state)
     assert_message(reply, 0, "hello");
 }
 
+/* A number is of one connection only, unlike a port. */
+static void test_disconnect_is_told(void **state)
+{
+    (void)state;
+    assert_message(client_call(client, "/toy/Where", "", NULL), 0, "1");
+    assert_message(client_call(client, "/toy/Where", "", NULL), 0, "1");
+    for (int i = 2; i < 5; i++) {
+        char text[8];
+        snprintf(text, sizeof text, "%d", i);
+        struct client *other = client_open(server, NULL, 0);
+        assert_message(client_call(other, "/toy/Where", "", NULL), 0, text);
+        assert_int_equal(atomic_load(&counts.n_disconnected), i - 2);
+        client_close(other);
+        wait_for_int(&counts.last_disconnected, i);
+    }
+    assert_message(client_call(client, "/toy/Where", "", NULL), 0, "1");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 #define TEST_WITH_CONFIG(name) cmocka_unit_test_setup_teardown(name, setup_nothing, teardown)
 
@@ -275,6 +293,7 @@ int main(void)
         TEST_WITH_CONFIG(test_stalled_writer),
         TEST_WITH_CONFIG(test_long_work_is_no_stall),
         TEST(test_answer_before_the_end_of_the_request),
+        TEST(test_disconnect_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

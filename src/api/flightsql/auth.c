@@ -95,8 +95,8 @@ static enum hs_grpc_code enter_token(hs_flight *flight, hs_grpc_call *call, cons
                                      struct hs_flight_session **ret_session)
 {
     struct login login = {0};
-    struct hs_flight_session *session = hs_flight_session_enter(flight, token, NULL, NULL);
-    if (session && session->is_token && check_key(flight, session->key, &login)) {
+    struct hs_flight_session *session = hs_flight_session_enter(flight, token);
+    if (session && session->connection == 0 && check_key(flight, session->key, &login)) {
         *ret_session = session;
         return HS_GRPC_OK;
     }
@@ -104,6 +104,50 @@ static enum hs_grpc_code enter_token(hs_flight *flight, hs_grpc_call *call, cons
         hs_flight_session_leave(flight, session);
     }
     return refuse(call, "this login has ended; please connect again");
+}
+
+/* NULL: the cookie is of no session of this key. */
+static struct hs_flight_session *enter_cookie(hs_flight *flight, const char *cookie,
+                                              const char *key)
+{
+    struct hs_flight_session *session = hs_flight_session_enter(flight, cookie);
+    bool is_right = session && session->connection != 0 && strcmp(session->key, key) == 0;
+    if (session && !is_right) {
+        hs_flight_session_leave(flight, session);
+    } else if (session) {
+        pthread_mutex_lock(&flight->lock);
+        session->has_cookie = true;
+        pthread_mutex_unlock(&flight->lock);
+    }
+    return is_right ? session : NULL;
+}
+
+/* A session of the call's connection, with a cookie for the client. */
+static enum hs_grpc_code begin_session(hs_flight *flight, hs_grpc_call *call,
+                                       const struct login *login,
+                                       struct hs_flight_session **ret_session)
+{
+    struct hs_error err;
+    struct hs_flight_session *session;
+    if (hs_flight_session_new(flight, login->user, login->key, hs_grpc_call_connection_id(call),
+                              &session, &err)) {
+        return hs_flight_fail(call, &err);
+    }
+    enum hs_grpc_code code = HS_GRPC_OK;
+    char *set HS_CLEANUP(hs_freep) = hs_asprintf(HS_FLIGHT_COOKIE "=%s; HttpOnly", session->id);
+    if (hs_grpc_call_is_over(call)) { /* its connection may have ended before the session began */
+        code = HS_GRPC_CANCELLED;
+    } else if (!set || hs_grpc_call_set_header(call, "set-cookie", set, &err)) {
+        hs_error_nomem(&err, "a session");
+        code = hs_flight_fail(call, &err);
+    }
+    if (code) {
+        hs_flight_session_close(flight, session);
+        hs_flight_session_leave(flight, session);
+    } else {
+        *ret_session = session;
+    }
+    return code;
 }
 
 enum hs_grpc_code hs_flight_auth_enter(hs_flight *flight, hs_grpc_call *call,
@@ -120,29 +164,14 @@ enum hs_grpc_code hs_flight_auth_enter(hs_flight *flight, hs_grpc_call *call,
                             "token; `hyprstream key create` makes one");
     }
     char cookie[64];
-    struct hs_error err;
-    const char *peer = hs_grpc_call_peer(call);
-    struct hs_flight_session *session = NULL;
-    if (find_cookie(call, cookie)) {
-        session = hs_flight_session_enter(flight, cookie, NULL, NULL);
-        if (session && (session->is_token || strcmp(session->key, login.key) != 0)) {
-            hs_flight_session_leave(flight, session);
-            session = NULL;
-        }
-    }
-    session = session ? session : hs_flight_session_enter(flight, NULL, peer, login.key);
+    struct hs_flight_session *session =
+        find_cookie(call, cookie) ? enter_cookie(flight, cookie, login.key) : NULL;
     if (!session) {
-        hs_status status =
-            hs_flight_session_new(flight, login.user, login.key, peer, false, &session, &err);
-        char *set HS_CLEANUP(hs_freep) =
-            status ? NULL : hs_asprintf(HS_FLIGHT_COOKIE "=%s; HttpOnly", session->id);
-        if (!status && (!set || hs_grpc_call_set_header(call, "set-cookie", set, &err))) {
-            hs_flight_session_leave(flight, session);
-            status = hs_error_nomem(&err, "a session");
-        }
-        if (status) {
-            return hs_flight_fail(call, &err);
-        }
+        session =
+            hs_flight_session_enter_connection(flight, hs_grpc_call_connection_id(call), login.key);
+    }
+    if (!session) {
+        return begin_session(flight, call, &login, ret_session);
     }
     *ret_session = session;
     return HS_GRPC_OK;
@@ -157,8 +186,7 @@ enum hs_grpc_code hs_flight_handshake(hs_grpc_call *call, void *user)
     if (!credentials(call, "Basic") || !check_call(flight, call, &login)) {
         return refuse(call, "a login needs a name and, as its password, an API key");
     }
-    hs_status status = hs_flight_session_new(flight, login.user, login.key, hs_grpc_call_peer(call),
-                                             true, &session, &err);
+    hs_status status = hs_flight_session_new(flight, login.user, login.key, 0, &session, &err);
     if (status) {
         return hs_flight_fail(call, &err);
     }

@@ -41,11 +41,14 @@ hs_status hs_flight_start(const struct hs_flight_config *config, hs_flight **ret
     pthread_condattr_init(&clock);
     pthread_condattr_setclock(&clock, CLOCK_MONOTONIC); /* that of hs_clock_deadline */
     pthread_cond_init(&flight->freed, &clock);
+    pthread_cond_init(&flight->swept, &clock);
     pthread_condattr_destroy(&clock);
     flight->config.grpc.methods = methods;
     flight->config.grpc.n_methods = sizeof methods / sizeof *methods;
+    flight->config.grpc.on_disconnect = hs_flight_sessions_disconnect;
     flight->config.grpc.user = flight;
-    hs_status status = hs_grpc_server_start(&flight->config.grpc, &flight->server, err);
+    hs_status status = hs_flight_sessions_sweep(flight, err);
+    status = status ? status : hs_grpc_server_start(&flight->config.grpc, &flight->server, err);
     if (status) {
         hs_flight_free(flight);
         return status;
@@ -71,6 +74,7 @@ void hs_flight_free(hs_flight *flight)
     }
     hs_grpc_server_free(flight->server);
     hs_flight_sessions_free(flight);
+    pthread_cond_destroy(&flight->swept);
     pthread_cond_destroy(&flight->freed);
     pthread_mutex_destroy(&flight->lock);
     hs_free(flight);

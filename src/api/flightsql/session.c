@@ -1,5 +1,6 @@
 #include "session.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
@@ -271,29 +272,9 @@ static void session_unlink(hs_flight *flight, struct hs_flight_session *session)
     }
 }
 
-/* Unlink those that nobody used for long; the caller frees the list without the lock. */
-static struct hs_flight_session *take_idle(hs_flight *flight)
-{
-    int64_t now = (int64_t)hs_clock_ms();
-    struct hs_flight_session *idle = NULL, **at = &flight->sessions;
-    while (*at) {
-        struct hs_flight_session *session = *at;
-        if (session->n_calls == 0 &&
-            now - session->last_used_ms >= flight->config.session_idle_ms) {
-            *at = session->next;
-            flight->n_sessions--;
-            session->next = idle;
-            idle = session;
-        } else {
-            at = &session->next;
-        }
-    }
-    return idle;
-}
-
 hs_status hs_flight_session_new(hs_flight *flight, const char *user, const char *key,
-                                const char *peer, bool is_token,
-                                struct hs_flight_session **ret_session, struct hs_error *err)
+                                uint64_t connection, struct hs_flight_session **ret_session,
+                                struct hs_error *err)
 {
     struct hs_flight_session *session = hs_calloc(1, sizeof *session);
     if (!session) {
@@ -302,11 +283,9 @@ hs_status hs_flight_session_new(hs_flight *flight, const char *user, const char 
     hs_status status = hs_flight_random_hex(session->id, 24, err);
     snprintf(session->user, sizeof session->user, "%s", user);
     snprintf(session->key, sizeof session->key, "%s", key);
-    snprintf(session->peer, sizeof session->peer, "%s", peer);
-    session->is_token = is_token;
+    session->connection = connection;
     session->n_calls = 1;
     pthread_mutex_lock(&flight->lock);
-    struct hs_flight_session *idle = take_idle(flight);
     if (!status && flight->n_sessions >= flight->config.max_sessions) {
         hs_error_set(err, HS_LIMIT, "%d sessions are open, the most there can be",
                      flight->n_sessions);
@@ -319,25 +298,32 @@ hs_status hs_flight_session_new(hs_flight *flight, const char *user, const char 
         *ret_session = session;
     }
     pthread_mutex_unlock(&flight->lock);
-    while (idle) {
-        struct hs_flight_session *next = idle->next;
-        session_free(idle);
-        idle = next;
-    }
     if (status) {
         session_free(session);
     }
     return status;
 }
 
-struct hs_flight_session *hs_flight_session_enter(hs_flight *flight, const char *id,
-                                                  const char *peer, const char *key)
+struct hs_flight_session *hs_flight_session_enter(hs_flight *flight, const char *id)
 {
     pthread_mutex_lock(&flight->lock);
     struct hs_flight_session *session = flight->sessions;
-    while (session && (id ? strcmp(session->id, id) != 0
-                          : session->is_token || strcmp(session->peer, peer) != 0 ||
-                                strcmp(session->key, key) != 0)) {
+    while (session && strcmp(session->id, id) != 0) {
+        session = session->next;
+    }
+    if (session) {
+        session->n_calls++;
+    }
+    pthread_mutex_unlock(&flight->lock);
+    return session;
+}
+
+struct hs_flight_session *hs_flight_session_enter_connection(hs_flight *flight, uint64_t connection,
+                                                             const char *key)
+{
+    pthread_mutex_lock(&flight->lock);
+    struct hs_flight_session *session = flight->sessions;
+    while (session && (session->connection != connection || strcmp(session->key, key) != 0)) {
         session = session->next;
     }
     if (session) {
@@ -358,9 +344,9 @@ void hs_flight_session_leave(hs_flight *flight, struct hs_flight_session *sessio
     }
 }
 
-void hs_flight_session_close(hs_flight *flight, struct hs_flight_session *session)
+/* In: the lock is held. */
+static void end_session(hs_flight *flight, struct hs_flight_session *session)
 {
-    pthread_mutex_lock(&flight->lock);
     session->is_closed = true;
     session_unlink(flight, session);
     for (struct hs_flight_conn *conn = session->conns; conn; conn = conn->next) {
@@ -368,16 +354,107 @@ void hs_flight_session_close(hs_flight *flight, struct hs_flight_session *sessio
             hs_sql_interrupt(conn->sql);
         }
     }
+    if (session->n_calls == 0) {
+        session->next = flight->ended;
+        flight->ended = session;
+        pthread_cond_signal(&flight->swept);
+    }
+}
+
+void hs_flight_session_close(hs_flight *flight, struct hs_flight_session *session)
+{
+    pthread_mutex_lock(&flight->lock);
+    end_session(flight, session);
     pthread_mutex_unlock(&flight->lock);
+}
+
+void hs_flight_sessions_disconnect(uint64_t connection, void *user)
+{
+    hs_flight *flight = user;
+    pthread_mutex_lock(&flight->lock);
+    for (struct hs_flight_session *i = flight->sessions, *next; i; i = next) {
+        next = i->next;
+        if (i->connection == connection && !i->has_cookie) {
+            end_session(flight, i);
+        }
+    }
+    pthread_mutex_unlock(&flight->lock);
+}
+
+/* ---- the sweeper ---- */
+
+/* In: the lock is held. End the sessions that nobody used for long; how long none of the others can
+ * be ended for that reason. */
+static int64_t end_idle(hs_flight *flight)
+{
+    int64_t idle_ms = flight->config.session_idle_ms, left_ms = idle_ms;
+    int64_t now = (int64_t)hs_clock_ms();
+    for (struct hs_flight_session *i = flight->sessions, *next; i; i = next) {
+        next = i->next;
+        if (i->n_calls == 0 && now - i->last_used_ms >= idle_ms) {
+            end_session(flight, i);
+        } else if (i->n_calls == 0 && i->last_used_ms + idle_ms - now < left_ms) {
+            left_ms = i->last_used_ms + idle_ms - now;
+        }
+    }
+    return left_ms;
+}
+
+/* In: the lock is held; it is given up while sessions are freed. */
+static void free_ended(hs_flight *flight)
+{
+    while (flight->ended) {
+        struct hs_flight_session *session = flight->ended;
+        flight->ended = session->next;
+        pthread_mutex_unlock(&flight->lock);
+        session_free(session);
+        pthread_mutex_lock(&flight->lock);
+    }
+}
+
+static void *sweep(void *user)
+{
+    hs_flight *flight = user;
+    pthread_mutex_lock(&flight->lock);
+    while (!flight->is_stopping) {
+        int64_t left_ms = end_idle(flight);
+        if (flight->ended) {
+            free_ended(flight);
+        } else {
+            struct timespec moment = hs_clock_deadline(left_ms);
+            pthread_cond_timedwait(&flight->swept, &flight->lock, &moment);
+        }
+    }
+    pthread_mutex_unlock(&flight->lock);
+    return NULL;
+}
+
+hs_status hs_flight_sessions_sweep(hs_flight *flight, struct hs_error *err)
+{
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old); /* signals are the main thread's */
+    int code = pthread_create(&flight->sweeper, NULL, sweep, flight);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    flight->has_sweeper = code == 0;
+    return code ? hs_error_errno(err, code, "start", "the thread that ends idle sessions") : HS_OK;
 }
 
 void hs_flight_sessions_free(hs_flight *flight)
 {
-    while (flight->sessions) {
-        struct hs_flight_session *session = flight->sessions;
-        session_unlink(flight, session);
-        session_free(session);
+    if (flight->has_sweeper) {
+        pthread_mutex_lock(&flight->lock);
+        flight->is_stopping = true;
+        pthread_cond_signal(&flight->swept);
+        pthread_mutex_unlock(&flight->lock);
+        pthread_join(flight->sweeper, NULL);
     }
+    pthread_mutex_lock(&flight->lock);
+    while (flight->sessions) {
+        end_session(flight, flight->sessions);
+    }
+    free_ended(flight);
+    pthread_mutex_unlock(&flight->lock);
 }
 
 /* ---- leases ---- */

@@ -2,12 +2,14 @@
  * session.h - who is connected, and what is theirs: connections of the SQL engine, prepared
  * statements, tickets, transactions.
  *
- * A session is found by the token of its login, by the cookie it was given, or by its connection.
+ * A session is found by the token of its login, by the cookie it was given, or by its connection,
+ * with which it ends unless the client has sent the cookie. One that nobody uses ends in time.
  * It has one main connection. While that one streams a result, further statements run on others,
  * which do not see the main one's temporary tables and settings; a session that has such
  * (is_sticky) waits for its main connection instead. A transaction has its own connection.
  *
- * Threads: any; a connection is leased by one call at a time.
+ * Threads: any; a connection is leased by one call at a time. A thread of the server's own frees
+ *          sessions that ended without a call.
  */
 #ifndef FLIGHTSQL_SESSION_H
 #define FLIGHTSQL_SESSION_H
@@ -51,11 +53,11 @@ struct hs_flight_handle {
 };
 
 struct hs_flight_session {
-    char id[64]; /* what a token or cookie has */
-    char peer[64];
+    char id[64];         /* what a token or cookie has */
+    uint64_t connection; /* that it was begun on; 0: it is found by its token only */
     char user[HS_KEY_NAME_MAX + 1];
     char key[HS_KEY_TEXT_MAX]; /* the API key it was made with; "": none was needed */
-    bool is_token;             /* found by its token only */
+    bool has_cookie;           /* the client sent it back */
     bool is_sticky, is_closed;
     int n_calls, n_handles;
     int64_t last_used_ms;
@@ -71,24 +73,36 @@ struct hs_flight {
     pthread_mutex_t lock; /* of sessions and all that is in them */
     pthread_cond_t freed; /* a connection was given back */
     struct hs_flight_session *sessions;
+    struct hs_flight_session *ended; /* without calls, to be freed */
     int n_sessions;
     uint64_t n_transactions; /* that were begun */
+    pthread_t sweeper;
+    pthread_cond_t swept; /* the sweeper has something to do */
+    bool has_sweeper, is_stopping;
 };
 
 /* ---- sessions ---- */
 
-/* With a call of the caller's, to be left with hs_flight_session_leave. Errors: HS_LIMIT. */
+/* With a call of the caller's, to be left with hs_flight_session_leave; connection 0: it is found
+ * by its token only. Errors: HS_LIMIT. */
 HS_CHECKED hs_status hs_flight_session_new(hs_flight *flight, const char *user, const char *key,
-                                           const char *peer, bool is_token,
+                                           uint64_t connection,
                                            struct hs_flight_session **ret_session,
                                            struct hs_error *err);
-/* By id, or by peer when id is NULL; of this key. NULL: there is none. */
-struct hs_flight_session *hs_flight_session_enter(hs_flight *flight, const char *id,
-                                                  const char *peer, const char *key);
+/* By id, the token's or cookie's. NULL: there is none. */
+struct hs_flight_session *hs_flight_session_enter(hs_flight *flight, const char *id);
+/* By connection, of this key. */
+struct hs_flight_session *hs_flight_session_enter_connection(hs_flight *flight, uint64_t connection,
+                                                             const char *key);
 void hs_flight_session_leave(hs_flight *flight, struct hs_flight_session *session);
 /* Interrupts what runs in it; it is freed when its last call leaves. */
 void hs_flight_session_close(hs_flight *flight, struct hs_flight_session *session);
-void hs_flight_sessions_free(hs_flight *flight); /* all; there are no calls any more */
+/* End what was found by a connection; on_disconnect of the gRPC server. */
+void hs_flight_sessions_disconnect(uint64_t connection, void *flight);
+/* Start the thread that ends idle sessions. Errors: HS_OUT_OF_MEMORY, HS_IO. */
+HS_CHECKED hs_status hs_flight_sessions_sweep(hs_flight *flight, struct hs_error *err);
+/* All, with the thread; there are no calls any more. */
+void hs_flight_sessions_free(hs_flight *flight);
 
 /* ---- leases of connections ---- */
 

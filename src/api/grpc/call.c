@@ -266,6 +266,11 @@ const char *hs_grpc_call_peer(const hs_grpc_call *call)
     return call->peer;
 }
 
+uint64_t hs_grpc_call_connection_id(const hs_grpc_call *call)
+{
+    return call->connection_id;
+}
+
 int64_t hs_grpc_call_deadline_ms(const hs_grpc_call *call)
 {
     if (call->deadline_ns == HS_GRPC_NEVER) {

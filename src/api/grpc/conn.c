@@ -53,6 +53,7 @@ void hs_grpc_conn_open(hs_grpc_server *server, int fd, const struct sockaddr *ad
     int64_t now_ns = hs_clock_ns();
     *conn = (struct hs_grpc_conn){.watch = HS_GRPC_WATCH_CONN,
                                   .server = server,
+                                  .id = ++server->last_conn_id,
                                   .fd = fd,
                                   .events = EPOLLIN,
                                   .opened_ns = now_ns,
@@ -91,6 +92,9 @@ void hs_grpc_conn_destroy(struct hs_grpc_conn *conn)
     *(conn->prev != NULL ? &conn->prev->next : &server->conns) = conn->next;
     if (conn->next != NULL) {
         conn->next->prev = conn->prev;
+    }
+    if (server->config.on_disconnect != NULL) {
+        server->config.on_disconnect(conn->id, server->config.user);
     }
     atomic_fetch_sub(&server->n_open, 1);
     hs_free(conn->out);

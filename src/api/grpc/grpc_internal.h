@@ -44,6 +44,7 @@ struct hs_grpc_conn { /* of the transport thread alone */
     enum hs_grpc_watch watch;
     hs_grpc_server *server;
     struct hs_grpc_conn *prev, *next, *dirty_next;
+    uint64_t id;
     int fd;
     uint32_t events; /* that epoll watches for */
     SSL *ssl;        /* NULL: plain */
@@ -102,6 +103,7 @@ struct hs_grpc_server {
     } acceptors[HS_LISTENER_MAX];
     int n_acceptors;
     struct hs_grpc_conn *conns, *dirty;
+    uint64_t last_conn_id;
     uint8_t *input;
     int64_t next_deadline_ns; /* nothing has an earlier one */
     int64_t stop_at_ns, accept_at_ns;
@@ -134,6 +136,7 @@ struct hs_grpc_call {
 
     /* Filled by the transport thread before the pool sees the call. */
     char peer[HS_PEER_TEXT_SIZE];
+    uint64_t connection_id;
     char *path;
     const struct hs_grpc_method *method;
     struct hs_grpc_field *headers;

@@ -47,6 +47,7 @@ hs_grpc_call *hs_grpc_call_new(struct hs_grpc_conn *conn, int32_t stream_id)
     call->parser = (struct hs_grpc_parser){.budget = &server->budget,
                                            .message_max = server->config.limits.message_bytes};
     memcpy(call->peer, conn->peer, sizeof call->peer);
+    call->connection_id = conn->id;
     atomic_init(&call->n_refs, 1);
     atomic_init(&call->progress_ns, call->start_ns);
     call->next = conn->calls;

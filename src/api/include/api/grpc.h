@@ -12,7 +12,8 @@
  * Owner:   a call belongs to the server; it is valid for its handler until that returns.
  * Threads: functions of a call belong to its handler, one thread at a time; hs_grpc_call_is_over
  *          and, until the handler returns, hs_grpc_call_fail may be called from any thread. What
- *          hs_grpc_call_on_over names runs on the transport thread; release of a message on any.
+ *          hs_grpc_call_on_over names runs on the transport thread, as does on_disconnect; release
+ *          of a message on any.
  * Source:  RFC 9113; gRPC over HTTP/2 (PROTOCOL-HTTP2.md); CVE-2023-44487, CVE-2024-28182,
  *          CVE-2019-9511 to 9518 for the limits.
  */
@@ -85,7 +86,10 @@ struct hs_grpc_config {
     int n_workers;                        /* threads at most, each with one call in hand; 0: 64 */
     const struct hs_grpc_method *methods; /* borrowed */
     size_t n_methods;
-    void *user; /* for handlers */
+    /* NULL, or called once for each connection that ended, after its calls got over (their handlers
+     * may still run); must not block. */
+    void (*on_disconnect)(uint64_t connection_id, void *user);
+    void *user; /* for handlers and on_disconnect */
 };
 /* 127.0.0.1, port 0 and the default limits. */
 void hs_grpc_config_defaults(struct hs_grpc_config *ret_config);
@@ -146,6 +150,8 @@ HS_CHECKED hs_status hs_grpc_call_set_header(hs_grpc_call *call, const char *nam
                                              const char *value, struct hs_error *err);
 const char *hs_grpc_call_path(const hs_grpc_call *call);
 const char *hs_grpc_call_peer(const hs_grpc_call *call); /* "127.0.0.1:4711" */
+/* Of the connection that the call came on: never 0, and of no other connection of this server. */
+uint64_t hs_grpc_call_connection_id(const hs_grpc_call *call);
 /* Milliseconds until the deadline, 0 past it; -1: the client gave none. */
 int64_t hs_grpc_call_deadline_ms(const hs_grpc_call *call);
 
