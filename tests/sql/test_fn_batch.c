@@ -1,6 +1,8 @@
 /* Many questions at once: a full queue, failures, interruptions, several threads. */
 #include <pthread.h>
+#include <time.h>
 
+#include "base/clock.h"
 #include "fn_test.h"
 
 static struct fn_world world;
@@ -68,6 +70,29 @@ static void test_threads(void **state)
     close_clean();
 }
 
+static double cpu_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
+}
+
+/* The model computes, whoever of DuckDB's threads waits for it: often enough another one. */
+static void test_waiting_is_idle(void **state)
+{
+    (void)state;
+    struct fake_config config = {.decode_us = 4000};
+    fn_open(&world, &config, NULL, 16384, 8);
+    double begun_ms = hs_clock_ms(), begun_cpu_ms = cpu_ms();
+    for (int i = 0; i < 8; i++) {
+        fn_run(&world, "SELECT generate('p' || range) FROM range(16)");
+    }
+    double used_ms = cpu_ms() - begun_cpu_ms, passed_ms = hs_clock_ms() - begun_ms;
+    print_message("%.1f ms of the CPU in %.1f ms\n", used_ms, passed_ms);
+    assert_true(used_ms < passed_ms / 4);
+    close_clean();
+}
+
 static void test_failure(void **state)
 {
     (void)state;
@@ -131,6 +156,91 @@ static void test_interrupt(void **state)
     close_clean();
 }
 
+/* ---- rows as they come ---- */
+
+#define STEPS_MAX 90
+
+struct reader {
+    hs_sql_stmt *stmt;
+    hs_status status;
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    bool has_rows; /* some came */
+    char text[FN_TEXT_MAX];
+};
+
+static void *read_texts(void *user)
+{
+    struct reader *reader = user;
+    struct hs_error err;
+    struct ArrowArray rows;
+    hs_sql_result *result = NULL;
+    size_t len = 0;
+    reader->status = hs_sql_execute(reader->stmt, &result, &err);
+    while (reader->status == HS_OK) {
+        reader->status = hs_sql_result_next(result, &rows, &err);
+        if (reader->status != HS_OK || rows.release == NULL) {
+            break;
+        }
+        const struct ArrowArray *texts = rows.children[0];
+        size_t n_bytes = (size_t)((const int32_t *)texts->buffers[1])[rows.length];
+        memcpy(reader->text + len, texts->buffers[2], n_bytes);
+        len += n_bytes;
+        rows.release(&rows);
+        pthread_mutex_lock(&reader->mutex);
+        reader->has_rows = true;
+        pthread_cond_signal(&reader->changed);
+        pthread_mutex_unlock(&reader->mutex);
+    }
+    hs_sql_result_free(result);
+    return NULL;
+}
+
+static bool wait_rows(struct reader *reader)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += (until.tv_nsec + 100000000) / 1000000000;
+    until.tv_nsec = (until.tv_nsec + 100000000) % 1000000000;
+    pthread_mutex_lock(&reader->mutex);
+    for (int waited = 0; !reader->has_rows && waited == 0;) {
+        waited = pthread_cond_timedwait(&reader->changed, &reader->mutex, &until);
+    }
+    bool has_rows = reader->has_rows;
+    pthread_mutex_unlock(&reader->mutex);
+    return has_rows;
+}
+
+/* The first pieces of an answer of 100 are read while the model still computes others. */
+static void test_pieces_come_early(void **state)
+{
+    (void)state;
+    static const char sql[] = "SELECT text FROM generate_stream(repeat('0123456789', 10))";
+    static struct reader reader = {.mutex = PTHREAD_MUTEX_INITIALIZER,
+                                   .changed = PTHREAD_COND_INITIALIZER};
+    struct hs_error err;
+    pthread_t thread;
+    bool has_rows = false;
+    fn_open(&world, NULL, NULL, 16384, 1);
+    assert_int_equal(hs_sql_prepare(world.conn, sql, strlen(sql), &reader.stmt, &err), HS_OK);
+    fake_runtime_pause();
+    assert_int_equal(pthread_create(&thread, NULL, read_texts, &reader), 0);
+    for (int i = 0; i < STEPS_MAX && !has_rows; i++) {
+        fake_runtime_step(1);
+        has_rows = wait_rows(&reader);
+    }
+    fake_runtime_resume();
+    pthread_join(thread, NULL);
+    hs_sql_stmt_free(reader.stmt);
+    assert_int_equal(reader.status, HS_OK);
+    assert_int_equal(strlen(reader.text), 100);
+    for (int i = 0; i < 100; i++) {
+        assert_int_equal(reader.text[i], '0' + i % 10);
+    }
+    assert_true(has_rows);
+    close_clean();
+}
+
 /* Rows that are computed ahead, and not read any more. */
 static void test_result_left(void **state)
 {
@@ -158,9 +268,10 @@ static void test_result_left(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_full_queue), cmocka_unit_test(test_queue_of_others),
-        cmocka_unit_test(test_threads),    cmocka_unit_test(test_failure),
-        cmocka_unit_test(test_interrupt),  cmocka_unit_test(test_result_left),
+        cmocka_unit_test(test_full_queue),        cmocka_unit_test(test_queue_of_others),
+        cmocka_unit_test(test_threads),           cmocka_unit_test(test_waiting_is_idle),
+        cmocka_unit_test(test_failure),           cmocka_unit_test(test_interrupt),
+        cmocka_unit_test(test_pieces_come_early), cmocka_unit_test(test_result_left),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

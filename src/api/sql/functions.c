@@ -235,9 +235,10 @@ hs_status hs_sql_functions_register(hs_sql *sql, duckdb_connection connection,
                            : status;
 }
 
-/* A vector of rows is handed on before the next ones are computed: DuckDB would gather a megabyte
- * first, which may be minutes of inference. */
-static const char small_stream[] = "SET streaming_buffer_size = '16KB'";
+/* Rows are handed on before the next ones but one are computed: DuckDB would gather a megabyte
+ * first, which may be minutes of inference. It is the smallest size that works: DuckDB takes 40% of
+ * it for rows that are out of order, and waits forever for room where that is nothing. */
+static const char small_stream[] = "SET streaming_buffer_size = '3B'";
 
 /*
  * The rows of a table whose text in a column is closest to a query. A macro: only SQL can read a

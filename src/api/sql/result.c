@@ -1,5 +1,7 @@
 #include <string.h>
+#include <time.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/mem.h"
 #include "sql_error.h"
@@ -13,6 +15,9 @@ struct hs_sql_result {
     int64_t n_changed;
 };
 
+#define SPIN_MS 0.2      /* most statements are over by then */
+#define PAUSE_MAX_MS 1.0 /* what a long one may take longer */
+
 /* ---- executing ---- */
 
 static void end(hs_sql_result *result)
@@ -23,6 +28,25 @@ static void end(hs_sql_result *result)
         result->conn->busy = NULL;
         hs_sql_conn_stop(result->conn);
     }
+}
+
+/* Until there are rows, or no more to come; false: it failed. DuckDB's own waiting keeps a core
+ * busy while others of its threads compute, and that core is the model's. */
+static bool compute(duckdb_pending_result pending)
+{
+    double busy_ms = hs_clock_ms();
+    duckdb_pending_state state;
+    while ((state = duckdb_pending_execute_task(pending)) != DUCKDB_PENDING_RESULT_READY &&
+           state != DUCKDB_PENDING_ERROR) {
+        double now_ms = hs_clock_ms(), idle_ms = now_ms - busy_ms;
+        if (state != DUCKDB_PENDING_NO_TASKS_AVAILABLE) {
+            busy_ms = now_ms;
+        } else if (idle_ms > SPIN_MS) {
+            double pause_ms = idle_ms / 8 < PAUSE_MAX_MS ? idle_ms / 8 : PAUSE_MAX_MS;
+            nanosleep(&(struct timespec){.tv_nsec = (long)(pause_ms * 1e6)}, NULL);
+        }
+    }
+    return state == DUCKDB_PENDING_RESULT_READY;
 }
 
 /* Planning may be done again now, with the values; what has many rows is not computed whole. */
@@ -40,7 +64,7 @@ static hs_status start(hs_sql_stmt *stmt, duckdb_result *ret_result, struct hs_e
     }
     hs_status status = HS_OK;
     memset(ret_result, 0, sizeof *ret_result);
-    if (state != DuckDBSuccess) {
+    if (state != DuckDBSuccess || !compute(pending)) {
         status = hs_sql_error(conn, duckdb_pending_error(pending), err);
     } else if (duckdb_execute_pending(pending, ret_result) != DuckDBSuccess) {
         status = hs_sql_error(conn, duckdb_result_error(ret_result), err);
