@@ -149,6 +149,29 @@ static void test_login_outlives_its_connection(void **state)
     disconnect(two);
 }
 
+static void test_logins_are_text(void **state)
+{
+    (void)state;
+    static const char *const wrong[] = {
+        "eAA6eQ==", /* "x", NUL, ":y" */
+        "eDp5AHo=", /* "x:y", NUL, "z" */
+        "eDp5AA==", /* "x:y", NUL */
+        "/zp5",     /* 0xFF, ":y" */
+        "eHk=",     /* no colon */
+        "eDp5=",    "*", "=",
+    };
+    start(2, 3600000);
+    struct client *one = connect_client();
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        char value[32];
+        snprintf(value, sizeof value, "Basic %s", wrong[i]);
+        assert_int_equal(call(one, SERVICE "Handshake", "authorization", value),
+                         HS_GRPC_UNAUTHENTICATED);
+    }
+    assert_int_equal(call(one, SERVICE "Handshake", "authorization", "Basic eDo="), HS_GRPC_OK);
+    disconnect(one);
+}
+
 /* Nothing else has to happen for it. */
 static void test_idle_sessions_end(void **state)
 {
@@ -170,6 +193,7 @@ int main(void)
         cmocka_unit_test_teardown(test_ends_with_its_connection, teardown),
         cmocka_unit_test_teardown(test_cookie_outlives_its_connection, teardown),
         cmocka_unit_test_teardown(test_login_outlives_its_connection, teardown),
+        cmocka_unit_test_teardown(test_logins_are_text, teardown),
         cmocka_unit_test_teardown(test_idle_sessions_end, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -138,6 +138,31 @@ def test_errors(client):
     assert client.query("SELECT 1 AS one")["one"].to_pylist() == [1]
 
 
+def test_texts_are_whole(client):
+    client.query("CREATE TABLE t(i INTEGER)")
+    for bad in (b"\x00", b"\xff", b"\xed\xa0\x80"):
+        text = b"INSERT INTO t VALUES (1) --" + bad + b" (2)"
+        nested = field(1, b"catalog" + bad) + field(2, field(1, "memory"))
+        with pytest.raises(pa.ArrowInvalid, match="UTF-8"):
+            client.client.get_flight_info(statement(text))
+        with pytest.raises(pa.ArrowInvalid, match="UTF-8"):
+            client.act("CreatePreparedStatement",
+                       command("ActionCreatePreparedStatementRequest", field(1, text)))
+        with pytest.raises(pa.ArrowInvalid, match="UTF-8"):
+            client.act("SetSessionOptions", field(1, nested))
+        with pytest.raises(pa.ArrowInvalid, match="UTF-8"):
+            client.ask("CommandGetTables", field(4, "TABLE"), field(4, b"VIEW" + bad))
+        descriptor = flight.FlightDescriptor.for_command(
+            command("CommandStatementUpdate", field(1, text)))
+        writer, reader = client.client.do_put(descriptor, pa.schema([]))
+        with pytest.raises(pa.ArrowInvalid, match="UTF-8"):
+            writer.done_writing()
+            reader.read()
+            writer.close()
+    assert client.query("SELECT i FROM t").num_rows == 0
+    assert client.query("SELECT 'gr\u00fc\u00df' AS s")["s"].to_pylist() == ["gr\u00fc\u00df"]
+
+
 def test_ticket_is_for_one_use_and_its_session(start):
     server = start()
     one, two = Client(server.port), Client(server.port, flight.FlightCallOptions())

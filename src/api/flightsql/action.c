@@ -68,7 +68,8 @@ static enum hs_grpc_code create_prepared(struct hs_flight_context *context,
     Fs__Statement *statement HS_CLEANUP(hs_flight_message_freep) =
         hs_flight_unpack(&fs__statement__descriptor, body->data, body->len);
     if (!statement) {
-        return hs_flight_invalid(context->call, "CreatePreparedStatement is malformed");
+        return hs_flight_invalid(context->call,
+                                 "CreatePreparedStatement is malformed" HS_FLIGHT_OR_TEXT);
     }
     enum hs_grpc_code code =
         hs_flight_prepare(context, statement, HS_FLIGHT_PREPARED, &handle, &lease);
@@ -296,7 +297,7 @@ static enum hs_grpc_code set_options(struct hs_flight_context *context,
         hs_flight_unpack(&fl__set_session_options_request__descriptor, body->data, body->len);
     if (!request || request->n_session_options > OPTIONS_MAX) {
         return hs_flight_invalid(context->call, "SetSessionOptions is malformed, or sets more than "
-                                                "16 options");
+                                                "16 options" HS_FLIGHT_OR_TEXT);
     }
     context->session->is_sticky = true; /* its first connection is the one that has them */
     if (hs_flight_lease(context->flight, context->session, NULL, context->call, &lease, &err)) {
@@ -392,7 +393,8 @@ static enum hs_grpc_code run_action(struct hs_flight_context *context, const Fl_
         }
         Fl__Any *any HS_CLEANUP(hs_flight_message_freep) = NULL;
         if (!hs_flight_any(&action->body, &any)) {
-            return hs_flight_invalid(context->call, "the action's request is malformed");
+            return hs_flight_invalid(context->call,
+                                     "the action's request is malformed" HS_FLIGHT_OR_TEXT);
         }
         return actions[i].run(context, &any->value);
     }

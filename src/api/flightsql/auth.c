@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "flight.pb-c.h"
 #include "message.h"
 
@@ -51,18 +52,21 @@ static bool check_key(hs_flight *flight, const char *key, struct login *login)
 /* Basic: the key is the password; the name is anybody's choice, and is noted where no keys are. */
 static bool check_basic(hs_flight *flight, const char *base64, struct login *login)
 {
-    unsigned char text[BASIC_MAX + 4] = {0};
+    char text[BASIC_MAX + 4] = {0};
     size_t len = strlen(base64);
     if (len == 0 || len % 4 != 0 || len / 4 * 3 > BASIC_MAX ||
-        EVP_DecodeBlock(text, (const unsigned char *)base64, (int)len) < 0) {
+        EVP_DecodeBlock((unsigned char *)text, (const unsigned char *)base64, (int)len) < 0) {
         return false;
     }
-    char *colon = strchr((char *)text, ':');
-    if (!colon) {
+    size_t n_text = len / 4 * 3 - (base64[len - 1] == '=') - (base64[len - 2] == '=');
+    char *colon = strchr(text, ':');
+    if (!colon || strlen(text) != n_text || !hs_utf8_valid(text, n_text)) {
+        explicit_bzero(text, sizeof text);
         return false;
     }
     *colon = '\0';
-    snprintf(login->user, sizeof login->user, "%.*s", HS_KEY_NAME_MAX, (char *)text);
+    int n_user = (int)hs_utf8_clip(text, strlen(text), HS_KEY_NAME_MAX);
+    snprintf(login->user, sizeof login->user, "%.*s", n_user, text);
     bool is_right = check_key(flight, colon + 1, login);
     explicit_bzero(text, sizeof text);
     return is_right;

@@ -31,7 +31,8 @@ enum hs_grpc_code hs_flight_begin(hs_grpc_call *call, void *user,
     void *message = got == 1 ? hs_flight_unpack(type, data, size) : NULL;
     if (!message) {
         hs_flight_end(ret_context);
-        return got < 0 ? HS_GRPC_CANCELLED : hs_flight_invalid(call, "the message is malformed");
+        return got < 0 ? HS_GRPC_CANCELLED
+                       : hs_flight_invalid(call, "the message is malformed" HS_FLIGHT_OR_TEXT);
     }
     *(void **)ret_message = message;
     return HS_GRPC_OK;
@@ -193,7 +194,8 @@ static enum hs_grpc_code find_statement(struct hs_flight_context *context,
     Fs__Statement *statement HS_CLEANUP(hs_flight_message_freep) =
         hs_flight_unpack(&fs__statement__descriptor, value->data, value->len);
     if (!statement) {
-        return hs_flight_invalid(context->call, "CommandStatementQuery is malformed");
+        return hs_flight_invalid(context->call,
+                                 "CommandStatementQuery is malformed" HS_FLIGHT_OR_TEXT);
     }
     enum hs_grpc_code code =
         hs_flight_prepare(context, statement, HS_FLIGHT_STATEMENT, &handle, &lease);
@@ -330,7 +332,8 @@ static enum hs_grpc_code find_target(struct hs_flight_context *context,
     }
     const char *name = hs_flight_any(&descriptor->cmd, &any);
     if (!name) {
-        return hs_flight_invalid(context->call, "the descriptor's command is malformed");
+        return hs_flight_invalid(context->call,
+                                 "the descriptor's command is malformed" HS_FLIGHT_OR_TEXT);
     }
     if (strcmp(name, "CommandStatementQuery") == 0) {
         return find_statement(context, &any->value, target);
@@ -498,7 +501,7 @@ enum hs_grpc_code hs_flight_do_get(hs_grpc_call *call, void *user)
     }
     const char *name = hs_flight_any(&ticket->ticket, &any);
     if (!name) {
-        code = hs_flight_invalid(call, "the ticket is malformed");
+        code = hs_flight_invalid(call, "the ticket is malformed" HS_FLIGHT_OR_TEXT);
     } else if (strcmp(name, "TicketStatementQuery") == 0) {
         code = get_statement(&context, HS_FLIGHT_STATEMENT, &any->value);
     } else if (strcmp(name, "CommandPreparedStatementQuery") == 0) {

@@ -31,6 +31,9 @@ enum hs_grpc_code hs_flight_do_exchange(hs_grpc_call *call, void *user);
 
 /* ---- shared by the handlers ---- */
 
+/* What else makes a message with texts malformed. */
+#define HS_FLIGHT_OR_TEXT ", or has text that is not UTF-8 or has a NUL"
+
 enum hs_grpc_code hs_flight_invalid(hs_grpc_call *call, const char *what);
 /* The one message of a call: with its session, to be left; *ret_message is to be freed. */
 enum hs_grpc_code hs_flight_begin(hs_grpc_call *call, void *user,

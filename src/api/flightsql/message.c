@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "flight.pb-c.h"
 
 static void *allocate(void *data, size_t size)
@@ -20,9 +21,81 @@ static void release(void *data, void *pointer)
 
 ProtobufCAllocator hs_flight_allocator = {allocate, release, NULL};
 
+/* ---- texts: protobuf-c takes any bytes, and those behind a NUL would be lost ---- */
+
+static bool take_number(const uint8_t **at, const uint8_t *end, uint64_t *ret_number)
+{
+    uint64_t number = 0;
+    for (unsigned shift = 0; *at < end && shift < 64; shift += 7) {
+        uint8_t byte = *(*at)++;
+        number |= (uint64_t)(byte & 0x7F) << shift;
+        if (byte < 0x80) {
+            *ret_number = number;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The next field, its number and kind on the wire in *ret_tag; *ret_len bytes are left of it. */
+static bool take_field(const uint8_t **at, const uint8_t *end, uint64_t *ret_tag, size_t *ret_len)
+{
+    uint64_t len;
+    if (!take_number(at, end, ret_tag)) {
+        return false;
+    }
+    switch (*ret_tag & 7) {
+    case PROTOBUF_C_WIRE_TYPE_VARINT:
+        *ret_len = 0;
+        return take_number(at, end, &len);
+    case PROTOBUF_C_WIRE_TYPE_LENGTH_PREFIXED:
+        if (!take_number(at, end, &len)) {
+            return false;
+        }
+        break;
+    case PROTOBUF_C_WIRE_TYPE_64BIT:
+        len = 8;
+        break;
+    case PROTOBUF_C_WIRE_TYPE_32BIT:
+        len = 4;
+        break;
+    default:
+        return false;
+    }
+    *ret_len = (size_t)len;
+    return len <= (size_t)(end - *at);
+}
+
+/* Messages nest as deep as their descriptors do. */
+static bool has_whole_texts(const ProtobufCMessageDescriptor *type, const uint8_t *at,
+                            const uint8_t *end)
+{
+    bool is_whole = true;
+    while (at < end && is_whole) {
+        uint64_t tag;
+        size_t len;
+        if (!take_field(&at, end, &tag, &len)) {
+            return false;
+        }
+        bool is_bytes = (tag & 7) == PROTOBUF_C_WIRE_TYPE_LENGTH_PREFIXED && tag >> 3 <= UINT32_MAX;
+        const ProtobufCFieldDescriptor *field =
+            is_bytes ? protobuf_c_message_descriptor_get_field(type, (unsigned)(tag >> 3)) : NULL;
+        if (field && field->type == PROTOBUF_C_TYPE_STRING) {
+            is_whole = !memchr(at, '\0', len) && hs_utf8_valid((const char *)at, len);
+        } else if (field && field->type == PROTOBUF_C_TYPE_MESSAGE) {
+            is_whole = has_whole_texts(field->descriptor, at, at + len);
+        }
+        at += len;
+    }
+    return is_whole;
+}
+
 void *hs_flight_unpack(const ProtobufCMessageDescriptor *type, const void *data, size_t len)
 {
-    return protobuf_c_message_unpack(type, &hs_flight_allocator, len, data ? data : "");
+    const uint8_t *bytes = data ? data : (const uint8_t *)"";
+    return has_whole_texts(type, bytes, bytes + len)
+               ? protobuf_c_message_unpack(type, &hs_flight_allocator, len, bytes)
+               : NULL;
 }
 
 void hs_flight_message_free(void *message)

@@ -16,7 +16,8 @@
 
 extern ProtobufCAllocator hs_flight_allocator;
 
-/* NULL: malformed, or no memory; freed with hs_flight_message_free. */
+/* NULL: malformed, a text that is not UTF-8 or has a NUL, or no memory; freed with
+ * hs_flight_message_free. */
 void *hs_flight_unpack(const ProtobufCMessageDescriptor *type, const void *data, size_t len);
 void hs_flight_message_free(void *message);
 /* For HS_CLEANUP: of a pointer to a message. */

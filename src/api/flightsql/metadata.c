@@ -44,7 +44,7 @@ typedef hs_status (*text_maker)(const ProtobufCBinaryData *value, struct hs_buf 
 
 static hs_status malformed(struct hs_error *err)
 {
-    return hs_error_set(err, HS_INVALID_ARGUMENT, "the command is malformed");
+    return hs_error_set(err, HS_INVALID_ARGUMENT, "the command is malformed" HS_FLIGHT_OR_TEXT);
 }
 
 /* ---- commands ---- */

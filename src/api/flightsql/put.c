@@ -75,7 +75,8 @@ static enum hs_grpc_code put_statement(struct hs_flight_context *context,
     Fs__Statement *statement HS_CLEANUP(hs_flight_message_freep) =
         hs_flight_unpack(&fs__statement__descriptor, value->data, value->len);
     if (!statement) {
-        return hs_flight_invalid(context->call, "CommandStatementUpdate is malformed");
+        return hs_flight_invalid(context->call,
+                                 "CommandStatementUpdate is malformed" HS_FLIGHT_OR_TEXT);
     }
     enum hs_grpc_code code =
         hs_flight_prepare(context, statement, HS_FLIGHT_STATEMENT, &handle, &lease);
@@ -276,7 +277,7 @@ static enum hs_grpc_code put_ingest(struct hs_flight_context *context, struct up
         hs_flight_unpack(&fs__command_statement_ingest__descriptor, value->data, value->len);
     if (!command || !command->table[0]) {
         return hs_flight_invalid(context->call, "CommandStatementIngest is malformed, or names no "
-                                                "table");
+                                                "table" HS_FLIGHT_OR_TEXT);
     }
     hs_status status = HS_OK;
     if (command->opt_transaction_case && command->transaction_id.len > 0) {
