@@ -269,6 +269,16 @@ def test_metadata(client):
     assert not client.ask("CommandGetTables").schema.field("table_name").nullable
 
 
+def test_many_tables(client):
+    """More than the 2,048 rows of one vector."""
+    client.query("; ".join(f"CREATE TABLE t{i}(c{i} INTEGER)" for i in range(2100)))
+    tables = client.ask("CommandGetTables", field(3, "t%"), field(4, "TABLE"), field(5, 1))
+    schemas = dict(zip(tables["table_name"].to_pylist(), tables["table_schema"].to_pylist()))
+    assert set(schemas) == {f"t{i}" for i in range(2100)}
+    for i in (0, 2047, 2099):
+        assert pa.ipc.read_schema(pa.py_buffer(schemas[f"t{i}"])).names == [f"c{i}"]
+
+
 def test_sql_info(client):
     table = client.ask("CommandGetSqlInfo")
     ids = table["info_name"].to_pylist()
@@ -279,6 +289,9 @@ def test_sql_info(client):
     assert client.ask("CommandGetSqlInfo", field(1, b"\x08"))["value"].to_pylist() == [1]
     functions = set(client.query("SELECT DISTINCT function_name AS n FROM duckdb_functions()")
                     ["n"].to_pylist())
+    for word in ("ATTACH", "CALL", "CHECKPOINT", "COPY", "DETACH", "EXPORT", "FORCE", "IMPORT",
+                 "INSTALL", "LOAD", "PRAGMA"):  # refused
+        assert word not in values[508]
     for number in (509, 510, 511, 512):  # those that are named are there
         assert set(values[number]) <= functions, set(values[number]) - functions
 

@@ -378,19 +378,28 @@ static hs_status begin_tables(struct ArrowSchema *schema, struct ArrowArray *arr
     return code ? HS_OUT_OF_MEMORY : HS_OK;
 }
 
+/* All names first: the tables' statements would end this one. Out: arrays, also when it fails. */
+static hs_status read_names(hs_sql_result *result, struct hs_buf *list, struct hs_error *err)
+{
+    struct ArrowArray array;
+    hs_status status = hs_sql_result_next(result, &array, err);
+    while (!status && array.release) {
+        if (hs_buf_append(list, &array, sizeof array)) {
+            array.release(&array);
+            return hs_error_nomem(err, "the list of tables");
+        }
+        status = hs_sql_result_next(result, &array, err);
+    }
+    return status;
+}
+
 static hs_status add_schemas(hs_sql_conn *conn, struct hs_flight_rows *plain,
                              struct hs_flight_rows *ret_rows, struct hs_error *err)
 {
-    /* all names first: the tables' statements would end this one */
-    struct ArrowArray arrays[64];
-    size_t n_arrays = 0;
-    hs_status status = HS_OK;
-    bool is_done = false;
-    while (!status && !is_done && n_arrays < 64) {
-        status = hs_sql_result_next(plain->result, &arrays[n_arrays], err);
-        is_done = !status && !arrays[n_arrays].release;
-        n_arrays += !status && !is_done;
-    }
+    struct hs_buf list HS_CLEANUP(hs_buf_free) = HS_BUF_INIT(HS_FLIGHT_BYTES_MAX);
+    hs_status status = read_names(plain->result, &list, err);
+    struct ArrowArray *arrays = (struct ArrowArray *)(void *)list.data;
+    size_t n_arrays = list.len / sizeof *arrays;
     ret_rows->whole.release = NULL;
     if (!status && begin_tables(&ret_rows->schema, &ret_rows->whole)) {
         status = hs_error_nomem(err, "the list of tables");
