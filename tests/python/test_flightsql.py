@@ -334,6 +334,54 @@ def test_actions(client):
     assert client.act("CloseSession") == [b"\x08\x01"]
 
 
+def end_transaction(client, handle, action):
+    client.act("EndTransaction", command("ActionEndTransactionRequest", field(1, handle),
+                                         field(2, action)))
+
+
+def test_transactions_share_connections(client):
+    counts = []
+    for number in range(20):
+        made = client.act("BeginTransaction", command("ActionBeginTransactionRequest"))[0]
+        end_transaction(client, made[-16:], 1 + number % 2)
+        counts += client.query("SELECT * FROM duckdb_connection_count()")[0].to_pylist()
+    assert len(set(counts)) == 1
+
+
+def bind(client, handle, values):
+    descriptor = flight.FlightDescriptor.for_command(
+        command("CommandPreparedStatementQuery", field(1, handle)))
+    batch = pa.record_batch([pa.array([value]) for value in values],
+                            names=[str(i) for i in range(len(values))])
+    writer, reader = client.client.do_put(descriptor, batch.schema)
+    writer.write_batch(batch)
+    writer.done_writing()
+    reader.read()
+    writer.close()
+
+
+def test_calls_share_a_statement_and_options(client):
+    """What others bind and set meanwhile is whole: the values of one of them."""
+    made = client.act("CreatePreparedStatement", command(
+        "ActionCreatePreparedStatementRequest",
+        field(1, "SELECT ?::BIGINT AS i, ?::VARCHAR AS s")))[0]
+    handle = made[made.index(b"\x0a\x10") + 2:][:16]
+    option = field(1, "catalog") + field(2, field(1, "memory"))
+    bind(client, handle, (0, "0" * 1000))
+
+    def work(number):
+        for i in range(10):
+            value = 10 * number + i
+            bind(client, handle, (value, str(value % 10) * 1000))
+            row = client.ask("CommandPreparedStatementQuery", field(1, handle)).to_pylist()[0]
+            assert row["s"] == str(row["i"] % 10) * 1000
+            assert client.act("SetSessionOptions", field(1, option)) == [b""]
+            assert b"memory" in client.act("GetSessionOptions")[0]
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+
+
 # ---- keys and TLS ----
 
 def test_keys(hs, start):

@@ -136,8 +136,10 @@ static enum hs_grpc_code begin_transaction(struct hs_flight_context *context,
         status = hs_flight_handle_new(flight, context->session, HS_FLIGHT_TRANSACTION, lease.conn,
                                       NULL, NULL, &handle, &err);
         if (status) {
-            lease.conn->transaction = 0;
             (void)!hs_sql_rollback(lease.conn->sql, NULL);
+            pthread_mutex_lock(&flight->lock);
+            lease.conn->transaction = 0;
+            pthread_mutex_unlock(&flight->lock);
         }
     }
     hs_flight_lease_end(&lease);
@@ -269,18 +271,13 @@ static Fl__SessionErrorValue set_option(struct hs_flight_context *context,
         option->value->option_value_case != FL__SESSION_OPTION_VALUE__OPTION_VALUE_STRING_VALUE) {
         return FL__SESSION_ERROR_VALUE__SESSION_ERROR_INVALID_VALUE;
     }
-    char *value = hs_strdup(option->value->string_value), *before = *slot;
-    if (!value) {
+    hs_status status = hs_flight_session_set(context->flight, context->session, conn, slot,
+                                             option->value->string_value, &err);
+    if (status == HS_OUT_OF_MEMORY) {
         return FL__SESSION_ERROR_VALUE__SESSION_ERROR_ERROR;
     }
-    *slot = value;
-    if (hs_flight_conn_use(context->session, conn, &err)) {
-        *slot = before;
-        hs_free(value);
-        return FL__SESSION_ERROR_VALUE__SESSION_ERROR_INVALID_VALUE;
-    }
-    hs_free(before);
-    return FL__SESSION_ERROR_VALUE__SESSION_ERROR_UNSPECIFIED;
+    return status ? FL__SESSION_ERROR_VALUE__SESSION_ERROR_INVALID_VALUE
+                  : FL__SESSION_ERROR_VALUE__SESSION_ERROR_UNSPECIFIED;
 }
 
 #define OPTIONS_MAX 16
@@ -299,7 +296,8 @@ static enum hs_grpc_code set_options(struct hs_flight_context *context,
         return hs_flight_invalid(context->call, "SetSessionOptions is malformed, or sets more than "
                                                 "16 options" HS_FLIGHT_OR_TEXT);
     }
-    context->session->is_sticky = true; /* its first connection is the one that has them */
+    atomic_store(&context->session->is_sticky,
+                 true); /* its first connection is the one that has them */
     if (hs_flight_lease(context->flight, context->session, NULL, context->call, &lease, &err)) {
         return hs_flight_fail(context->call, &err);
     }
@@ -321,6 +319,21 @@ static enum hs_grpc_code set_options(struct hs_flight_context *context,
     return hs_flight_send_result(context->call, NULL, &result.base);
 }
 
+/* Another call may set them meanwhile. false: out of memory. */
+static bool copy_options(struct hs_flight_context *context, const char *const keys[2],
+                         char *ret_copies[2])
+{
+    bool is_whole = true;
+    pthread_mutex_lock(&context->flight->lock);
+    for (int i = 0; i < 2; i++) {
+        const char *value = *option_of(context->session, keys[i]);
+        ret_copies[i] = value ? hs_strdup(value) : NULL;
+        is_whole = is_whole && (ret_copies[i] || !value);
+    }
+    pthread_mutex_unlock(&context->flight->lock);
+    return is_whole;
+}
+
 static enum hs_grpc_code get_options(struct hs_flight_context *context,
                                      const ProtobufCBinaryData *body)
 {
@@ -329,8 +342,10 @@ static enum hs_grpc_code get_options(struct hs_flight_context *context,
     Fl__SessionOptionValue values[2];
     Fl__SessionOption options[2], *pointers[2];
     Fl__GetSessionOptionsResult result = FL__GET_SESSION_OPTIONS_RESULT__INIT;
+    char *copies[2];
+    bool is_whole = copy_options(context, keys, copies);
     for (int i = 0; i < 2; i++) {
-        char *value = *option_of(context->session, keys[i]);
+        char *value = copies[i];
         size_t n = result.n_session_options;
         if (value) {
             values[n] = (Fl__SessionOptionValue)FL__SESSION_OPTION_VALUE__INIT;
@@ -344,7 +359,12 @@ static enum hs_grpc_code get_options(struct hs_flight_context *context,
         }
     }
     result.session_options = pointers;
-    return hs_flight_send_result(context->call, NULL, &result.base);
+    enum hs_grpc_code code =
+        is_whole ? hs_flight_send_result(context->call, NULL, &result.base)
+                 : hs_grpc_call_fail(context->call, HS_GRPC_RESOURCE_EXHAUSTED, "out of memory");
+    hs_free(copies[0]);
+    hs_free(copies[1]);
+    return code;
 }
 
 static enum hs_grpc_code close_session(struct hs_flight_context *context,

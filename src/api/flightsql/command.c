@@ -107,7 +107,7 @@ enum hs_grpc_code hs_flight_prepare(struct hs_flight_context *context,
     }
     if (!status) {
         if (hs_sql_stmt_kind(stmt) == HS_SQL_OTHER && !transaction && leaves_traces(text)) {
-            context->session->is_sticky = true;
+            atomic_store(&context->session->is_sticky, true);
         }
         status = hs_flight_handle_new(context->flight, context->session, kind, ret_lease->conn,
                                       stmt, text, ret_handle, &err);
@@ -121,12 +121,12 @@ enum hs_grpc_code hs_flight_prepare(struct hs_flight_context *context,
     return status ? hs_flight_fail(context->call, &err) : HS_GRPC_OK;
 }
 
-hs_status hs_flight_execute(struct hs_flight_handle *handle, hs_sql_stmt *stmt, int64_t row,
+hs_status hs_flight_execute(const struct hs_flight_values *values, hs_sql_stmt *stmt, int64_t row,
                             hs_sql_result **ret_result, struct hs_error *err)
 {
     hs_status status = HS_OK;
-    if (handle->bound_schema.release && row < handle->bound.length) {
-        status = hs_sql_bind(stmt, &handle->bound_schema, &handle->bound, row, err);
+    if (values && row < values->array.length) {
+        status = hs_sql_bind(stmt, &values->schema, &values->array, row, err);
     } else if (hs_sql_stmt_n_params(stmt) > 0) {
         status = hs_error_set(err, HS_INVALID_ARGUMENT,
                               "the statement has %zu parameters, and no "
@@ -136,12 +136,12 @@ hs_status hs_flight_execute(struct hs_flight_handle *handle, hs_sql_stmt *stmt, 
     return status ? status : hs_sql_execute(stmt, ret_result, err);
 }
 
-hs_status hs_flight_run(struct hs_flight_handle *handle, hs_sql_stmt *stmt, int64_t row,
+hs_status hs_flight_run(const struct hs_flight_values *values, hs_sql_stmt *stmt, int64_t row,
                         int64_t *total, struct hs_error *err)
 {
     hs_sql_result *result = NULL;
     struct ArrowArray array;
-    hs_status status = hs_flight_execute(handle, stmt, row, &result, err);
+    hs_status status = hs_flight_execute(values, stmt, row, &result, err);
     int64_t n = status ? 0 : hs_sql_result_n_changed(result);
     *total += n > 0 ? n : 0;
     bool is_done = status != HS_OK;
@@ -157,15 +157,15 @@ hs_status hs_flight_run(struct hs_flight_handle *handle, hs_sql_stmt *stmt, int6
 }
 
 /* ADBC never asks for the rows of a statement that has none, so it has to run before. */
-static hs_status run_update(struct hs_flight_handle *handle, hs_sql_stmt *stmt,
-                            struct hs_error *err)
+static hs_status run_update(struct hs_flight_handle *handle, const struct hs_flight_values *values,
+                            hs_sql_stmt *stmt, struct hs_error *err)
 {
     int64_t total = 0;
     if (hs_sql_stmt_kind(stmt) == HS_SQL_QUERY) {
         return HS_OK;
     }
-    hs_status status = hs_flight_run(handle, stmt, 0, &total, err);
-    handle->is_executed = !status;
+    hs_status status = hs_flight_run(values, stmt, 0, &total, err);
+    atomic_store(&handle->is_executed, !status);
     return status;
 }
 
@@ -210,7 +210,7 @@ static enum hs_grpc_code find_statement(struct hs_flight_context *context,
                  ? status
                  : hs_flight_pack_any("TicketStatementQuery", &ticket.base, &target->ticket, &err);
     if (!status && target->is_for_rows) {
-        status = run_update(handle, handle->stmt, &err);
+        status = run_update(handle, NULL, handle->stmt, &err);
     }
     if (status || !target->is_for_rows) {
         hs_flight_handle_drop(context->flight, context->session, handle);
@@ -247,7 +247,8 @@ static bool has_open_type(const struct ArrowSchema *schema)
 }
 
 /* The schema of a query whose types depend on its values: that of the query without its rows. */
-static hs_status bound_schema(struct hs_flight_handle *handle, hs_sql_conn *conn,
+static hs_status bound_schema(const struct hs_flight_handle *handle,
+                              const struct hs_flight_values *values, hs_sql_conn *conn,
                               struct ArrowSchema *ret_schema, struct hs_error *err)
 {
     hs_sql_stmt *stmt = NULL;
@@ -258,7 +259,7 @@ static hs_status bound_schema(struct hs_flight_handle *handle, hs_sql_conn *conn
         return hs_error_nomem(err, "a statement");
     }
     hs_status status = hs_sql_prepare(conn, text, strlen(text), &stmt, &own);
-    status = status ? status : hs_sql_bind(stmt, &handle->bound_schema, &handle->bound, 0, &own);
+    status = status ? status : hs_sql_bind(stmt, &values->schema, &values->array, 0, &own);
     status = status ? status : hs_sql_execute(stmt, &result, &own);
     struct ArrowSchema schema;
     if (!status && hs_sql_result_schema(result, &schema, &own) == HS_OK) {
@@ -284,14 +285,15 @@ static enum hs_grpc_code find_prepared(struct hs_flight_context *context,
     hs_status status = hs_flight_lease_handle(context->flight, context->session, handle,
                                               context->call, &lease, &stmt, &own, &err);
     if (!status) {
+        struct hs_flight_values *values = hs_flight_handle_values(context->flight, handle);
         status = hs_sql_stmt_result_schema(stmt, &target->schema, &err);
-        if (!status && handle->bound_schema.release && handle->bound.length > 0 &&
-            has_open_type(&target->schema)) {
-            status = bound_schema(handle, lease.conn->sql, &target->schema, &err);
+        if (!status && values && values->array.length > 0 && has_open_type(&target->schema)) {
+            status = bound_schema(handle, values, lease.conn->sql, &target->schema, &err);
         }
         if (!status && target->is_for_rows) {
-            status = run_update(handle, stmt, &err);
+            status = run_update(handle, values, stmt, &err);
         }
+        hs_flight_values_put(values);
         hs_sql_stmt_free(own);
         hs_flight_lease_end(&lease);
     }
@@ -426,17 +428,19 @@ static enum hs_grpc_code send_executions(struct hs_flight_context *context,
 {
     struct hs_flight_rows rows = {0};
     struct hs_error err;
-    if (handle->bound_schema.release && handle->bound.length > 1) {
+    struct hs_flight_values *values = hs_flight_handle_values(context->flight, handle);
+    if (values && values->array.length > 1) {
+        hs_flight_values_put(values);
         return hs_flight_invalid(context->call, "a query takes one row of parameters");
     }
     hs_status status = HS_OK;
-    if (handle->is_executed) {
-        handle->is_executed = false;
+    if (atomic_exchange(&handle->is_executed, false)) {
         status = hs_sql_stmt_result_schema(stmt, &rows.schema, &err);
     } else {
-        status = hs_flight_execute(handle, stmt, 0, &rows.result, &err);
+        status = hs_flight_execute(values, stmt, 0, &rows.result, &err);
         status = status ? status : hs_sql_result_schema(rows.result, &rows.schema, &err);
     }
+    hs_flight_values_put(values);
     enum hs_grpc_code code =
         status ? hs_flight_fail(context->call, &err) : hs_flight_rows_send(context->call, &rows);
     hs_flight_rows_free(&rows);

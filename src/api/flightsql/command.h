@@ -47,14 +47,14 @@ enum hs_grpc_code hs_flight_prepare(struct hs_flight_context *context,
                                     const Fs__Statement *statement, enum hs_flight_kind kind,
                                     struct hs_flight_handle **ret_handle,
                                     struct hs_flight_lease *ret_lease);
-/* Bind row `row` of what was bound to the handle, and execute; rows are freed before the lease
+/* Bind row `row` of the values (NULL: there are none), and execute; rows are freed before the lease
  * ends. */
-HS_CHECKED hs_status hs_flight_execute(struct hs_flight_handle *handle, hs_sql_stmt *stmt,
+HS_CHECKED hs_status hs_flight_execute(const struct hs_flight_values *values, hs_sql_stmt *stmt,
                                        int64_t row, hs_sql_result **ret_result,
                                        struct hs_error *err);
 /* Likewise to its end, whatever kind it is; the changed rows are added to *total. */
-HS_CHECKED hs_status hs_flight_run(struct hs_flight_handle *handle, hs_sql_stmt *stmt, int64_t row,
-                                   int64_t *total, struct hs_error *err);
+HS_CHECKED hs_status hs_flight_run(const struct hs_flight_values *values, hs_sql_stmt *stmt,
+                                   int64_t row, int64_t *total, struct hs_error *err);
 /* Rows of a metadata command; false: there is no command of this name. A status with an error:
  * *ret_code. */
 bool hs_flight_metadata(struct hs_flight_context *context, const char *name,

@@ -11,6 +11,7 @@
 
 /* The uploaded stream. */
 struct upload {
+    hs_flight *flight;
     hs_grpc_call *call;
     Fl__FlightData *first; /* it may have data, too */
     hs_ipc_reader *reader;
@@ -83,33 +84,29 @@ static enum hs_grpc_code put_statement(struct hs_flight_context *context,
     if (code) {
         return code;
     }
-    hs_status status = hs_flight_run(handle, handle->stmt, 0, &n, &err);
+    hs_status status = hs_flight_run(NULL, handle->stmt, 0, &n, &err);
     hs_flight_handle_drop(context->flight, context->session, handle);
     hs_flight_handle_put(context->flight, context->session, handle);
     hs_flight_lease_end(&lease);
     return status ? hs_flight_fail(context->call, &err) : send_count(context->call, n);
 }
 
-static void unbind(struct hs_flight_handle *handle)
+/* Values in place of those bound before, where some came; the array is taken over. Out: ret_values:
+ * to be let go. */
+static hs_status bind(struct upload *upload, struct hs_flight_handle *handle,
+                      struct ArrowArray *array, struct hs_flight_values **ret_values,
+                      struct hs_error *err)
 {
-    if (handle->bound_schema.release) {
-        handle->bound_schema.release(&handle->bound_schema);
-        handle->bound.release(&handle->bound);
+    if (!array->release) {
+        *ret_values = hs_flight_handle_values(upload->flight, handle);
+        return HS_OK;
     }
-}
-
-/* Takes the array over. */
-static hs_status bind(struct hs_flight_handle *handle, struct upload *upload,
-                      struct ArrowArray *array, struct hs_error *err)
-{
-    unbind(handle);
-    if (ArrowSchemaDeepCopy(hs_ipc_reader_schema(upload->reader), &handle->bound_schema)) {
-        handle->bound_schema.release = NULL;
-        array->release(array);
-        return hs_error_nomem(err, "parameters");
+    hs_status status =
+        hs_flight_values_new(hs_ipc_reader_schema(upload->reader), array, ret_values, err);
+    if (!status) {
+        hs_flight_handle_bind(upload->flight, handle, *ret_values);
     }
-    handle->bound = *array;
-    return HS_OK;
+    return status;
 }
 
 /* Once for each row of values; without any, once with those bound before. All rows or none. */
@@ -124,13 +121,15 @@ static hs_status run_rows(struct hs_flight_handle *handle, hs_sql_stmt *stmt, hs
     while (!status && (is_first || array.release)) {
         is_first = false;
         bool has_values = array.release != NULL;
-        status = has_values ? bind(handle, upload, &array, err) : HS_OK;
+        struct hs_flight_values *values = NULL;
+        status = bind(upload, handle, &array, &values, err);
         /* JDBC sends a batch without rows where there is nothing to bind */
-        bool has_rows = handle->bound_schema.release && hs_sql_stmt_n_params(stmt) > 0;
-        int64_t n = has_rows ? handle->bound.length : 1;
+        bool has_rows = values && hs_sql_stmt_n_params(stmt) > 0;
+        int64_t n = has_rows ? values->array.length : 1;
         for (int64_t row = 0; row < n && !status; row++) {
-            status = hs_flight_run(handle, stmt, row, total, err);
+            status = hs_flight_run(values, stmt, row, total, err);
         }
+        hs_flight_values_put(values);
         array.release = NULL;
         status = !status && has_values ? next_array(upload, &array, err) : status;
     }
@@ -166,21 +165,21 @@ static enum hs_grpc_code put_parameters(struct hs_flight_context *context, struc
                                         struct hs_flight_handle *handle)
 {
     struct ArrowArray array, more;
+    struct hs_flight_values *values = NULL;
     struct hs_error err;
     struct hs_buf bytes HS_CLEANUP(hs_buf_free) = HS_BUF_INIT(256);
     hs_status status = next_array(upload, &array, &err);
     if (!status && array.release) {
-        status = bind(handle, upload, &array, &err);
+        status = hs_flight_values_new(hs_ipc_reader_schema(upload->reader), &array, &values, &err);
         status = status ? status : next_array(upload, &more, &err);
         if (!status && more.release) {
             more.release(&more);
-            unbind(handle);
             status =
                 hs_error_set(&err, HS_INVALID_ARGUMENT, "parameters come in one batch for a query");
         }
-    } else if (!status) {
-        unbind(handle);
     }
+    hs_flight_handle_bind(upload->flight, handle, status ? NULL : values);
+    hs_flight_values_put(values);
     Fs__DoPutPreparedStatementResult result = FS__DO_PUT_PREPARED_STATEMENT_RESULT__INIT;
     result.opt_handle_case =
         FS__DO_PUT_PREPARED_STATEMENT_RESULT__OPT_HANDLE_PREPARED_STATEMENT_HANDLE;
@@ -286,7 +285,9 @@ static enum hs_grpc_code put_ingest(struct hs_flight_context *context, struct up
                                       &transaction, &err);
     }
     if (!status) {
-        context->session->is_sticky |= command->temporary && !transaction;
+        if (command->temporary && !transaction) {
+            atomic_store(&context->session->is_sticky, true);
+        }
         status =
             hs_flight_lease(context->flight, context->session,
                             transaction ? transaction->conn : NULL, context->call, &lease, &err);
@@ -330,7 +331,7 @@ static enum hs_grpc_code put_command(struct hs_flight_context *context, struct u
 enum hs_grpc_code hs_flight_do_put(hs_grpc_call *call, void *user)
 {
     struct hs_flight_context context;
-    struct upload upload = {.call = call};
+    struct upload upload = {.flight = user, .call = call};
     struct hs_error err;
     enum hs_grpc_code code =
         hs_flight_begin(call, user, &fl__flight_data__descriptor, &context, &upload.first);

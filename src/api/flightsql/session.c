@@ -1,5 +1,6 @@
 #include "session.h"
 
+#include <nanoarrow/nanoarrow.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -8,6 +9,8 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/mem.h"
+
+#define USE_MAX 4096 /* bytes of a statement with the names of catalog and schema */
 
 hs_status hs_flight_random_hex(char *out, size_t n, struct hs_error *err)
 {
@@ -37,31 +40,62 @@ static void conn_free(struct hs_flight_conn *conn)
     hs_free(conn);
 }
 
-/* Catalog and schema that were chosen for the session. */
-hs_status hs_flight_conn_use(struct hs_flight_session *session, struct hs_flight_conn *conn,
-                             struct hs_error *err)
+/* The statement that makes a connection have the session's catalog and schema, `value` being that
+ * of `option`; empty when there are none. In: the lock is held. */
+static hs_status write_use(const struct hs_flight_session *session, char *const *option,
+                           const char *value, struct hs_buf *text, struct hs_error *err)
 {
-    struct hs_buf text HS_CLEANUP(hs_buf_free) = HS_BUF_INIT(4096);
-    const char *names[] = {session->catalog, session->schema};
+    char *const *const options[] = {&session->catalog, &session->schema};
     hs_status status = HS_OK;
     for (int i = 0; i < 2 && !status; i++) {
-        if (names[i]) {
-            status = hs_buf_append_str(&text, text.len ? ".\"" : "USE \"");
-            for (const char *c = names[i]; *c && !status; c++) {
-                status = hs_buf_append(&text, *c == '"' ? "\"\"" : c, *c == '"' ? 2 : 1);
+        const char *name = options[i] == option ? value : *options[i];
+        if (name) {
+            status = hs_buf_append_str(text, text->len ? ".\"" : "USE \"");
+            for (const char *c = name; *c && !status; c++) {
+                status = hs_buf_append(text, *c == '"' ? "\"\"" : c, *c == '"' ? 2 : 1);
             }
-            status = status ? status : hs_buf_append_str(&text, "\"");
+            status = status ? status : hs_buf_append_str(text, "\"");
         }
     }
-    if (status || text.len == 0) {
-        return status;
-    }
+    return status ? hs_error_set(err, status, "no room for the names of catalog and schema")
+                  : HS_OK;
+}
+
+static hs_status use(struct hs_flight_conn *conn, const struct hs_buf *text, struct hs_error *err)
+{
     hs_sql_stmt *stmt = NULL;
     hs_sql_result *result = NULL;
-    status = hs_sql_prepare(conn->sql, text.data, text.len, &stmt, err);
+    if (text->len == 0) {
+        return HS_OK;
+    }
+    hs_status status = hs_sql_prepare(conn->sql, text->data, text->len, &stmt, err);
     status = status ? status : hs_sql_execute(stmt, &result, err);
     hs_sql_result_free(result);
     hs_sql_stmt_free(stmt);
+    return status;
+}
+
+hs_status hs_flight_session_set(hs_flight *flight, struct hs_flight_session *session,
+                                struct hs_flight_conn *conn, char **option, const char *value,
+                                struct hs_error *err)
+{
+    struct hs_buf text HS_CLEANUP(hs_buf_free) = HS_BUF_INIT(USE_MAX);
+    char *copy = hs_strdup(value);
+    if (!copy) {
+        return hs_error_nomem(err, "an option");
+    }
+    pthread_mutex_lock(&flight->lock);
+    hs_status status = write_use(session, option, value, &text, err);
+    pthread_mutex_unlock(&flight->lock);
+    status = status ? status : use(conn, &text, err);
+    char *unused = copy;
+    if (!status) {
+        pthread_mutex_lock(&flight->lock);
+        unused = *option;
+        *option = copy;
+        pthread_mutex_unlock(&flight->lock);
+    }
+    hs_free(unused);
     return status;
 }
 
@@ -69,14 +103,16 @@ hs_status hs_flight_conn_use(struct hs_flight_session *session, struct hs_flight
 static hs_status conn_new(hs_flight *flight, struct hs_flight_session *session,
                           struct hs_flight_conn **ret_conn, struct hs_error *err)
 {
+    struct hs_buf text HS_CLEANUP(hs_buf_free) = HS_BUF_INIT(USE_MAX);
     struct hs_flight_conn *conn = hs_calloc(1, sizeof *conn);
     if (!conn) {
         return hs_error_nomem(err, "a connection");
     }
     conn->is_busy = true;
+    hs_status status = write_use(session, NULL, NULL, &text, err);
     pthread_mutex_unlock(&flight->lock);
-    hs_status status = hs_sql_connect(flight->config.sql, session->user, &conn->sql, err);
-    status = status ? status : hs_flight_conn_use(session, conn, err);
+    status = status ? status : hs_sql_connect(flight->config.sql, session->user, &conn->sql, err);
+    status = status ? status : use(conn, &text, err);
     pthread_mutex_lock(&flight->lock);
     if (status) {
         hs_sql_disconnect(conn->sql);
@@ -96,6 +132,59 @@ static void conn_add(struct hs_flight_session *session, struct hs_flight_conn *c
     *at = conn;
 }
 
+/* ---- values ---- */
+
+hs_status hs_flight_values_new(const struct ArrowSchema *schema, struct ArrowArray *array,
+                               struct hs_flight_values **ret_values, struct hs_error *err)
+{
+    struct hs_flight_values *values = hs_alloc(sizeof *values);
+    if (!values || ArrowSchemaDeepCopy(schema, &values->schema)) {
+        hs_free(values);
+        array->release(array);
+        return hs_error_nomem(err, "parameters");
+    }
+    values->array = *array;
+    atomic_init(&values->n_users, 1);
+    *ret_values = values;
+    return HS_OK;
+}
+
+void hs_flight_values_put(struct hs_flight_values *values)
+{
+    if (values && atomic_fetch_sub(&values->n_users, 1) == 1) {
+        values->schema.release(&values->schema);
+        values->array.release(&values->array);
+        hs_free(values);
+    }
+}
+
+/* One more user. */
+static struct hs_flight_values *share(struct hs_flight_values *values)
+{
+    if (values) {
+        atomic_fetch_add(&values->n_users, 1);
+    }
+    return values;
+}
+
+void hs_flight_handle_bind(hs_flight *flight, struct hs_flight_handle *handle,
+                           struct hs_flight_values *values)
+{
+    pthread_mutex_lock(&flight->lock);
+    struct hs_flight_values *old = handle->values;
+    handle->values = share(values);
+    pthread_mutex_unlock(&flight->lock);
+    hs_flight_values_put(old);
+}
+
+struct hs_flight_values *hs_flight_handle_values(hs_flight *flight, struct hs_flight_handle *handle)
+{
+    pthread_mutex_lock(&flight->lock);
+    struct hs_flight_values *values = share(handle->values);
+    pthread_mutex_unlock(&flight->lock);
+    return values;
+}
+
 /* ---- handles ---- */
 
 /* In: nobody uses it. The statement is freed by whoever has its connection's lease, or at once. */
@@ -108,10 +197,7 @@ static void handle_free(struct hs_flight_handle *handle)
     } else if (handle->stmt) {
         hs_sql_stmt_free(handle->stmt);
     }
-    if (handle->bound_schema.release) {
-        handle->bound_schema.release(&handle->bound_schema);
-        handle->bound.release(&handle->bound);
-    }
+    hs_flight_values_put(handle->values);
     hs_free(handle->text);
     hs_free(handle);
 }
@@ -538,13 +624,24 @@ hs_status hs_flight_lease(hs_flight *flight, struct hs_flight_session *session,
     return status;
 }
 
+/* One for a transaction: its connection is used again afterwards. */
+static struct hs_flight_conn *spare_conn(const struct hs_flight_session *session)
+{
+    struct hs_flight_conn *conn = session->conns ? session->conns->next : NULL;
+    while (conn && (conn->is_busy || conn->transaction)) {
+        conn = conn->next;
+    }
+    return conn;
+}
+
 hs_status hs_flight_lease_new(hs_flight *flight, struct hs_flight_session *session,
                               hs_grpc_call *call, struct hs_flight_lease *ret_lease,
                               struct hs_error *err)
 {
-    struct hs_flight_conn *conn = NULL;
+    struct hs_buf text HS_CLEANUP(hs_buf_free) = HS_BUF_INIT(USE_MAX);
     pthread_mutex_lock(&flight->lock);
-    hs_status status = HS_OK;
+    struct hs_flight_conn *conn = spare_conn(session);
+    hs_status status = conn ? write_use(session, NULL, NULL, &text, err) : HS_OK;
     while (!status && (!conn || conn == session->conns)) { /* the first stays the main one */
         status = conn_new(flight, session, &conn, err);
         if (!status) {
@@ -558,6 +655,10 @@ hs_status hs_flight_lease_new(hs_flight *flight, struct hs_flight_session *sessi
     pthread_mutex_unlock(&flight->lock);
     if (!status) {
         hs_grpc_call_on_over(call, interrupt, conn->sql);
+        status = use(conn, &text, err);
+        if (status) {
+            hs_flight_lease_end(ret_lease);
+        }
     }
     return status;
 }

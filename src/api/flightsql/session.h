@@ -15,6 +15,7 @@
 #define FLIGHTSQL_SESSION_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "api/flightsql.h"
 
@@ -33,6 +34,13 @@ struct hs_flight_conn {
     struct hs_flight_conn *next;
 };
 
+/* What was bound to the parameters of a statement; it is never changed. */
+struct hs_flight_values {
+    struct ArrowSchema schema;
+    struct ArrowArray array;
+    atomic_int n_users;
+};
+
 enum hs_flight_kind { HS_FLIGHT_STATEMENT, HS_FLIGHT_PREPARED, HS_FLIGHT_TRANSACTION };
 
 struct hs_flight_handle {
@@ -42,13 +50,12 @@ struct hs_flight_handle {
     uint64_t transaction;        /* that of its connection, when it was made */
     hs_sql_stmt *stmt;           /* NULL: of a transaction */
     char *text;
-    struct ArrowSchema bound_schema; /* release NULL: nothing is bound */
-    struct ArrowArray bound;
-    bool is_taken;                  /* a ticket is for one use; then it can only be cancelled */
-    bool is_executed;               /* by GetFlightInfo: the next DoGet has nothing left to do */
-    int n_users;                    /* calls that use it now */
-    bool is_dropped;                /* the last of them frees it */
-    struct hs_flight_conn *running; /* where it runs now; NULL: it does not */
+    struct hs_flight_values *values; /* NULL: nothing is bound */
+    bool is_taken;                   /* a ticket is for one use; then it can only be cancelled */
+    atomic_bool is_executed;         /* by GetFlightInfo: the next DoGet has nothing left to do */
+    int n_users;                     /* calls that use it now */
+    bool is_dropped;                 /* the last of them frees it */
+    struct hs_flight_conn *running;  /* where it runs now; NULL: it does not */
     struct hs_flight_handle *next;
 };
 
@@ -58,7 +65,8 @@ struct hs_flight_session {
     char user[HS_KEY_NAME_MAX + 1];
     char key[HS_KEY_TEXT_MAX]; /* the API key it was made with; "": none was needed */
     bool has_cookie;           /* the client sent it back */
-    bool is_sticky, is_closed;
+    atomic_bool is_sticky;
+    bool is_closed;
     int n_calls, n_handles;
     int64_t last_used_ms;
     char *catalog, *schema;       /* session options; NULL: not set */
@@ -132,9 +140,11 @@ HS_CHECKED hs_status hs_flight_lease_new(hs_flight *flight, struct hs_flight_ses
                                          hs_grpc_call *call, struct hs_flight_lease *ret_lease,
                                          struct hs_error *err);
 
-/* Make catalog and schema of the session those of a connection that the caller has leased. */
-HS_CHECKED hs_status hs_flight_conn_use(struct hs_flight_session *session,
-                                        struct hs_flight_conn *conn, struct hs_error *err);
+/* Set the session's catalog or schema, which `option` is, on a connection that the caller has
+ * leased as well. */
+HS_CHECKED hs_status hs_flight_session_set(hs_flight *flight, struct hs_flight_session *session,
+                                           struct hs_flight_conn *conn, char **option,
+                                           const char *value, struct hs_error *err);
 
 /* ---- handles ---- */
 
@@ -151,6 +161,19 @@ HS_CHECKED hs_status hs_flight_handle_get(hs_flight *flight, struct hs_flight_se
                                           struct hs_error *err);
 void hs_flight_handle_put(hs_flight *flight, struct hs_flight_session *session,
                           struct hs_flight_handle *handle);
+/* Values of a schema, which is copied; the array is taken over, also when it fails. To be let go
+ * with hs_flight_values_put. */
+HS_CHECKED hs_status hs_flight_values_new(const struct ArrowSchema *schema,
+                                          struct ArrowArray *array,
+                                          struct hs_flight_values **ret_values,
+                                          struct hs_error *err);
+void hs_flight_values_put(struct hs_flight_values *values); /* NULL is allowed */
+/* Have these values be those of the handle, beside the caller; NULL: it has none any more. */
+void hs_flight_handle_bind(hs_flight *flight, struct hs_flight_handle *handle,
+                           struct hs_flight_values *values);
+/* Those it has now, to be let go; NULL: none. */
+struct hs_flight_values *hs_flight_handle_values(hs_flight *flight,
+                                                 struct hs_flight_handle *handle);
 /* Nobody finds it any more; its last user frees it. */
 void hs_flight_handle_drop(hs_flight *flight, struct hs_flight_session *session,
                            struct hs_flight_handle *handle);
