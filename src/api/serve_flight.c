@@ -101,6 +101,7 @@ hs_status hs_serve_flight_start(const struct hs_command_args *args, const struct
     flight->host = (struct hs_sql_host){.user = flight,
                                         .engine = rest->engine,
                                         .defaults = &rest->defaults,
+                                        .routing = &rest->routing,
                                         .find_model = find_model,
                                         .find_adapter = find_adapter,
                                         .open_session = open_session,

@@ -279,6 +279,26 @@ static void test_route(void **state)
               "~|~|true\n");
 }
 
+static void test_route_rules(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"^plain=", "pirates?=nobody"};
+    struct hs_error err;
+    struct hs_route_params params;
+    hs_route_rules *rules = NULL;
+    assert_int_equal(hs_route_rules_parse(texts, 2, &rules, &err), HS_OK);
+    hs_route_params_defaults(&params);
+    params.rules = rules;
+    world.host.routing = &params;
+    fn_expect(
+        &world,
+        "SELECT adapter, (reason LIKE '%^plain%')::VARCHAR FROM route('Plain words of pirates')",
+        "~|true\n");
+    fn_expect_error(&world, "FROM route('a song of pirates')", HS_NOT_FOUND, "nobody");
+    world.host.routing = NULL;
+    hs_route_rules_free(rules);
+}
+
 static void test_search(void **state)
 {
     (void)state;
@@ -332,7 +352,8 @@ int main(void)
         cmocka_unit_test(test_tokens),       cmocka_unit_test(test_embeddings),
         cmocka_unit_test(test_scores),       cmocka_unit_test(test_classify_many),
         cmocka_unit_test(test_search),       cmocka_unit_test(test_stream),
-        cmocka_unit_test(test_route),        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_route),        cmocka_unit_test(test_route_rules),
+        cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, open_world, close_world);
 }

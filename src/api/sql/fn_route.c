@@ -15,9 +15,11 @@ static hs_status next(struct hs_fn_scan *scan, duckdb_data_chunk out, struct hs_
         return HS_OK;
     }
     scan->state = scan; /* it was read */
+    const struct hs_sql_host *host = scan->batch.host;
     hs_route_params_defaults(&params);
-    hs_status status = hs_engine_route(scan->batch.host->engine, scan->target->model.id,
-                                       scan->prompt, &params, &route, err);
+    hs_status status =
+        hs_engine_route(host->engine, scan->target->model.id, scan->prompt,
+                        host->routing != NULL ? host->routing : &params, &route, err);
     if (status != HS_OK) {
         return status;
     }

@@ -15,6 +15,7 @@ struct hs_sql_host {
     void *user; /* handed to the functions below */
     hs_engine *engine;
     const struct hs_generate_params *defaults; /* the program's settings for answers */
+    const struct hs_route_params *routing;     /* how `route` chooses; NULL: the defaults */
     /*
      * The loaded model that a name means, as in a request over HTTP; NULL or "": the default one.
      * May load it. Errors: HS_NOT_FOUND, those of loading.
