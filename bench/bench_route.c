@@ -1,22 +1,37 @@
 /*
- * bench_route.c - routing among many adapters: time and accuracy.
+ * bench_route.c - routing among many adapters: time and accuracy; and what its constants are set
+ * from.
  *
  *   bench-route MODEL EXAMPLES.tsv ASKED.tsv NUMBER FILLER NAME=PATH...
+ *   bench-route --scores MODEL EXAMPLES.tsv ASKED.tsv NAME=PATH...
  *
  * Lines of the files are an adapter's name, a tab and a text; in ASKED.tsv "-" stands for none.
+ *
  * NUMBER more adapters of the file FILLER, with one example each ("Write a story about bread, in
  * style 7."), are registered beside the named ones. Prints one JSON object: `first_ms`, the first
- * request, which waits for all examples; `route_ms`, the others, median and largest; `right` of
- * `asked`, and of them those for which none is right.
+ * request, which waits for all examples; `new_ms`, the texts for the first time, which may wait for
+ * adapters' weights to be read; `route_ms`, the same texts again; of both the median and the
+ * largest; `right` of `asked`, and of them those for which none is right. No text is begun later
+ * than ASKED_MS after the start; `asked` says how many were.
+ *
+ * --scores prints one JSON array for each text: the name, how close the text is to those that no
+ * adapter is for, and for each adapter its name, how close the text is to its examples, and what
+ * its weights say (null: nothing).
  */
+#include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "hyprstream.h"
+#include "route_arrows.h"
+#include "route_examples.h"
 
 #define LINES_MAX 4096
+#define ASKED_MS 150e3
+#define NO_FLOOR (-1e9) /* every adapter matches, unless the background points away */
 #define EXAMPLES_MAX 256
 
 struct line {
@@ -62,6 +77,32 @@ static size_t read_lines(const char *path, struct line *lines)
     return n;
 }
 
+/* Examples of an adapter among the lines. */
+static size_t pick(const char *name, const struct line *lines, size_t n_lines, const char **texts)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < n_lines && n < EXAMPLES_MAX; i++) {
+        if (strcmp(lines[i].name, name) == 0) {
+            texts[n++] = lines[i].text;
+        }
+    }
+    return n;
+}
+
+static void start(const char *model)
+{
+    struct hs_error err;
+    struct hs_engine_params params;
+    struct hs_model_params load;
+    hs_engine_params_defaults(&params);
+    params.adapter_budget_bytes = 1; /* none is loaded */
+    hs_model_params_defaults(&load);
+    load.n_ctx = 1024;
+    load.n_seq_max = 1;
+    need(hs_engine_create(&params, &engine, &err), &err);
+    need(hs_engine_load_model(engine, model, NULL, &load, model_id, &err), &err);
+}
+
 static void add(const char *name, const char *path, const char *const *examples, size_t n)
 {
     struct hs_error err;
@@ -74,22 +115,17 @@ static void add(const char *name, const char *path, const char *const *examples,
     need(hs_engine_set_adapter_examples(engine, name, examples, n, &err), &err);
 }
 
+/* The argument is cut to the name. */
 static void add_named(char *argument, const struct line *lines, size_t n_lines)
 {
     const char *examples[EXAMPLES_MAX];
-    size_t n = 0;
     char *equals = strchr(argument, '=');
     if (equals == NULL) {
         fprintf(stderr, "bench-route: '%s' is not NAME=PATH\n", argument);
         exit(1);
     }
     *equals = '\0';
-    for (size_t i = 0; i < n_lines && n < EXAMPLES_MAX; i++) {
-        if (strcmp(lines[i].name, argument) == 0) {
-            examples[n++] = lines[i].text;
-        }
-    }
-    add(argument, equals + 1, examples, n);
+    add(argument, equals + 1, examples, pick(argument, lines, n_lines, examples));
 }
 
 static void add_fillers(int number, const char *path)
@@ -114,59 +150,146 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void ask_all(const struct line *lines, size_t n)
+/* ---- time and accuracy ---- */
+
+static bool is_right(const struct line *line, const struct hs_route *route)
 {
-    static double times[LINES_MAX];
+    return strcmp(line->name, "-") == 0
+               ? route->n_choices == 0
+               : route->n_choices == 1 && strcmp(route->choices[0].name, line->name) == 0;
+}
+
+static double route_one(const char *text, struct hs_route *route)
+{
     struct hs_route_params params;
-    struct hs_route route;
     struct hs_error err;
-    size_t n_right = 0, n_none = 0, n_none_right = 0;
-    double first_ms = now_ms();
+    double start_ms = now_ms();
     hs_route_params_defaults(&params);
-    need(hs_engine_route(engine, model_id, "Hello", &params, &route, &err), &err);
-    first_ms = now_ms() - first_ms;
-    for (size_t i = 0; i < n; i++) {
-        bool is_none = strcmp(lines[i].name, "-") == 0;
-        double start_ms = now_ms();
-        need(hs_engine_route(engine, model_id, lines[i].text, &params, &route, &err), &err);
-        times[i] = now_ms() - start_ms;
-        bool is_right =
-            is_none ? route.n_choices == 0
-                    : route.n_choices == 1 && strcmp(route.choices[0].name, lines[i].name) == 0;
-        n_right += is_right;
+    need(hs_engine_route(engine, model_id, text, &params, route, &err), &err);
+    return now_ms() - start_ms;
+}
+
+static void ask_all(const struct line *lines, size_t n_lines, double until_ms)
+{
+    static double first[LINES_MAX], again[LINES_MAX];
+    struct hs_route route;
+    size_t n = 0, n_again = 0, n_right = 0, n_none = 0, n_none_right = 0;
+    double first_ms = route_one("Hello", &route);
+    for (; n < n_lines && now_ms() < until_ms; n++) {
+        bool is_none = strcmp(lines[n].name, "-") == 0;
+        first[n] = route_one(lines[n].text, &route);
+        n_right += is_right(&lines[n], &route);
         n_none += is_none;
-        n_none_right += is_none && is_right;
+        n_none_right += is_none && is_right(&lines[n], &route);
     }
-    qsort(times, n, sizeof times[0], compare);
-    printf("{\"first_ms\": %.0f, \"route_ms\": [%.1f, %.1f], \"asked\": %zu, \"right\": %zu, "
-           "\"asked_none\": %zu, \"right_none\": %zu}\n",
-           first_ms, times[n / 2], times[n - 1], n, n_right, n_none, n_none_right);
+    for (; n_again < n && now_ms() < until_ms; n_again++) {
+        again[n_again] = route_one(lines[n_again].text, &route);
+    }
+    if (n_again == 0) {
+        fprintf(stderr, "bench-route: the examples alone took too long, %.0f ms\n", first_ms);
+        exit(1);
+    }
+    qsort(first, n, sizeof first[0], compare);
+    qsort(again, n_again, sizeof again[0], compare);
+    printf("{\"first_ms\": %.0f, \"new_ms\": [%.1f, %.1f], \"route_ms\": [%.1f, %.1f], "
+           "\"asked\": %zu, \"right\": %zu, \"asked_none\": %zu, \"right_none\": %zu}\n",
+           first_ms, first[n / 2], first[n - 1], again[n_again / 2], again[n_again - 1], n, n_right,
+           n_none, n_none_right);
+}
+
+/* ---- scores ---- */
+
+struct scores {
+    hs_route_examples *examples;
+    hs_route_arrows *arrows;
+    struct hs_adapter_info *infos; /* [n] */
+    size_t n;
+};
+
+static double closeness_to(const struct hs_route_found *found, const char *name)
+{
+    for (int32_t i = 0; i < found->matches.n; i++) {
+        if (strcmp(found->matches.items[i].name, name) == 0) {
+            return found->matches.items[i].closeness;
+        }
+    }
+    return -1; /* away from it, as the background is */
+}
+
+static void print_scores(const struct scores *all, const struct line *line)
+{
+    const struct hs_route_embedder how = {.engine = engine, .model_id = model_id};
+    const struct hs_adapter_info *adapters[HS_ROUTE_MATCHES_MAX];
+    double arrows[HS_ROUTE_MATCHES_MAX];
+    struct hs_route_found found = {0};
+    struct hs_error err;
+    for (size_t i = 0; i < all->n; i++) {
+        adapters[i] = &all->infos[i];
+    }
+    need(hs_route_examples_match(all->examples, &how, line->text, NO_FLOOR, NULL, NULL, &found,
+                                 &err),
+         &err);
+    need(hs_route_arrows_score(all->arrows, engine, model_id, adapters, all->n, line->text, 0,
+                               arrows, &err),
+         &err);
+    printf("[\"%s\", %.6f, [", line->name, found.matches.background);
+    for (size_t i = 0; i < all->n; i++) {
+        printf("%s[\"%s\", %.6f, ", i > 0 ? ", " : "", all->infos[i].name,
+               closeness_to(&found, all->infos[i].name));
+        if (isnan(arrows[i])) {
+            printf("null]");
+        } else {
+            printf("%.6f]", arrows[i]);
+        }
+    }
+    printf("]]\n");
+}
+
+static void print_all_scores(char **names, int n_names, const struct line *examples,
+                             size_t n_examples, const struct line *asked, size_t n_asked)
+{
+    struct scores all = {0};
+    struct hs_error err;
+    need(hs_route_examples_new(&all.examples, &err), &err);
+    need(hs_route_arrows_new(&all.arrows, &err), &err);
+    for (int i = 0; i < n_names; i++) {
+        const char *texts[EXAMPLES_MAX];
+        size_t n = pick(names[i], examples, n_examples, texts);
+        need(hs_route_examples_set(all.examples, names[i], texts, n, &err), &err);
+    }
+    need(hs_engine_list_adapters(engine, model_id, &all.infos, &all.n, &err), &err);
+    for (size_t i = 0; i < n_asked; i++) {
+        print_scores(&all, &asked[i]);
+    }
+    hs_adapter_infos_free(all.infos);
+    hs_route_examples_free(all.examples);
+    hs_route_arrows_free(all.arrows);
 }
 
 int main(int argc, char **argv)
 {
     static struct line examples[LINES_MAX], asked[LINES_MAX];
-    struct hs_error err;
-    struct hs_engine_params params;
-    struct hs_model_params load;
-    if (argc < 6) {
-        fprintf(stderr, "bench-route MODEL EXAMPLES.tsv ASKED.tsv NUMBER FILLER NAME=PATH...\n");
+    double until_ms = now_ms() + ASKED_MS;
+    bool with_scores = argc > 1 && strcmp(argv[1], "--scores") == 0;
+    int n_fixed = with_scores ? 5 : 6;
+    if (argc < n_fixed || (with_scores && argc - n_fixed > HS_ROUTE_MATCHES_MAX)) {
+        fprintf(stderr,
+                "bench-route MODEL EXAMPLES.tsv ASKED.tsv NUMBER FILLER NAME=PATH...\n"
+                "bench-route --scores MODEL EXAMPLES.tsv ASKED.tsv NAME=PATH... (%d)\n",
+                HS_ROUTE_MATCHES_MAX);
         return 2;
     }
-    size_t n_examples = read_lines(argv[2], examples), n_asked = read_lines(argv[3], asked);
-    hs_engine_params_defaults(&params);
-    params.adapter_budget_bytes = 1; /* none is loaded */
-    hs_model_params_defaults(&load);
-    load.n_ctx = 1024;
-    load.n_seq_max = 1;
-    need(hs_engine_create(&params, &engine, &err), &err);
-    need(hs_engine_load_model(engine, argv[1], NULL, &load, model_id, &err), &err);
-    for (int i = 6; i < argc; i++) {
-        add_named(argv[i], examples, n_examples);
+    char **fixed = argv + with_scores, **names = argv + n_fixed;
+    size_t n_examples = read_lines(fixed[2], examples), n_asked = read_lines(fixed[3], asked);
+    start(fixed[1]);
+    for (int i = 0; i < argc - n_fixed; i++) {
+        add_named(names[i], examples, n_examples);
     }
-    add_fillers(atoi(argv[4]), argv[5]);
-    if (n_asked > 0) {
-        ask_all(asked, n_asked);
+    if (with_scores) {
+        print_all_scores(names, argc - n_fixed, examples, n_examples, asked, n_asked);
+    } else {
+        add_fillers(atoi(argv[4]), argv[5]);
+        ask_all(asked, n_asked, until_ms);
     }
     hs_engine_free(engine);
     return 0;

@@ -12,7 +12,7 @@
 #include "route_arrows.h"
 #include "route_examples.h"
 
-/* Chosen on texts that no adapter is measured with (docs/adapters.md). */
+/* Who chose them had seen results on held-out texts (docs/adapters.md). */
 #define ARROW_AGREES 1.5 /* of an adapter whose examples are close */
 #define ARROW_ALONE 2.5
 

@@ -10,8 +10,8 @@
  * HS_ROUTE_FLOOR_SEEN where its weights have a say, too (arrow.h).
  *
  * Owner:   the table copies what it is given. Threads: none of its own.
- * Source:  centring: Mu and Viswanath, arXiv 1702.01417. The constants were chosen on texts that
- *          no adapter of the tests is measured with (docs/adapters.md).
+ * Source:  centring: Mu and Viswanath, arXiv 1702.01417. Who chose the constants had seen
+ *          results on held-out texts (docs/adapters.md).
  */
 #ifndef ADAPTERS_ROUTE_TABLE_H
 #define ADAPTERS_ROUTE_TABLE_H
