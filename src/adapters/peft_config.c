@@ -194,14 +194,24 @@ static hs_status match(const hs_peft_config *config, const pcre2_code *code, con
     if (data == NULL) {
         return hs_error_nomem(err, "a pattern of an adapter");
     }
+    bool is_numbered = true;
     int n = pcre2_match(code, (PCRE2_SPTR)text, PCRE2_ZERO_TERMINATED, 0,
                         is_whole ? PCRE2_ENDANCHORED : 0, data, config->limits);
     if (n > 0 && ret_number != NULL) {
         const PCRE2_SIZE *ends = pcre2_get_ovector_pointer(data);
-        uint32_t last = pcre2_get_ovector_count(data) - 1;
-        *ret_number = strtoll(text + ends[(size_t)2 * last], NULL, 10);
+        size_t begin = ends[(size_t)2 * (pcre2_get_ovector_count(data) - 1)];
+        is_numbered = begin != PCRE2_UNSET;
+        *ret_number = is_numbered ? strtoll(text + begin, NULL, 10) : 0;
     }
     pcre2_match_data_free(data);
+    if (!is_numbered) {
+        hs_error_set(err, HS_BAD_FORMAT,
+                     "adapter_config.json: a pattern of layers_pattern matches '%.100s' without "
+                     "the layer's number",
+                     text);
+        hs_error_hint(err, "it must not have alternatives outside of parentheses");
+        return HS_BAD_FORMAT;
+    }
     if (n == PCRE2_ERROR_NOMEMORY) {
         return hs_error_nomem(err, "a pattern of an adapter");
     }

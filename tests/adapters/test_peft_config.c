@@ -249,6 +249,20 @@ static void slow_patterns_end(void **state)
     hs_peft_config_free(config);
 }
 
+/* PEFT fails there, too: int(None). */
+static void a_layer_needs_its_number(void **state)
+{
+    (void)state;
+    hs_peft_config *config =
+        parse(NAMED ",\"layers_to_transform\":[0],\"layers_pattern\":[\"|layers\"]}");
+    bool is_named;
+    struct hs_error err;
+    assert_int_equal(hs_peft_config_has(config, "model.layers.0.q_proj", &is_named, &err),
+                     HS_BAD_FORMAT);
+    assert_non_null(strstr(err.message, "layers_pattern"));
+    hs_peft_config_free(config);
+}
+
 static void every_allocation_may_fail(void **state)
 {
     (void)state;
@@ -293,6 +307,7 @@ int main(void)
         cmocka_unit_test(ranks_are_limited),
         cmocka_unit_test(patterns_are_limited),
         cmocka_unit_test(slow_patterns_end),
+        cmocka_unit_test(a_layer_needs_its_number),
         cmocka_unit_test(every_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

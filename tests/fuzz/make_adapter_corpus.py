@@ -76,6 +76,8 @@ def seeds():
         {**CONFIG, "rank_pattern": {"q_proj": 8, r"layers\.(0|1)\..*": 4},
          "alpha_pattern": {"^model.layers.0.self_attn.q_proj": 1.5, "(?:k|v)_proj(?!x)": 3},
          "layers_to_transform": [0, 1], "layers_pattern": ["layers", "h"]}).encode()
+    yield "alternative.json", json.dumps(
+        {**CONFIG, "layers_to_transform": [0], "layers_pattern": ["|layers"]}).encode()
     yield "slow.json", json.dumps({**CONFIG, "target_modules": "(.*.*.*)*x"}).encode()
     yield "refused.json", json.dumps({**CONFIG, "use_dora": True, "bias": "all",
                                       "modules_to_save": ["lm_head"]}).encode()
