@@ -26,7 +26,8 @@ const char *
 hs_peft_config_base(const hs_peft_config *config);        /* its name or path; NULL: not said */
 float hs_peft_config_alpha(const hs_peft_config *config); /* without a pattern */
 
-/* Whether the configuration names `module` ("model.layers.0.self_attn.q_proj"). */
+/* Whether the configuration names `module` ("model.layers.0.self_attn.q_proj").
+ * Errors: HS_LIMIT (steps of a pattern), HS_BAD_FORMAT (it finds a layer without its number). */
 HS_CHECKED hs_status hs_peft_config_has(const hs_peft_config *config, const char *module,
                                         bool *ret_has, struct hs_error *err);
 /* Rank and scale (alpha / rank, or alpha / sqrt(rank)) of a module. */

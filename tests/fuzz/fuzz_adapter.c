@@ -35,7 +35,7 @@ static void fuzz_config(const uint8_t *data, size_t size)
         int32_t rank = 0;
         float scale = 0;
         status = hs_peft_config_has(config, modules[i], &has, &err);
-        TRUE_OR_DIE(status == HS_OK || status == HS_LIMIT);
+        TRUE_OR_DIE(status == HS_OK || status == HS_LIMIT || status == HS_BAD_FORMAT);
         status = hs_peft_config_scale(config, modules[i], &rank, &scale, &err);
         TRUE_OR_DIE(status == HS_OK ? rank >= 1 : status == HS_LIMIT);
     }
