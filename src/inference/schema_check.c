@@ -489,13 +489,15 @@ static bool find_types(struct hs_schema_walk *walk, const json_t *node, const ch
 {
     const json_t *type = json_object_get(node, "type");
     size_t n = 0;
+    bool are_texts = true;
     if (json_is_string(type)) {
         types[n++] = json_string_value(type);
     }
     for (size_t i = 0; i < json_array_size(type) && n < 8; i++) {
-        types[n++] = json_string_value(json_array_get(type, i));
+        types[n] = json_string_value(json_array_get(type, i));
+        are_texts = are_texts && types[n++] != NULL;
     }
-    if (type != NULL && (n == 0 || types[n - 1] == NULL)) {
+    if (type != NULL && (n == 0 || !are_texts)) {
         hs_schema_fail(walk, HS_INVALID_ARGUMENT, "type", "is not a type or a list of types");
         return false;
     }

@@ -191,6 +191,7 @@ static void test_combinations(void **state)
     refuse("{\"anyOf\":[{}],\"oneOf\":[{}]}", "\"oneOf\"");
     refuse("{\"enum\":[1],\"minimum\":1}", "\"minimum\"");
     refuse("{\"enum\":[]}", "\"enum\"");
+    refuse("{\"type\":[0,\"string\"]}", "is not a type");
     refuse("{\"type\":\"string\",\"enum\":[1]}", "no value of the type");
     refuse("{\"anyOf\":[]}", "\"anyOf\"");
     refuse("{\"allOf\":[{\"type\":\"string\"},{\"maxLength\":3}]}", "\"allOf\"");
