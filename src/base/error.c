@@ -12,8 +12,9 @@
 #define ELLIPSIS_LEN 3u
 
 /*
- * Format into ret[size]; what does not fit is cut at a code point and ends in "...". An argument
- * may be the text that is replaced, so the caller copies ret over it afterwards.
+ * Format into ret[size]; what does not fit is cut at a code point and ends in "...". A precision
+ * ("%.64s") may cut within one: the text is made UTF-8 again. An argument may be the text that is
+ * replaced, so the caller copies ret over it afterwards.
  */
 static void text_format(char *ret, size_t size, const char *format, va_list args)
 {
@@ -24,6 +25,7 @@ static void text_format(char *ret, size_t size, const char *format, va_list args
         size_t keep = hs_utf8_clip(ret, size - 1, size - 1 - ELLIPSIS_LEN);
         memcpy(ret + keep, ELLIPSIS, ELLIPSIS_LEN + 1);
     }
+    hs_utf8_scrub(ret);
 }
 
 /* What was set last where there was no record: a hint that follows it must not turn it into OK. */

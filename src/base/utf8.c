@@ -4,6 +4,7 @@
 #include <locale.h>
 #include <pthread.h>
 #include <stdint.h>
+#include <string.h>
 #include <wchar.h>
 
 /*
@@ -97,6 +98,25 @@ size_t hs_utf8_clip(const char *s, size_t len, size_t max)
         }
     }
     return max;
+}
+
+void hs_utf8_scrub(char *s)
+{
+    char *out = s;
+    size_t len = strlen(s);
+    while (len > 0) {
+        size_t length = 1;
+        size_t n = sequence_match((const unsigned char *)s, len, &length);
+        if (n == length) {
+            memmove(out, s, n);
+            out += n;
+        } else {
+            *out++ = '?';
+        }
+        s += n > 0 ? n : 1;
+        len -= n > 0 ? n : 1;
+    }
+    *out = '\0';
 }
 
 static locale_t width_locale;

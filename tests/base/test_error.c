@@ -104,6 +104,19 @@ static void test_cut_at_code_point(void **state)
     check_cut(HS_HINT_MAX, true);
 }
 
+/* A name of a client shown by its first bytes: found by fuzzing, in an answer of HTTP. */
+static void test_cut_by_precision(void **state)
+{
+    (void)state;
+    struct hs_error err;
+    hs_error_set(&err, HS_NOT_FOUND, "no '%.4s'", "abc\xD0\x84");
+    assert_string_equal(err.message, "no 'abc?'");
+    hs_error_hint(&err, "try '%.2s'", "a\xC3\xA9");
+    assert_string_equal(err.hint, "try 'a?'");
+    hs_error_prefix(&err, "%.1s", "\xC3\xA9");
+    assert_string_equal(err.message, "?: no 'abc?'");
+}
+
 static void test_errno(void **state)
 {
     (void)state;
@@ -155,6 +168,7 @@ int main(void)
         cmocka_unit_test(test_aliases),
         cmocka_unit_test(test_prefix),
         cmocka_unit_test(test_cut_at_code_point),
+        cmocka_unit_test(test_cut_by_precision),
         cmocka_unit_test(test_errno),
         cmocka_unit_test(test_nomem),
     };

@@ -186,6 +186,29 @@ static void test_empty(void **state)
     assert_int_equal(hs_utf8_clip("ab\xE2\x82", 4, 3), 3);
 }
 
+/* The examples of Unicode 15, section 3.9, tables 3-8 to 3-11, '?' in the place of U+FFFD. */
+static void test_scrub(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *scrubbed;
+    } rows[] = {
+        {"", ""},
+        {"a\xC3\xA9\xF0\x9F\x98\x80z", "a\xC3\xA9\xF0\x9F\x98\x80z"},
+        {"\xC0\xAF\xE0\x80\xBF\xF0\x81\x82\x41", "????????A"},
+        {"\xED\xA0\x80\xED\xBF\xBF\xED\xAF\x41", "????????A"},
+        {"\xF4\x91\x92\x93\xFF\x41\x80\xBF\x42", "?????A??B"},
+        {"\xE1\x80\xE2\xF0\x91\x92\xF1\xBF\x41", "????A"},
+        {"cut in half: \xD0", "cut in half: ?"},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        char text[32];
+        snprintf(text, sizeof text, "%s", rows[i].text);
+        hs_utf8_scrub(text);
+        assert_string_equal(text, rows[i].scrubbed);
+    }
+}
+
 /* Widths by Unicode's East Asian Width: W and F take two columns, combining marks none. */
 static void test_columns(void **state)
 {
@@ -216,7 +239,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_python_cases), cmocka_unit_test(test_every_code_point),
         cmocka_unit_test(test_clip_random),  cmocka_unit_test(test_empty),
-        cmocka_unit_test(test_columns),
+        cmocka_unit_test(test_scrub),        cmocka_unit_test(test_columns),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

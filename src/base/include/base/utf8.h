@@ -12,6 +12,9 @@ size_t hs_utf8_complete(const char *s, size_t len);
 bool hs_utf8_valid(const char *s, size_t len);
 /* The longest prefix of s[len] of at most `max` bytes that does not cut a code point. */
 size_t hs_utf8_clip(const char *s, size_t len, size_t max);
+/* Put '?' for each maximal part of the string s that is not well-formed (Unicode 3.9, U+FFFD
+ * substitution of maximal subparts), in place; s never grows. */
+void hs_utf8_scrub(char *s);
 /* Columns on a terminal (wcwidth of each code point; invalid bytes count 1, control characters 0),
  * in any locale. */
 size_t hs_utf8_columns(const char *s, size_t len);
