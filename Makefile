@@ -8,6 +8,7 @@
 PROMPT ?= Hello
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 180
+FUZZ_SEED ?= 0
 CMAKE_ARGS ?=
 TEST_ARGS ?=
 
@@ -80,11 +81,11 @@ soak: ## the tests that take long
 	$(call compile,release)
 	@scripts/run-tests build -C soak -L soak $(TEST_ARGS)
 
-fuzz: ## every fuzz target; they share FUZZ_SECONDS (180)
+fuzz: ## every fuzz target; FUZZ_SECONDS (180) for all, FUZZ_SEED (0: any)
 	@$(BOOTSTRAP) $(BUILD_STEPS) fuzz
 	$(call configure,fuzz)
 	$(call compile,fuzz) --target fuzzers
-	@scripts/run-fuzz build-fuzz $(FUZZ_SECONDS)
+	@scripts/run-fuzz build-fuzz $(FUZZ_SECONDS) $(FUZZ_SEED)
 
 bench: ## ratios to llama.cpp's own programs, side by side
 	@$(BOOTSTRAP) $(BUILD_STEPS) model
