@@ -5,8 +5,6 @@
  * stands for the newest handle. Nothing may be left in use, and every refusal has a text.
  */
 #include <pthread.h>
-#include <stdarg.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +12,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
-#include "base/utf8.h"
+#include "fake_grpc.h"
 #include "session.h"
 
 #define CALLS_MAX 8
@@ -27,22 +25,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 /* In the order of the service's methods. */
 static const char letters[] = "hipsgual";
 
-struct hs_grpc_call {
+struct input {
     const uint8_t *at, *end; /* of the input: this call's messages come next */
     uint8_t *message;
-    char *authorization;
-    char text[1024];
     bool has_begun;
     int n_sent;
-    double until_ms;
-    atomic_bool is_over;
-    void (*over_fn)(void *user);
-    void *over_user;
 };
 
-static pthread_mutex_t over_lock = PTHREAD_MUTEX_INITIALIZER;
-static hs_grpc_call *running; /* under over_lock */
-static struct hs_grpc_config server_config;
+static pthread_mutex_t running_lock = PTHREAD_MUTEX_INITIALIZER;
+static hs_grpc_call *running; /* under running_lock, as is until_ms */
+static double until_ms;
 static hs_flight *flight;
 
 static void require(bool holds)
@@ -52,77 +44,7 @@ static void require(bool holds)
     }
 }
 
-/* ---- what the dispatcher calls of api/grpc.h ---- */
-
-void hs_grpc_config_defaults(struct hs_grpc_config *ret_config)
-{
-    *ret_config = (struct hs_grpc_config){.host = "127.0.0.1"};
-}
-
-hs_status hs_grpc_server_start(const struct hs_grpc_config *config, hs_grpc_server **ret_server,
-                               struct hs_error *err)
-{
-    (void)err;
-    server_config = *config;
-    *ret_server = NULL;
-    return HS_OK;
-}
-
-hs_status hs_grpc_server_stop(hs_grpc_server *server, int64_t drain_ms, struct hs_error *err)
-{
-    (void)server;
-    (void)drain_ms;
-    (void)err;
-    return HS_OK;
-}
-
-void hs_grpc_server_free(hs_grpc_server *server)
-{
-    (void)server;
-}
-
-const char *hs_grpc_call_header(const hs_grpc_call *call, const char *name)
-{
-    return strcmp(name, "authorization") == 0 ? call->authorization : NULL;
-}
-
-hs_status hs_grpc_call_set_header(hs_grpc_call *call, const char *name, const char *value,
-                                  struct hs_error *err)
-{
-    (void)call;
-    (void)err;
-    require(*name != '\0' && hs_utf8_valid(value, strlen(value)));
-    return HS_OK;
-}
-
-uint64_t hs_grpc_call_connection_id(const hs_grpc_call *call)
-{
-    (void)call;
-    return 1;
-}
-
-bool hs_grpc_call_is_over(const hs_grpc_call *call)
-{
-    return atomic_load(&call->is_over);
-}
-
-void hs_grpc_call_on_over(hs_grpc_call *call, void (*fn)(void *user), void *user)
-{
-    pthread_mutex_lock(&over_lock);
-    call->over_fn = fn;
-    call->over_user = user;
-    pthread_mutex_unlock(&over_lock);
-}
-
-enum hs_grpc_code hs_grpc_call_fail(hs_grpc_call *call, enum hs_grpc_code code, const char *format,
-                                    ...)
-{
-    va_list args;
-    va_start(args, format);
-    vsnprintf(call->text, sizeof call->text, format, args);
-    va_end(args);
-    return code;
-}
+/* ---- messages ---- */
 
 static void fill_handles(uint8_t *message, size_t size)
 {
@@ -135,28 +57,30 @@ static void fill_handles(uint8_t *message, size_t size)
     }
 }
 
-int hs_grpc_call_recv(hs_grpc_call *call, const uint8_t **ret_data, size_t *ret_size)
+static int receive(hs_grpc_call *call, const uint8_t **ret_data, size_t *ret_size)
 {
-    hs_free(call->message);
-    call->message = NULL;
-    if (call->end - call->at < 3 || (call->has_begun && *call->at != '+')) {
+    struct input *in = call->user;
+    hs_free(in->message);
+    in->message = NULL;
+    if (in->end - in->at < 3 || (in->has_begun && *in->at != '+')) {
         return 0;
     }
-    call->has_begun = true;
-    size_t left = (size_t)(call->end - call->at) - 3, size = call->at[1] | (size_t)call->at[2] << 8;
+    in->has_begun = true;
+    size_t left = (size_t)(in->end - in->at) - 3, size = in->at[1] | (size_t)in->at[2] << 8;
     size = size < left ? size : left;
-    call->message = hs_alloc(size + 1);
-    require(call->message != NULL);
-    memcpy(call->message, call->at + 3, size);
-    fill_handles(call->message, size);
-    call->at += 3 + size;
-    *ret_data = call->message;
+    in->message = hs_alloc(size + 1);
+    require(in->message != NULL);
+    memcpy(in->message, in->at + 3, size);
+    fill_handles(in->message, size);
+    in->at += 3 + size;
+    *ret_data = in->message;
     *ret_size = size;
     return 1;
 }
 
-bool hs_grpc_call_send(hs_grpc_call *call, const struct hs_grpc_message *message)
+static bool take(hs_grpc_call *call, const struct hs_grpc_message *message)
 {
+    struct input *in = call->user;
     unsigned sum = 0;
     for (size_t i = 0; i < message->n_parts; i++) {
         const uint8_t *bytes = message->parts[i].data;
@@ -166,10 +90,7 @@ bool hs_grpc_call_send(hs_grpc_call *call, const struct hs_grpc_message *message
     }
     volatile unsigned is_read = sum; /* every byte is there */
     (void)is_read;
-    if (message->release) {
-        message->release(message->user);
-    }
-    return ++call->n_sent < SENT_MAX;
+    return ++in->n_sent < SENT_MAX;
 }
 
 /* ---- calls ---- */
@@ -179,14 +100,11 @@ static void *watch(void *user)
 {
     (void)user;
     for (;;) {
-        pthread_mutex_lock(&over_lock);
-        if (running && hs_clock_ms() > running->until_ms) {
-            atomic_store(&running->is_over, true);
-            if (running->over_fn) {
-                running->over_fn(running->over_user);
-            }
+        pthread_mutex_lock(&running_lock);
+        if (running && hs_clock_ms() > until_ms) {
+            fake_grpc_end(running);
         }
-        pthread_mutex_unlock(&over_lock);
+        pthread_mutex_unlock(&running_lock);
         const struct timespec pause = {.tv_nsec = 20000000};
         nanosleep(&pause, NULL);
     }
@@ -195,9 +113,10 @@ static void *watch(void *user)
 
 static void set_running(hs_grpc_call *call)
 {
-    pthread_mutex_lock(&over_lock);
+    pthread_mutex_lock(&running_lock);
     running = call;
-    pthread_mutex_unlock(&over_lock);
+    until_ms = hs_clock_ms() + CALL_MS;
+    pthread_mutex_unlock(&running_lock);
 }
 
 static void check_idle(void)
@@ -205,10 +124,10 @@ static void check_idle(void)
     for (const struct hs_flight_session *i = flight->sessions; i; i = i->next) {
         require(i->n_calls == 0);
         for (const struct hs_flight_handle *k = i->handles; k; k = k->next) {
-            require(k->n_users == 0 && !k->running && !k->is_dropped);
+            require(k->n_users == 0 && !k->is_dropped);
         }
         for (const struct hs_flight_conn *k = i->conns; k; k = k->next) {
-            require(!k->is_busy);
+            require(!k->is_busy && !k->runs && !k->doomed);
         }
     }
 }
@@ -222,20 +141,21 @@ static const uint8_t *skip(const uint8_t *at, const uint8_t *end)
 /* Where the call has read to; a login has its record as its header. */
 static const uint8_t *run_call(size_t method, const uint8_t *at, const uint8_t *end)
 {
-    hs_grpc_call call = {.at = at, .end = end, .until_ms = hs_clock_ms() + CALL_MS};
+    struct input in = {.at = at, .end = end};
+    hs_grpc_call call = {.connection = 1, .recv = receive, .sent = take, .user = &in};
     char *text = hs_strndup((const char *)at + 3, (size_t)(skip(at, end) - at) - 3);
     require(text != NULL);
     call.authorization = letters[method] == 'h' ? text : NULL;
     set_running(&call);
-    enum hs_grpc_code code = server_config.methods[method].handler(&call, server_config.user);
+    enum hs_grpc_code code = fake_grpc_config.methods[method].handler(&call, fake_grpc_config.user);
     set_running(NULL);
     require(code <= HS_GRPC_UNAUTHENTICATED && code != HS_GRPC_UNKNOWN);
     require(code == HS_GRPC_OK || code == HS_GRPC_CANCELLED || call.text[0] != '\0');
     require(!call.over_fn);
     check_idle();
     hs_free(text);
-    hs_free(call.message);
-    return call.at;
+    hs_free(in.message);
+    return in.at;
 }
 
 static void run_calls(const uint8_t *at, const uint8_t *end)

@@ -235,6 +235,92 @@ static void test_interruption_ends_a_statement_and_no_later_one(void **state)
     assert_string_equal(sql_test_query(test, "SELECT 2"), "2");
 }
 
+/* Whether it would begin. */
+static hs_status try_to(struct sql_test *test, const char *text)
+{
+    hs_sql_task_begin(test->conn);
+    hs_sql_interrupt(test->conn);
+    hs_status status = sql_test_run(test, text);
+    hs_sql_task_end(test->conn);
+    return status;
+}
+
+static void test_interruption_of_a_task_stays(void **state)
+{
+    struct sql_test *test = *state;
+    hs_sql_result *result;
+    sql_test_query(test, "CREATE TABLE t (n INT)");
+    hs_sql_stmt *stmt = prepare(test, "INSERT INTO t VALUES (1)"), *rows;
+    assert_int_equal(try_to(test, "INSERT INTO t VALUES (2)"), HS_CANCELLED);
+    assert_int_equal(try_to(test, "INSERT INTO t VALUES (3); SELECT 1"), HS_CANCELLED);
+    hs_sql_task_begin(test->conn);
+    hs_sql_interrupt(test->conn);
+    assert_int_equal(hs_sql_execute(stmt, &result, &test->err), HS_CANCELLED);
+    assert_int_equal(hs_sql_begin(test->conn, &test->err), HS_CANCELLED);
+    hs_sql_task_end(test->conn);
+    assert_string_equal(sql_test_query(test, "SELECT count(*) FROM t"), "0");
+    hs_sql_task_begin(test->conn); /* a result that is not read interrupts itself only */
+    rows = prepare(test, "SELECT n FROM range(100000) t(n)");
+    assert_int_equal(hs_sql_execute(rows, &result, NULL), HS_OK);
+    hs_sql_result_free(result);
+    hs_sql_stmt_free(rows);
+    assert_string_equal(sql_test_query(test, "SELECT 5"), "5");
+    hs_sql_task_end(test->conn);
+    hs_sql_stmt_free(stmt);
+}
+
+static void test_interruption_of_a_transaction(void **state)
+{
+    struct sql_test *test = *state;
+    sql_test_query(test, "CREATE TABLE t (n INT)");
+    for (int i = 0; i < 2; i++) {
+        hs_sql_task_begin(test->conn);
+        assert_int_equal(hs_sql_begin(test->conn, NULL), HS_OK);
+        sql_test_query(test, "INSERT INTO t VALUES (1)");
+        hs_sql_interrupt(test->conn);
+        assert_int_equal(i == 0 ? hs_sql_commit(test->conn, &test->err)
+                                : hs_sql_rollback(test->conn, &test->err),
+                         i == 0 ? HS_CANCELLED : HS_OK);
+        assert_int_equal(hs_sql_rollback(test->conn, &test->err), HS_NOT_FOUND);
+        hs_sql_task_end(test->conn);
+        assert_string_equal(sql_test_query(test, "SELECT count(*) FROM t"), "0");
+        sql_test_query(test, "BEGIN; ROLLBACK");
+    }
+}
+
+/* ---- what stays on a connection ---- */
+
+static void test_traces(void **state)
+{
+    (void)state;
+    static const char *const leave[] = {
+        "CREATE TEMP TABLE t (n INT)",
+        "create or replace temporary view v as select 1",
+        "SELECT 1; CREATE TABLE temp.t (n INT)",
+        "CREATE TABLE \"temp\".main.t (n INT)",
+        "EXPLAIN ANALYZE CREATE TEMP TABLE t AS SELECT 1",
+        "/* x */ SET VARIABLE v = 1",
+        "USE s",
+        "BEGIN",
+        "START TRANSACTION",
+        "PREPARE p AS SELECT 1; SELECT 2",
+    };
+    static const char *const leave_nothing[] = {
+        "SELECT n FROM t OFFSET 3",
+        "SELECT 'CREATE TEMP TABLE t'",
+        "UPDATE t SET n = 1",
+        "CREATE TABLE template (n INT)",
+        "INSERT INTO t SELECT 1 AS used; DELETE FROM t",
+        "",
+    };
+    for (size_t i = 0; i < sizeof leave / sizeof leave[0]; i++) {
+        assert_true(hs_sql_leaves_traces(leave[i]));
+    }
+    for (size_t i = 0; i < sizeof leave_nothing / sizeof leave_nothing[0]; i++) {
+        assert_false(hs_sql_leaves_traces(leave_nothing[i]));
+    }
+}
+
 /* ---- without memory ---- */
 
 static void test_every_allocation_may_fail(void **state)
@@ -282,6 +368,9 @@ int main(void)
         TEST(test_every_type_of_duckdb_gives_valid_arrow),
         TEST(test_transactions),
         TEST(test_interruption_ends_a_statement_and_no_later_one),
+        TEST(test_interruption_of_a_task_stays),
+        TEST(test_interruption_of_a_transaction),
+        cmocka_unit_test(test_traces),
         TEST(test_every_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

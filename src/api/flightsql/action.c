@@ -130,22 +130,14 @@ static enum hs_grpc_code begin_transaction(struct hs_flight_context *context,
     }
     hs_status status = hs_sql_begin(lease.conn->sql, &err);
     if (!status) {
-        pthread_mutex_lock(&flight->lock);
-        lease.conn->transaction = ++flight->n_transactions;
-        pthread_mutex_unlock(&flight->lock);
         status = hs_flight_handle_new(flight, context->session, HS_FLIGHT_TRANSACTION, lease.conn,
                                       NULL, NULL, &handle, &err);
-        if (status) {
-            (void)!hs_sql_rollback(lease.conn->sql, NULL);
-            pthread_mutex_lock(&flight->lock);
-            lease.conn->transaction = 0;
-            pthread_mutex_unlock(&flight->lock);
-        }
     }
-    hs_flight_lease_end(&lease);
     if (status) {
+        hs_flight_lease_close(context->session, &lease);
         return hs_flight_fail(context->call, &err);
     }
+    hs_flight_lease_end(&lease);
     Fs__Handle result = FS__HANDLE__INIT;
     result.handle.data = handle->id;
     result.handle.len = sizeof handle->id;
@@ -159,20 +151,15 @@ static hs_status end(struct hs_flight_context *context, struct hs_flight_handle 
                      Fs__EndTransaction action, struct hs_error *err)
 {
     struct hs_flight_lease lease;
-    hs_status status = hs_flight_lease(context->flight, context->session, handle->conn,
-                                       context->call, &lease, err);
+    hs_status status =
+        hs_flight_lease(context->flight, context->session, handle, context->call, &lease, err);
     if (status) {
         return status;
     }
-    if (handle->conn->transaction == handle->transaction) {
-        status = action == FS__END_TRANSACTION__END_TRANSACTION_COMMIT
-                     ? hs_sql_commit(lease.conn->sql, err)
-                     : hs_sql_rollback(lease.conn->sql, err);
-        pthread_mutex_lock(&context->flight->lock);
-        handle->conn->transaction = 0;
-        pthread_mutex_unlock(&context->flight->lock);
-    }
-    hs_flight_lease_end(&lease);
+    status = action == FS__END_TRANSACTION__END_TRANSACTION_COMMIT
+                 ? hs_sql_commit(lease.conn->sql, err)
+                 : hs_sql_rollback(lease.conn->sql, err);
+    hs_flight_lease_close(context->session, &lease);
     hs_flight_handle_drop(context->flight, context->session, handle);
     return status;
 }

@@ -110,12 +110,13 @@ static enum hs_grpc_code enter_token(hs_flight *flight, hs_grpc_call *call, cons
     return refuse(call, "this login has ended; please connect again");
 }
 
-/* NULL: the cookie is of no session of this key. */
+/* NULL: the cookie is of no session of this login. */
 static struct hs_flight_session *enter_cookie(hs_flight *flight, const char *cookie,
-                                              const char *key)
+                                              const struct login *login)
 {
     struct hs_flight_session *session = hs_flight_session_enter(flight, cookie);
-    bool is_right = session && session->connection != 0 && strcmp(session->key, key) == 0;
+    bool is_right = session && session->connection != 0 && strcmp(session->key, login->key) == 0 &&
+                    strcmp(session->user, login->user) == 0;
     if (session && !is_right) {
         hs_flight_session_leave(flight, session);
     } else if (session) {
@@ -146,8 +147,7 @@ static enum hs_grpc_code begin_session(hs_flight *flight, hs_grpc_call *call,
         code = hs_flight_fail(call, &err);
     }
     if (code) {
-        hs_flight_session_close(flight, session);
-        hs_flight_session_leave(flight, session);
+        hs_flight_session_abandon(flight, session);
     } else {
         *ret_session = session;
     }
@@ -169,10 +169,10 @@ enum hs_grpc_code hs_flight_auth_enter(hs_flight *flight, hs_grpc_call *call,
     }
     char cookie[64];
     struct hs_flight_session *session =
-        find_cookie(call, cookie) ? enter_cookie(flight, cookie, login.key) : NULL;
+        find_cookie(call, cookie) ? enter_cookie(flight, cookie, &login) : NULL;
     if (!session) {
-        session =
-            hs_flight_session_enter_connection(flight, hs_grpc_call_connection_id(call), login.key);
+        session = hs_flight_session_enter_connection(flight, hs_grpc_call_connection_id(call),
+                                                     login.user, login.key);
     }
     if (!session) {
         return begin_session(flight, call, &login, ret_session);

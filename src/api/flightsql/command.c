@@ -65,18 +65,6 @@ static enum hs_grpc_code get_transaction(struct hs_flight_context *context,
                : HS_GRPC_OK;
 }
 
-/* Statements that leave something on their connection which others do not see. */
-static bool leaves_traces(const char *text)
-{
-    static const char *const words[] = {"TEMP",  "SET",     "USE",   "BEGIN",
-                                        "START", "PREPARE", "PRAGMA"};
-    bool found = false;
-    for (size_t i = 0; i < sizeof words / sizeof *words && !found; i++) {
-        found = strcasestr(text, words[i]) != NULL;
-    }
-    return found;
-}
-
 enum hs_grpc_code hs_flight_prepare(struct hs_flight_context *context,
                                     const Fs__Statement *statement, enum hs_flight_kind kind,
                                     struct hs_flight_handle **ret_handle,
@@ -91,10 +79,12 @@ enum hs_grpc_code hs_flight_prepare(struct hs_flight_context *context,
     if (code) {
         return code;
     }
+    if (!transaction && hs_sql_leaves_traces(statement->query)) {
+        atomic_store(&context->session->is_sticky, true);
+    }
     hs_sql_stmt *stmt = NULL;
-    hs_status status =
-        hs_flight_lease(context->flight, context->session, transaction ? transaction->conn : NULL,
-                        context->call, ret_lease, &err);
+    hs_status status = hs_flight_lease(context->flight, context->session, transaction,
+                                       context->call, ret_lease, &err);
     bool is_leased = !status;
     if (!status) {
         status = hs_sql_prepare(ret_lease->conn->sql, statement->query, strlen(statement->query),
@@ -106,9 +96,6 @@ enum hs_grpc_code hs_flight_prepare(struct hs_flight_context *context,
         status = hs_error_nomem(&err, "a statement");
     }
     if (!status) {
-        if (hs_sql_stmt_kind(stmt) == HS_SQL_OTHER && !transaction && leaves_traces(text)) {
-            atomic_store(&context->session->is_sticky, true);
-        }
         status = hs_flight_handle_new(context->flight, context->session, kind, ret_lease->conn,
                                       stmt, text, ret_handle, &err);
     }

@@ -288,9 +288,8 @@ static enum hs_grpc_code put_ingest(struct hs_flight_context *context, struct up
         if (command->temporary && !transaction) {
             atomic_store(&context->session->is_sticky, true);
         }
-        status =
-            hs_flight_lease(context->flight, context->session,
-                            transaction ? transaction->conn : NULL, context->call, &lease, &err);
+        status = hs_flight_lease(context->flight, context->session, transaction, context->call,
+                                 &lease, &err);
         if (!status) {
             status = ingest(upload, lease.conn->sql, command, &n, &err);
             hs_flight_lease_end(&lease);

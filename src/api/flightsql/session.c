@@ -10,8 +10,6 @@
 #include "base/error.h"
 #include "base/mem.h"
 
-#define USE_MAX 4096 /* bytes of a statement with the names of catalog and schema */
-
 hs_status hs_flight_random_hex(char *out, size_t n, struct hs_error *err)
 {
     uint8_t bytes[32];
@@ -22,114 +20,6 @@ hs_status hs_flight_random_hex(char *out, size_t n, struct hs_error *err)
         snprintf(out + 2 * i, 3, "%02x", bytes[i]);
     }
     return HS_OK;
-}
-
-/* ---- connections ---- */
-
-static void bury(struct hs_flight_conn *conn)
-{
-    while (conn->n_doomed > 0) {
-        hs_sql_stmt_free(conn->doomed[--conn->n_doomed]);
-    }
-}
-
-static void conn_free(struct hs_flight_conn *conn)
-{
-    bury(conn);
-    hs_sql_disconnect(conn->sql);
-    hs_free(conn);
-}
-
-/* The statement that makes a connection have the session's catalog and schema, `value` being that
- * of `option`; empty when there are none. In: the lock is held. */
-static hs_status write_use(const struct hs_flight_session *session, char *const *option,
-                           const char *value, struct hs_buf *text, struct hs_error *err)
-{
-    char *const *const options[] = {&session->catalog, &session->schema};
-    hs_status status = HS_OK;
-    for (int i = 0; i < 2 && !status; i++) {
-        const char *name = options[i] == option ? value : *options[i];
-        if (name) {
-            status = hs_buf_append_str(text, text->len ? ".\"" : "USE \"");
-            for (const char *c = name; *c && !status; c++) {
-                status = hs_buf_append(text, *c == '"' ? "\"\"" : c, *c == '"' ? 2 : 1);
-            }
-            status = status ? status : hs_buf_append_str(text, "\"");
-        }
-    }
-    return status ? hs_error_set(err, status, "no room for the names of catalog and schema")
-                  : HS_OK;
-}
-
-static hs_status use(struct hs_flight_conn *conn, const struct hs_buf *text, struct hs_error *err)
-{
-    hs_sql_stmt *stmt = NULL;
-    hs_sql_result *result = NULL;
-    if (text->len == 0) {
-        return HS_OK;
-    }
-    hs_status status = hs_sql_prepare(conn->sql, text->data, text->len, &stmt, err);
-    status = status ? status : hs_sql_execute(stmt, &result, err);
-    hs_sql_result_free(result);
-    hs_sql_stmt_free(stmt);
-    return status;
-}
-
-hs_status hs_flight_session_set(hs_flight *flight, struct hs_flight_session *session,
-                                struct hs_flight_conn *conn, char **option, const char *value,
-                                struct hs_error *err)
-{
-    struct hs_buf text HS_CLEANUP(hs_buf_free) = HS_BUF_INIT(USE_MAX);
-    char *copy = hs_strdup(value);
-    if (!copy) {
-        return hs_error_nomem(err, "an option");
-    }
-    pthread_mutex_lock(&flight->lock);
-    hs_status status = write_use(session, option, value, &text, err);
-    pthread_mutex_unlock(&flight->lock);
-    status = status ? status : use(conn, &text, err);
-    char *unused = copy;
-    if (!status) {
-        pthread_mutex_lock(&flight->lock);
-        unused = *option;
-        *option = copy;
-        pthread_mutex_unlock(&flight->lock);
-    }
-    hs_free(unused);
-    return status;
-}
-
-/* In: the lock is held; it is given up while the connection is opened. */
-static hs_status conn_new(hs_flight *flight, struct hs_flight_session *session,
-                          struct hs_flight_conn **ret_conn, struct hs_error *err)
-{
-    struct hs_buf text HS_CLEANUP(hs_buf_free) = HS_BUF_INIT(USE_MAX);
-    struct hs_flight_conn *conn = hs_calloc(1, sizeof *conn);
-    if (!conn) {
-        return hs_error_nomem(err, "a connection");
-    }
-    conn->is_busy = true;
-    hs_status status = write_use(session, NULL, NULL, &text, err);
-    pthread_mutex_unlock(&flight->lock);
-    status = status ? status : hs_sql_connect(flight->config.sql, session->user, &conn->sql, err);
-    status = status ? status : use(conn, &text, err);
-    pthread_mutex_lock(&flight->lock);
-    if (status) {
-        hs_sql_disconnect(conn->sql);
-        hs_free(conn);
-        return status;
-    }
-    *ret_conn = conn;
-    return HS_OK;
-}
-
-static void conn_add(struct hs_flight_session *session, struct hs_flight_conn *conn)
-{
-    struct hs_flight_conn **at = &session->conns;
-    while (*at) {
-        at = &(*at)->next;
-    }
-    *at = conn;
 }
 
 /* ---- values ---- */
@@ -188,29 +78,32 @@ struct hs_flight_values *hs_flight_handle_values(hs_flight *flight, struct hs_fl
 /* ---- handles ---- */
 
 /* In: nobody uses it. The statement is freed by whoever has its connection's lease, or at once. */
-static void handle_free(struct hs_flight_handle *handle)
+static void handle_free(struct hs_flight_session *session, struct hs_flight_handle *handle)
 {
     struct hs_flight_conn *conn = handle->conn;
-    if (handle->stmt && conn->is_busy &&
-        conn->n_doomed < sizeof conn->doomed / sizeof *conn->doomed) {
-        conn->doomed[conn->n_doomed++] = handle->stmt;
-    } else if (handle->stmt) {
-        hs_sql_stmt_free(handle->stmt);
-    }
-    hs_flight_values_put(handle->values);
-    hs_free(handle->text);
-    hs_free(handle);
-}
-
-static void handle_unlink(struct hs_flight_session *session, struct hs_flight_handle *handle)
-{
     struct hs_flight_handle **at = &session->handles;
-    while (*at && *at != handle) {
+    while (*at != handle) {
         at = &(*at)->next;
     }
-    if (*at) {
-        *at = handle->next;
-        session->n_handles--;
+    *at = handle->next;
+    hs_flight_values_put(handle->values);
+    hs_free(handle->text);
+    if (handle->stmt && conn->is_busy) {
+        handle->next = conn->doomed;
+        conn->doomed = handle;
+    } else {
+        hs_sql_stmt_free(handle->stmt);
+        hs_free(handle);
+    }
+}
+
+/* In: the lock is held. */
+static void drop(struct hs_flight_session *session, struct hs_flight_handle *handle)
+{
+    session->n_handles -= !handle->is_dropped;
+    handle->is_dropped = true;
+    if (handle->n_users == 0) {
+        handle_free(session, handle);
     }
 }
 
@@ -256,7 +149,7 @@ static struct hs_flight_handle *find_handle(struct hs_flight_session *session, c
                                             size_t len)
 {
     struct hs_flight_handle *handle = len == HS_FLIGHT_HANDLE_SIZE ? session->handles : NULL;
-    while (handle && memcmp(handle->id, id, len) != 0) {
+    while (handle && (handle->is_dropped || memcmp(handle->id, id, len) != 0)) {
         handle = handle->next;
     }
     return handle;
@@ -288,10 +181,9 @@ hs_status hs_flight_handle_get(hs_flight *flight, struct hs_flight_session *sess
 void hs_flight_handle_put(hs_flight *flight, struct hs_flight_session *session,
                           struct hs_flight_handle *handle)
 {
-    (void)session;
     pthread_mutex_lock(&flight->lock);
     if (--handle->n_users == 0 && handle->is_dropped) {
-        handle_free(handle);
+        handle_free(session, handle);
     }
     pthread_mutex_unlock(&flight->lock);
 }
@@ -300,11 +192,24 @@ void hs_flight_handle_drop(hs_flight *flight, struct hs_flight_session *session,
                            struct hs_flight_handle *handle)
 {
     pthread_mutex_lock(&flight->lock);
-    if (!handle->is_dropped) {
-        handle->is_dropped = true;
-        handle_unlink(session, handle);
-    }
+    drop(session, handle);
     pthread_mutex_unlock(&flight->lock);
+}
+
+/* In: the lock is held. Whether the handle, or anything when it is NULL, ran in the session. */
+static bool interrupt(struct hs_flight_session *session, const struct hs_flight_handle *handle)
+{
+    struct hs_flight_conn *const lists[] = {session->conns, session->transactions};
+    bool has_run = false;
+    for (int i = 0; i < 2; i++) {
+        for (struct hs_flight_conn *conn = lists[i]; conn; conn = conn->next) {
+            if (conn->is_busy && conn->sql && (!handle || conn->runs == handle)) {
+                hs_sql_interrupt(conn->sql);
+                has_run = true;
+            }
+        }
+    }
+    return has_run;
 }
 
 bool hs_flight_handle_cancel(hs_flight *flight, struct hs_flight_session *session,
@@ -312,34 +217,36 @@ bool hs_flight_handle_cancel(hs_flight *flight, struct hs_flight_session *sessio
 {
     pthread_mutex_lock(&flight->lock);
     struct hs_flight_handle *handle = find_handle(session, id, len);
-    if (handle && handle->running) {
-        hs_sql_interrupt(handle->running->sql);
-    } else if (handle && handle->kind == HS_FLIGHT_STATEMENT) {
-        handle->is_dropped = true; /* its ticket is worth nothing any more */
-        handle_unlink(session, handle);
-        if (handle->n_users == 0) {
-            handle_free(handle);
+    bool is_there = handle != NULL;
+    if (is_there) {
+        handle->n_cancels++; /* for those that wait for a connection */
+        if (!interrupt(session, handle) && handle->kind == HS_FLIGHT_STATEMENT) {
+            drop(session, handle); /* its ticket is worth nothing any more */
         }
     }
     pthread_mutex_unlock(&flight->lock);
-    return handle != NULL;
+    return is_there;
 }
 
 /* ---- sessions ---- */
+
+static void free_conns(struct hs_flight_conn *conns)
+{
+    while (conns) {
+        struct hs_flight_conn *next = conns->next;
+        hs_flight_conn_free(conns);
+        conns = next;
+    }
+}
 
 /* In: no calls, unlinked. */
 static void session_free(struct hs_flight_session *session)
 {
     while (session->handles) {
-        struct hs_flight_handle *handle = session->handles;
-        handle_unlink(session, handle);
-        handle_free(handle);
+        handle_free(session, session->handles);
     }
-    while (session->conns) {
-        struct hs_flight_conn *conn = session->conns;
-        session->conns = conn->next;
-        conn_free(conn);
-    }
+    free_conns(session->conns);
+    free_conns(session->transactions);
     explicit_bzero(session->key, sizeof session->key);
     hs_free(session->catalog);
     hs_free(session->schema);
@@ -358,6 +265,18 @@ static void session_unlink(hs_flight *flight, struct hs_flight_session *session)
     }
 }
 
+/* In: the lock is held. */
+static struct hs_flight_session *find_connection(hs_flight *flight, uint64_t connection,
+                                                 const char *user, const char *key)
+{
+    struct hs_flight_session *session = flight->sessions;
+    while (session && (session->connection != connection || strcmp(session->key, key) != 0 ||
+                       strcmp(session->user, user) != 0)) {
+        session = session->next;
+    }
+    return session;
+}
+
 hs_status hs_flight_session_new(hs_flight *flight, const char *user, const char *key,
                                 uint64_t connection, struct hs_flight_session **ret_session,
                                 struct hs_error *err)
@@ -372,19 +291,24 @@ hs_status hs_flight_session_new(hs_flight *flight, const char *user, const char 
     session->connection = connection;
     session->n_calls = 1;
     pthread_mutex_lock(&flight->lock);
-    if (!status && flight->n_sessions >= flight->config.max_sessions) {
+    struct hs_flight_session *there =
+        connection ? find_connection(flight, connection, user, key) : NULL;
+    if (!status && !there && flight->n_sessions >= flight->config.max_sessions) {
         hs_error_set(err, HS_LIMIT, "%d sessions are open, the most there can be",
                      flight->n_sessions);
         status = hs_error_hint(err, "close connections, or raise --flight-sessions");
     }
-    if (!status) {
+    if (!status && there) {
+        there->n_calls++;
+        *ret_session = there;
+    } else if (!status) {
         session->next = flight->sessions;
         flight->sessions = session;
         flight->n_sessions++;
         *ret_session = session;
     }
     pthread_mutex_unlock(&flight->lock);
-    if (status) {
+    if (status || there) {
         session_free(session);
     }
     return status;
@@ -405,13 +329,10 @@ struct hs_flight_session *hs_flight_session_enter(hs_flight *flight, const char 
 }
 
 struct hs_flight_session *hs_flight_session_enter_connection(hs_flight *flight, uint64_t connection,
-                                                             const char *key)
+                                                             const char *user, const char *key)
 {
     pthread_mutex_lock(&flight->lock);
-    struct hs_flight_session *session = flight->sessions;
-    while (session && (session->connection != connection || strcmp(session->key, key) != 0)) {
-        session = session->next;
-    }
+    struct hs_flight_session *session = find_connection(flight, connection, user, key);
     if (session) {
         session->n_calls++;
     }
@@ -435,15 +356,25 @@ static void end_session(hs_flight *flight, struct hs_flight_session *session)
 {
     session->is_closed = true;
     session_unlink(flight, session);
-    for (struct hs_flight_conn *conn = session->conns; conn; conn = conn->next) {
-        if (conn->is_busy) {
-            hs_sql_interrupt(conn->sql);
-        }
-    }
+    interrupt(session, NULL);
     if (session->n_calls == 0) {
         session->next = flight->ended;
         flight->ended = session;
         pthread_cond_signal(&flight->swept);
+    }
+}
+
+void hs_flight_session_abandon(hs_flight *flight, struct hs_flight_session *session)
+{
+    pthread_mutex_lock(&flight->lock);
+    bool is_last = --session->n_calls == 0;
+    bool is_free = is_last && session->is_closed;
+    if (is_last && !is_free && session->last_used_ms == 0) {
+        end_session(flight, session);
+    }
+    pthread_mutex_unlock(&flight->lock);
+    if (is_free) {
+        session_free(session);
     }
 }
 
@@ -541,176 +472,4 @@ void hs_flight_sessions_free(hs_flight *flight)
     }
     free_ended(flight);
     pthread_mutex_unlock(&flight->lock);
-}
-
-/* ---- leases ---- */
-
-static void interrupt(void *user)
-{
-    hs_sql_interrupt(user);
-}
-
-static void begin_lease(hs_flight *flight, struct hs_flight_conn *conn, hs_grpc_call *call,
-                        struct hs_flight_lease *ret_lease)
-{
-    conn->is_busy = true;
-    *ret_lease = (struct hs_flight_lease){.flight = flight, .call = call, .conn = conn};
-}
-
-static struct hs_flight_conn *idle_conn(struct hs_flight_session *session, int *ret_n)
-{
-    struct hs_flight_conn *idle = NULL;
-    *ret_n = 0;
-    for (struct hs_flight_conn *conn = session->conns; conn; conn = conn->next) {
-        *ret_n += !conn->transaction;
-        if (!idle && !conn->is_busy && !conn->transaction) {
-            idle = conn;
-        }
-    }
-    return idle;
-}
-
-/* In: the lock is held. Out: a connection, or NULL with HS_OK: wait. */
-static hs_status pick(hs_flight *flight, struct hs_flight_session *session,
-                      struct hs_flight_conn *wanted, struct hs_flight_conn **ret_conn,
-                      struct hs_error *err)
-{
-    int n = 0;
-    struct hs_flight_conn *idle = idle_conn(session, &n);
-    *ret_conn = NULL;
-    if (wanted || (session->is_sticky && session->conns)) {
-        struct hs_flight_conn *conn = wanted ? wanted : session->conns;
-        *ret_conn = conn->is_busy ? NULL : conn;
-        return HS_OK;
-    }
-    if (idle || n >= HS_FLIGHT_CONNS_MAX) {
-        *ret_conn = idle;
-        return HS_OK;
-    }
-    hs_status status = conn_new(flight, session, ret_conn, err);
-    if (!status) {
-        conn_add(session, *ret_conn);
-    }
-    return status;
-}
-
-hs_status hs_flight_lease(hs_flight *flight, struct hs_flight_session *session,
-                          struct hs_flight_conn *conn, hs_grpc_call *call,
-                          struct hs_flight_lease *ret_lease, struct hs_error *err)
-{
-    int64_t until = (int64_t)hs_clock_ms() + HS_FLIGHT_WAIT_MS;
-    struct hs_flight_conn *found = NULL;
-    pthread_mutex_lock(&flight->lock);
-    hs_status status = pick(flight, session, conn, &found, err);
-    while (!status && !found) {
-        struct timespec moment = hs_clock_deadline(100);
-        pthread_cond_timedwait(&flight->freed, &flight->lock, &moment);
-        if (hs_grpc_call_is_over(call)) {
-            status = hs_error_set(err, HS_CANCELLED, "the call is over");
-        } else if ((int64_t)hs_clock_ms() >= until) {
-            hs_error_set(err, HS_BUSY, "this session's connection still sends another result");
-            status = hs_error_hint(err, "read that one to its end, or cancel it");
-        } else {
-            status = pick(flight, session, conn, &found, err);
-        }
-    }
-    if (!status) {
-        begin_lease(flight, found, call, ret_lease);
-    }
-    pthread_mutex_unlock(&flight->lock);
-    if (!status) {
-        hs_grpc_call_on_over(call, interrupt, found->sql);
-    }
-    return status;
-}
-
-/* One for a transaction: its connection is used again afterwards. */
-static struct hs_flight_conn *spare_conn(const struct hs_flight_session *session)
-{
-    struct hs_flight_conn *conn = session->conns ? session->conns->next : NULL;
-    while (conn && (conn->is_busy || conn->transaction)) {
-        conn = conn->next;
-    }
-    return conn;
-}
-
-hs_status hs_flight_lease_new(hs_flight *flight, struct hs_flight_session *session,
-                              hs_grpc_call *call, struct hs_flight_lease *ret_lease,
-                              struct hs_error *err)
-{
-    struct hs_buf text HS_CLEANUP(hs_buf_free) = HS_BUF_INIT(USE_MAX);
-    pthread_mutex_lock(&flight->lock);
-    struct hs_flight_conn *conn = spare_conn(session);
-    hs_status status = conn ? write_use(session, NULL, NULL, &text, err) : HS_OK;
-    while (!status && (!conn || conn == session->conns)) { /* the first stays the main one */
-        status = conn_new(flight, session, &conn, err);
-        if (!status) {
-            conn_add(session, conn);
-            conn->is_busy = conn != session->conns;
-        }
-    }
-    if (!status) {
-        begin_lease(flight, conn, call, ret_lease);
-    }
-    pthread_mutex_unlock(&flight->lock);
-    if (!status) {
-        hs_grpc_call_on_over(call, interrupt, conn->sql);
-        status = use(conn, &text, err);
-        if (status) {
-            hs_flight_lease_end(ret_lease);
-        }
-    }
-    return status;
-}
-
-hs_status hs_flight_lease_handle(hs_flight *flight, struct hs_flight_session *session,
-                                 struct hs_flight_handle *handle, hs_grpc_call *call,
-                                 struct hs_flight_lease *ret_lease, hs_sql_stmt **ret_stmt,
-                                 hs_sql_stmt **ret_own, struct hs_error *err)
-{
-    pthread_mutex_lock(&flight->lock);
-    bool is_here = handle->conn->transaction == handle->transaction;
-    /* a text of several statements cannot be prepared twice: that runs all but the last */
-    bool is_bound = is_here && (handle->transaction || session->is_sticky ||
-                                strchr(handle->text, ';') || !handle->conn->is_busy);
-    pthread_mutex_unlock(&flight->lock);
-    if (handle->transaction && !is_here) {
-        return hs_error_set(err, HS_INVALID_ARGUMENT, "the statement's transaction has ended");
-    }
-    struct hs_flight_conn *wanted = is_bound ? handle->conn : NULL;
-    *ret_own = NULL;
-    hs_status status = hs_flight_lease(flight, session, wanted, call, ret_lease, err);
-    if (!status && ret_lease->conn != handle->conn) {
-        status =
-            hs_sql_prepare(ret_lease->conn->sql, handle->text, strlen(handle->text), ret_own, err);
-        if (status) {
-            hs_flight_lease_end(ret_lease);
-        }
-    }
-    if (!status) {
-        *ret_stmt = *ret_own ? *ret_own : handle->stmt;
-        pthread_mutex_lock(&flight->lock);
-        handle->running = ret_lease->conn;
-        ret_lease->handle = handle;
-        pthread_mutex_unlock(&flight->lock);
-    }
-    return status;
-}
-
-void hs_flight_lease_end(struct hs_flight_lease *lease)
-{
-    hs_flight *flight = lease->flight;
-    if (!lease->conn) {
-        return;
-    }
-    hs_grpc_call_on_over(lease->call, NULL, NULL);
-    pthread_mutex_lock(&flight->lock);
-    bury(lease->conn);
-    lease->conn->is_busy = false;
-    if (lease->handle) {
-        lease->handle->running = NULL;
-    }
-    pthread_cond_broadcast(&flight->freed);
-    pthread_mutex_unlock(&flight->lock);
-    lease->conn = NULL;
 }

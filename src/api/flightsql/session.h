@@ -4,9 +4,10 @@
  *
  * A session is found by the token of its login, by the cookie it was given, or by its connection,
  * with which it ends unless the client has sent the cookie. One that nobody uses ends in time.
- * It has one main connection. While that one streams a result, further statements run on others,
- * which do not see the main one's temporary tables and settings; a session that has such
- * (is_sticky) waits for its main connection instead. A transaction has its own connection.
+ * It is its user's and key's alone, also where a proxy has one connection for several. It has one
+ * main connection. While that one streams a result, further statements run on others, which do not
+ * see the main one's temporary tables and settings; a session that has such (is_sticky) waits for
+ * its main connection instead. A transaction has a connection of its own, which ends with it.
  *
  * Threads: any; a connection is leased by one call at a time. A thread of the server's own frees
  *          sessions that ended without a call.
@@ -26,11 +27,11 @@
 #define HS_FLIGHT_COOKIE "hyprstream_session"
 
 struct hs_flight_conn {
-    hs_sql_conn *sql;
+    hs_sql_conn *sql; /* NULL: it is being opened, or a further transaction may open it */
     bool is_busy;
-    uint64_t transaction;    /* the number of the one that is open on it; 0: none */
-    hs_sql_stmt *doomed[64]; /* to be freed by whoever has the lease */
-    size_t n_doomed;
+    uint64_t transaction;            /* the number of the one that is open on it; 0: none */
+    struct hs_flight_handle *runs;   /* of the lease there is; NULL: none is noted */
+    struct hs_flight_handle *doomed; /* their statements are freed by whoever has the lease */
     struct hs_flight_conn *next;
 };
 
@@ -48,14 +49,14 @@ struct hs_flight_handle {
     enum hs_flight_kind kind;
     struct hs_flight_conn *conn; /* where stmt was prepared, or the transaction's */
     uint64_t transaction;        /* that of its connection, when it was made */
-    hs_sql_stmt *stmt;           /* NULL: of a transaction */
+    hs_sql_stmt *stmt;           /* NULL: of a transaction, or that one has ended */
     char *text;
     struct hs_flight_values *values; /* NULL: nothing is bound */
     bool is_taken;                   /* a ticket is for one use; then it can only be cancelled */
     atomic_bool is_executed;         /* by GetFlightInfo: the next DoGet has nothing left to do */
-    int n_users;                     /* calls that use it now */
-    bool is_dropped;                 /* the last of them frees it */
-    struct hs_flight_conn *running;  /* where it runs now; NULL: it does not */
+    uint64_t n_cancels;
+    int n_users;     /* calls that use it now */
+    bool is_dropped; /* nobody finds it; the last of them frees it */
     struct hs_flight_handle *next;
 };
 
@@ -68,9 +69,10 @@ struct hs_flight_session {
     atomic_bool is_sticky;
     bool is_closed;
     int n_calls, n_handles;
-    int64_t last_used_ms;
+    int64_t last_used_ms;         /* 0: no call of it was answered */
     char *catalog, *schema;       /* session options; NULL: not set */
     struct hs_flight_conn *conns; /* the first is the main one */
+    struct hs_flight_conn *transactions;
     struct hs_flight_handle *handles;
     struct hs_flight_session *next;
 };
@@ -92,17 +94,19 @@ struct hs_flight {
 /* ---- sessions ---- */
 
 /* With a call of the caller's, to be left with hs_flight_session_leave; connection 0: it is found
- * by its token only. Errors: HS_LIMIT. */
+ * by its token only; else it may be one that another call has begun. Errors: HS_LIMIT. */
 HS_CHECKED hs_status hs_flight_session_new(hs_flight *flight, const char *user, const char *key,
                                            uint64_t connection,
                                            struct hs_flight_session **ret_session,
                                            struct hs_error *err);
 /* By id, the token's or cookie's. NULL: there is none. */
 struct hs_flight_session *hs_flight_session_enter(hs_flight *flight, const char *id);
-/* By connection, of this key. */
+/* By connection, of this user and key. */
 struct hs_flight_session *hs_flight_session_enter_connection(hs_flight *flight, uint64_t connection,
-                                                             const char *key);
+                                                             const char *user, const char *key);
 void hs_flight_session_leave(hs_flight *flight, struct hs_flight_session *session);
+/* Leave it without an answer: it ends, unless others use it. */
+void hs_flight_session_abandon(hs_flight *flight, struct hs_flight_session *session);
 /* Interrupts what runs in it; it is freed when its last call leaves. */
 void hs_flight_session_close(hs_flight *flight, struct hs_flight_session *session);
 /* End what was found by a connection; on_disconnect of the gRPC server. */
@@ -118,27 +122,32 @@ struct hs_flight_lease {
     hs_flight *flight;
     hs_grpc_call *call;
     struct hs_flight_conn *conn;
-    struct hs_flight_handle *handle; /* that runs; NULL: none is noted */
 };
 
 /*
- * Lease this connection; NULL: the main one, or another of the session while that one is in use.
- * The end of the call interrupts what runs on it. Errors: HS_BUSY, HS_LIMIT, HS_CANCELLED.
+ * Lease the connection of a transaction; NULL: the main one, or another of the session while that
+ * one is in use. A lease is a task (hs_sql_task_begin), which the end of the call interrupts.
+ * Errors: HS_BUSY, HS_CANCELLED, HS_INVALID_ARGUMENT (the transaction has ended).
  */
 HS_CHECKED hs_status hs_flight_lease(hs_flight *flight, struct hs_flight_session *session,
-                                     struct hs_flight_conn *conn, hs_grpc_call *call,
+                                     const struct hs_flight_handle *transaction, hs_grpc_call *call,
                                      struct hs_flight_lease *ret_lease, struct hs_error *err);
-/* Likewise for running the statement of a handle, which is prepared again where it has to be. */
+/* Likewise for running the statement of a handle, which is prepared again where it has to be.
+ * hs_flight_handle_cancel interrupts it, from here on. */
 HS_CHECKED hs_status hs_flight_lease_handle(hs_flight *flight, struct hs_flight_session *session,
                                             struct hs_flight_handle *handle, hs_grpc_call *call,
                                             struct hs_flight_lease *ret_lease,
                                             hs_sql_stmt **ret_stmt, hs_sql_stmt **ret_own,
                                             struct hs_error *err);
 void hs_flight_lease_end(struct hs_flight_lease *lease);
-/* Lease a further connection, for a transaction. */
+/* Lease a new connection, for a transaction. */
 HS_CHECKED hs_status hs_flight_lease_new(hs_flight *flight, struct hs_flight_session *session,
                                          hs_grpc_call *call, struct hs_flight_lease *ret_lease,
                                          struct hs_error *err);
+/* End the lease of a transaction's connection, the transaction and the connection. */
+void hs_flight_lease_close(struct hs_flight_session *session, struct hs_flight_lease *lease);
+/* For sessions that end: nobody has it leased. */
+void hs_flight_conn_free(struct hs_flight_conn *conn);
 
 /* Set the session's catalog or schema, which `option` is, on a connection that the caller has
  * leased as well. */

@@ -100,11 +100,12 @@ hs_status hs_sql_conn_start(hs_sql_conn *conn, struct hs_error *err)
         return HS_BUSY;
     }
     pthread_mutex_lock(&conn->mutex);
-    conn->is_running = true;
+    bool is_cancelled = conn->is_cancelled;
+    conn->is_running = !is_cancelled;
     conn->is_interrupted = false;
     conn->failure.status = HS_OK;
     pthread_mutex_unlock(&conn->mutex);
-    return HS_OK;
+    return is_cancelled ? hs_error_set(err, HS_CANCELLED, "the statement was interrupted") : HS_OK;
 }
 
 void hs_sql_conn_stop(hs_sql_conn *conn)
@@ -187,9 +188,9 @@ void hs_sql_work_end(hs_sql_conn *conn, struct hs_sql_work *work)
     pthread_mutex_unlock(&conn->mutex);
 }
 
-void hs_sql_interrupt(hs_sql_conn *conn)
+/* In: the mutex is held. */
+static void halt(hs_sql_conn *conn)
 {
-    pthread_mutex_lock(&conn->mutex);
     if (conn->is_running && !conn->is_interrupted) {
         conn->is_interrupted = true;
         for (struct hs_sql_work *work = conn->works; work != NULL; work = work->next) {
@@ -197,7 +198,39 @@ void hs_sql_interrupt(hs_sql_conn *conn)
         }
         duckdb_interrupt(conn->connection);
     }
+}
+
+void hs_sql_conn_halt(hs_sql_conn *conn)
+{
+    pthread_mutex_lock(&conn->mutex);
+    halt(conn);
     pthread_mutex_unlock(&conn->mutex);
+}
+
+void hs_sql_interrupt(hs_sql_conn *conn)
+{
+    pthread_mutex_lock(&conn->mutex);
+    conn->is_cancelled = conn->is_task;
+    halt(conn);
+    pthread_mutex_unlock(&conn->mutex);
+}
+
+static void set_task(hs_sql_conn *conn, bool is_task)
+{
+    pthread_mutex_lock(&conn->mutex);
+    conn->is_task = is_task;
+    conn->is_cancelled = false;
+    pthread_mutex_unlock(&conn->mutex);
+}
+
+void hs_sql_task_begin(hs_sql_conn *conn)
+{
+    set_task(conn, true);
+}
+
+void hs_sql_task_end(hs_sql_conn *conn)
+{
+    set_task(conn, false);
 }
 
 /* ---- what functions leave with their connection ---- */

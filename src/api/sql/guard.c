@@ -399,6 +399,41 @@ bool hs_sql_begins_with(const char *text, const char *word)
     return is_word(&first, word);
 }
 
+/* Any word "temp" counts in CREATE: it may stand in front of the kind, or of a name. */
+static bool is_trace(const char *text, size_t len)
+{
+    static const char *const firsts[] = {"use", "set", "reset", "begin", "start", "prepare"};
+    struct reader in = {text, text + len};
+    struct word word = next_word(&in);
+    for (size_t i = 0; i < sizeof firsts / sizeof firsts[0]; i++) {
+        if (is_word(&word, firsts[i])) {
+            return true;
+        }
+    }
+    if (!is_word(&word, "create")) {
+        return false;
+    }
+    while (word.type != WORD_END && !is_word(&word, "temp") && !is_word(&word, "temporary")) {
+        word = next_word(&in);
+    }
+    return word.type != WORD_END;
+}
+
+bool hs_sql_leaves_traces(const char *text)
+{
+    size_t left = strlen(text), next = 0, len;
+    bool is_found = false;
+    while (!is_found && (len = hs_sql_statement_len(text, left, &next)) > 0) {
+        HS_CLEANUP(hs_freep) char *part = hs_strndup(text, len);
+        const char *inner = part != NULL ? hs_sql_inner_statement(part) : NULL;
+        is_found = part == NULL || is_trace(part, len) ||
+                   (inner != NULL && is_trace(inner, strlen(inner)));
+        text += next;
+        left -= next;
+    }
+    return is_found;
+}
+
 hs_status hs_sql_guard_text(const hs_sql *sql, const char *text, struct hs_error *err)
 {
     hs_status status = guard_functions(sql, text, err);

@@ -215,8 +215,10 @@ static void end(hs_sql_ingest *ingest)
 
 hs_status hs_sql_ingest_end(hs_sql_ingest *ingest, int64_t *ret_n_rows, struct hs_error *err)
 {
-    hs_status status = HS_OK;
-    if (duckdb_appender_close(ingest->appender) != DuckDBSuccess) {
+    hs_status status = hs_sql_conn_is_interrupted(ingest->conn)
+                           ? hs_error_set(err, HS_CANCELLED, "the ingestion was cancelled")
+                           : HS_OK;
+    if (!status && duckdb_appender_close(ingest->appender) != DuckDBSuccess) {
         status = appender_error(ingest, err);
     }
     if (!status && ingest->owns_transaction) {

@@ -159,7 +159,7 @@ void hs_sql_result_free(hs_sql_result *result)
 {
     if (result != NULL) {
         if (!result->is_over) {
-            hs_sql_interrupt(result->conn); /* other threads may compute rows that nobody reads */
+            hs_sql_conn_halt(result->conn); /* other threads may compute rows that nobody reads */
         }
         end(result);
         hs_free(result);
@@ -184,26 +184,36 @@ hs_status hs_sql_begin(hs_sql_conn *conn, struct hs_error *err)
         return hs_error_set(err, HS_BUSY, "this connection has a transaction already");
     }
     hs_status status = run(conn, "BEGIN", err);
+    if (status == HS_CANCELLED) { /* it may have begun before */
+        (void)!hs_sql_conn_run(conn, "ROLLBACK", NULL);
+    }
     conn->has_transaction = status == HS_OK;
     return status;
 }
 
-static hs_status end_transaction(hs_sql_conn *conn, const char *text, struct hs_error *err)
+static hs_status check_transaction(const hs_sql_conn *conn, struct hs_error *err)
 {
-    if (!conn->has_transaction) {
-        return hs_error_set(err, HS_NOT_FOUND, "this connection has no transaction");
-    }
-    hs_status status = run(conn, text, err);
-    conn->has_transaction = status == HS_BUSY;
-    return status;
+    return conn->has_transaction
+               ? HS_OK
+               : hs_error_set(err, HS_NOT_FOUND, "this connection has no transaction");
 }
 
 hs_status hs_sql_commit(hs_sql_conn *conn, struct hs_error *err)
 {
-    return end_transaction(conn, "COMMIT", err);
+    hs_status status = check_transaction(conn, err);
+    status = status ? status : run(conn, "COMMIT", err);
+    if (status == HS_CANCELLED) { /* DuckDB itself ends one whose commit fails otherwise */
+        (void)!hs_sql_conn_run(conn, "ROLLBACK", NULL);
+    }
+    conn->has_transaction = conn->has_transaction && status == HS_BUSY;
+    return status;
 }
 
 hs_status hs_sql_rollback(hs_sql_conn *conn, struct hs_error *err)
 {
-    return end_transaction(conn, "ROLLBACK", err);
+    hs_status status = check_transaction(conn, err);
+    status = status || conn->busy == NULL ? status : hs_sql_conn_start(conn, err);
+    status = status ? status : hs_sql_conn_run(conn, "ROLLBACK", err);
+    conn->has_transaction = conn->has_transaction && status == HS_BUSY;
+    return status;
 }

@@ -37,6 +37,7 @@ struct hs_sql_conn {
     bool has_transaction;  /* begun by a statement, and not ended */
     pthread_mutex_t mutex; /* of what follows */
     bool is_running, is_interrupted, is_planning;
+    bool is_task, is_cancelled; /* the task: what would begin in it does not */
     pthread_t planner;
     struct hs_error failure; /* HS_OK: no function failed */
     struct hs_sql_work *works;
@@ -66,9 +67,12 @@ bool hs_sql_conn_is_interrupted(const hs_sql_conn *conn);
     "the call into a query of its own"
 /* What a function of ours failed with; false: nothing. */
 bool hs_sql_conn_failure(const hs_sql_conn *conn, struct hs_error *ret_error);
-/* A statement begins to run or to be planned; HS_BUSY: a result is still being read. */
+/* A statement begins to run or to be planned; HS_BUSY: a result is still being read; HS_CANCELLED:
+ * its task is interrupted. */
 HS_CHECKED hs_status hs_sql_conn_start(hs_sql_conn *conn, struct hs_error *err);
 void hs_sql_conn_stop(hs_sql_conn *conn);
+/* End what runs, as hs_sql_interrupt does, but not its task. */
+void hs_sql_conn_halt(hs_sql_conn *conn);
 /* This thread plans from now on, or no longer. */
 void hs_sql_conn_plan(hs_sql_conn *conn, bool is_planning);
 /* Execute a statement of ours, unchecked. */

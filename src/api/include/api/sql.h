@@ -50,11 +50,21 @@ void hs_sql_close(hs_sql *sql);
 HS_CHECKED hs_status hs_sql_connect(hs_sql *sql, const char *user, hs_sql_conn **ret_conn,
                                     struct hs_error *err);
 void hs_sql_disconnect(hs_sql_conn *conn);
-/* Ends the statement that runs on the connection, and its inference, with HS_CANCELLED. Without
- * one it does nothing. Threads: any, while the connection exists. */
+/* Ends the statement that runs on the connection, and its inference, with HS_CANCELLED; inside of a
+ * task what would begin after it, too. Without either it does nothing. Threads: any, while the
+ * connection exists. */
 void hs_sql_interrupt(hs_sql_conn *conn);
+/* A task is all that one caller's request runs on a connection: from the first to the last of its
+ * statements one interruption is enough, whenever it comes. Only hs_sql_rollback is not kept from
+ * running. Tasks are not nested. */
+void hs_sql_task_begin(hs_sql_conn *conn);
+void hs_sql_task_end(hs_sql_conn *conn);
 
 /* ---- statements ---- */
+
+/* Whether a text leaves something on its connection that others of its user do not have: temporary
+ * objects, settings, prepared statements, a transaction. A text that is no SQL may be said to. */
+bool hs_sql_leaves_traces(const char *text);
 
 enum hs_sql_kind {
     HS_SQL_QUERY = 0, /* gives rows */
@@ -98,7 +108,8 @@ void hs_sql_result_free(hs_sql_result *result);
 
 /* ---- transactions: one at a time on a connection ---- */
 
-/* HS_BUSY: one is open already; HS_NOT_FOUND: none is. */
+/* HS_BUSY: one is open already, or a result is being read; HS_NOT_FOUND: none is. A commit that
+ * fails for another reason has rolled back. */
 HS_CHECKED hs_status hs_sql_begin(hs_sql_conn *conn, struct hs_error *err);
 HS_CHECKED hs_status hs_sql_commit(hs_sql_conn *conn, struct hs_error *err);
 HS_CHECKED hs_status hs_sql_rollback(hs_sql_conn *conn, struct hs_error *err);
