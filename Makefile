@@ -30,7 +30,7 @@ export TMPDIR := $(CURDIR)/deps/tmp
 export PROMPT
 
 .PHONY: help chat build deps test asan tsan coverage soak fuzz bench bench-server bench-lora \
-	references install clean distclean
+	bench-flight references install clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -107,6 +107,12 @@ bench-lora: ## adapters in hyprstream serve beside llama-server
 	$(call compile,release)
 	@scripts/bench-tools build server
 	@bench/lora build
+
+bench-flight: ## Flight SQL beside pyarrow's server, and generate() beside REST
+	@$(BOOTSTRAP) $(BUILD_STEPS) model python
+	$(call configure,release)
+	$(call compile,release)
+	@"$${HS_DEPS_DIR:-deps}/venv/bin/python" bench/flight build
 
 references: ## run the reference implementations (5 GB) and write their fixtures, tests/data
 	@$(BOOTSTRAP) $(BUILD_STEPS) model references

@@ -79,15 +79,49 @@ class Server:
             return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 1024
 
 
-class Comparison:
-    """Rows of figures, ours beside llama-server's. `arguments` has build, tools and threads."""
+class Rows:
+    """Rows of figures of two contestants, and their ratios."""
+
+    def __init__(self):
+        self.rows, self.seed = [], 0
+
+    def progress(self, text):
+        if sys.stderr.isatty():
+            print(f"\r{text}\033[K", end="", file=sys.stderr, flush=True)
+
+    def pairs(self, servers, name, rounds, measure):
+        """[(ours, theirs), ...]; both get the same prompts, no two pairs do."""
+        pairs = []
+        for i in range(rounds):
+            self.progress(f"{name}: {i + 1} of {rounds}")
+            self.seed += 1
+            order = servers if i % 2 == 0 else servers[::-1]
+            figures = {server: measure(server, self.seed) for server in order}
+            pairs.append((figures[servers[0]], figures[servers[1]]))
+        return pairs
+
+    def add(self, name, unit, pairs, goal=None, at_least=False):
+        ratio = statistics.median(a / b if b else 1.0 for a, b in pairs)
+        met = None
+        if goal is not None:
+            met = ratio >= goal if at_least else ratio <= goal
+        self.rows.append({
+            "name": name, "unit": unit, "ratio": ratio, "goal": goal, "at_least": at_least,
+            "ours": statistics.median(a for a, _ in pairs),
+            "theirs": statistics.median(b for _, b in pairs), "met": met,
+        })  # fmt: skip
+
+
+class Comparison(Rows):
+    """Ours beside llama-server. `arguments` has build, tools and threads."""
 
     def __init__(self, arguments):
+        super().__init__()
         self.arguments = arguments
         self.tools = arguments.tools or build_tools(arguments.build)
         libraries = os.path.join(os.path.dirname(self.tools), "bin")
         self.tools_cwd = libraries if os.path.isdir(libraries) else self.tools
-        self.rows, self.driver_cpu, self.seed = [], 0.0, 0
+        self.driver_cpu = 0.0
 
     # ---- the two servers ----
 
@@ -120,43 +154,15 @@ class Comparison:
         self.driver_cpu = max(self.driver_cpu, figures["driver_cpu_share"])
         return figures
 
-    # ---- rows ----
 
-    def progress(self, text):
-        if sys.stderr.isatty():
-            print(f"\r{text}\033[K", end="", file=sys.stderr, flush=True)
-
-    def pairs(self, servers, name, rounds, measure):
-        """[(ours, theirs), ...]; both get the same prompts, no two pairs do."""
-        pairs = []
-        for i in range(rounds):
-            self.progress(f"{name}: {i + 1} of {rounds}")
-            self.seed += 1
-            order = servers if i % 2 == 0 else servers[::-1]
-            figures = {server: measure(server, self.seed) for server in order}
-            pairs.append((figures[servers[0]], figures[servers[1]]))
-        return pairs
-
-    def add(self, name, unit, pairs, goal=None, at_least=False):
-        ratio = statistics.median(a / b if b else 1.0 for a, b in pairs)
-        met = None
-        if goal is not None:
-            met = ratio >= goal if at_least else ratio <= goal
-        self.rows.append({
-            "name": name, "unit": unit, "ratio": ratio, "goal": goal, "at_least": at_least,
-            "ours": statistics.median(a for a, _ in pairs),
-            "theirs": statistics.median(b for _, b in pairs), "met": met,
-        })  # fmt: skip
-
-
-def print_table(rows):
-    print("| row | hyprstream | llama-server | ratio | goal |\n|---|---|---|---|---|")
+def print_table(rows, peer="llama-server"):
+    print(f"| row | hyprstream | {peer} | ratio | goal |\n|---|---|---|---|---|")
     for row in rows:
-        goal = ""
+        form, goal = ".1f" if row["ours"] >= 10 else ".3f", ""
         if row["goal"] is not None:
             sign = ">=" if row["at_least"] else "<" if row.get("is_absolute") else "<="
             goal = f"{sign} {row['goal']}: " + ("met" if row["met"] else "missed")
         print(
-            f"| {row['name']} | {row['ours']:.1f} {row['unit']} | {row['theirs']:.1f} "
+            f"| {row['name']} | {row['ours']:{form}} {row['unit']} | {row['theirs']:{form}} "
             f"| {row['ratio']:.3f} | {goal} |"
         )

@@ -256,6 +256,24 @@ static void test_classify_many(void **state)
     assert_int_equal(fn_n_generated(&world) - before, 300);
 }
 
+/* DuckDB gathers rows before it hands them on, but not those that take inference. The setting is
+ * the last statement's when the one that asks for it is planned. */
+static void test_rows_wait_only_where_they_are_cheap(void **state)
+{
+    (void)state;
+    static const char setting[] = "SELECT current_setting('streaming_buffer_size')";
+    static const char *const slow[] = {"SELECT generate('a')", "SELECT 1 FROM generate_stream('a')",
+                                       "SELECT count(score('a', 'b')) FROM range(3)",
+                                       "PREPARE p AS SELECT 1; EXECUTE p"};
+    for (size_t i = 0; i < sizeof slow / sizeof *slow; i++) {
+        fn_run(&world, slow[i]);
+        fn_expect(&world, setting, "3 bytes\n");
+        fn_expect(&world, setting, "976.5 KiB\n");
+    }
+    fn_run(&world, "SELECT 1");
+    fn_expect(&world, setting, "976.5 KiB\n");
+}
+
 static void test_stream(void **state)
 {
     (void)state;
@@ -346,13 +364,21 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sql_generate), cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_calls),        cmocka_unit_test(test_prepare_asks_nothing),
-        cmocka_unit_test(test_try_generate), cmocka_unit_test(test_chat),
-        cmocka_unit_test(test_tokens),       cmocka_unit_test(test_embeddings),
-        cmocka_unit_test(test_scores),       cmocka_unit_test(test_classify_many),
-        cmocka_unit_test(test_search),       cmocka_unit_test(test_stream),
-        cmocka_unit_test(test_route),        cmocka_unit_test(test_route_rules),
+        cmocka_unit_test(test_sql_generate),
+        cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_calls),
+        cmocka_unit_test(test_prepare_asks_nothing),
+        cmocka_unit_test(test_try_generate),
+        cmocka_unit_test(test_chat),
+        cmocka_unit_test(test_tokens),
+        cmocka_unit_test(test_embeddings),
+        cmocka_unit_test(test_scores),
+        cmocka_unit_test(test_classify_many),
+        cmocka_unit_test(test_search),
+        cmocka_unit_test(test_stream),
+        cmocka_unit_test(test_rows_wait_only_where_they_are_cheap),
+        cmocka_unit_test(test_route),
+        cmocka_unit_test(test_route_rules),
         cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, open_world, close_world);

@@ -141,6 +141,11 @@ bool hs_sql_conn_is_planning(const hs_sql_conn *conn)
     return is_planning;
 }
 
+void hs_sql_conn_infers(hs_sql_conn *conn)
+{
+    conn->infers = true;
+}
+
 hs_status hs_sql_conn_run(hs_sql_conn *conn, const char *text, struct hs_error *err)
 {
     duckdb_result result;

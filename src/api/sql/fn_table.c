@@ -81,6 +81,9 @@ static void bind(duckdb_bind_info info)
     bound->context = context;
     bound->conn = hs_sql_conn_find(context->sql, duckdb_client_context_get_connection_id(client));
     duckdb_destroy_client_context(&client);
+    if (bound->conn != NULL) {
+        hs_sql_conn_infers(bound->conn);
+    }
     duckdb_bind_set_bind_data(info, bound, free_bound);
     if (read_arguments(info, bound, &err) != HS_OK) {
         hs_error_prefix(&err, "%s", context->table->name);

@@ -45,6 +45,20 @@ static const char memo_key; /* its address */
 
 /* ---- calls ---- */
 
+/* Once for each call that a statement holds. */
+static void bind(duckdb_bind_info info)
+{
+    const struct context *context = duckdb_scalar_function_bind_get_extra_info(info);
+    duckdb_client_context client = NULL;
+    duckdb_scalar_function_get_client_context(info, &client);
+    hs_sql_conn *conn =
+        hs_sql_conn_find(context->sql, duckdb_client_context_get_connection_id(client));
+    duckdb_destroy_client_context(&client);
+    if (conn != NULL) {
+        hs_sql_conn_infers(conn);
+    }
+}
+
 /* Once for each thread that computes a statement. */
 static void init(duckdb_init_info info)
 {
@@ -198,6 +212,7 @@ static duckdb_scalar_function make(hs_sql *sql, const struct hs_sql_host *host,
     duckdb_destroy_logical_type(&type);
     duckdb_scalar_function_set_special_handling(function); /* NULL options are no NULL row */
     duckdb_scalar_function_set_extra_info(function, context, hs_free);
+    duckdb_scalar_function_set_bind(function, bind);
     duckdb_scalar_function_set_init(function, init);
     duckdb_scalar_function_set_function(function, execute);
     return function;
@@ -235,11 +250,6 @@ hs_status hs_sql_functions_register(hs_sql *sql, duckdb_connection connection,
                            : status;
 }
 
-/* Rows are handed on before the next ones but one are computed: DuckDB would gather a megabyte
- * first, which may be minutes of inference. It is the smallest size that works: DuckDB takes 40% of
- * it for rows that are out of order, and waits forever for room where that is nothing. */
-static const char small_stream[] = "SET streaming_buffer_size = '3B'";
-
 /*
  * The rows of a table whose text in a column is closest to a query. A macro: only SQL can read a
  * table. It is the connection's, so that it does not lie in the users' file.
@@ -251,6 +261,5 @@ static const char search[] =
 
 hs_status hs_sql_functions_connect(hs_sql_conn *conn, struct hs_error *err)
 {
-    hs_status status = hs_sql_conn_run(conn, small_stream, err);
-    return status == HS_OK ? hs_sql_conn_run(conn, search, err) : status;
+    return hs_sql_conn_run(conn, search, err);
 }

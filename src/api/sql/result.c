@@ -13,6 +13,8 @@ struct hs_sql_result {
     bool is_over; /* the connection is free again */
     bool has_rows;
     int64_t n_changed;
+    size_t n_columns;
+    enum hs_sql_layout *layouts; /* NULL: DuckDB converts the rows */
 };
 
 #define SPIN_MS 0.2      /* most statements are over by then */
@@ -49,11 +51,34 @@ static bool compute(duckdb_pending_result pending)
     return state == DUCKDB_PENDING_RESULT_READY;
 }
 
+/*
+ * How much DuckDB gathers before it hands rows on. A megabyte may be minutes of inference: with the
+ * small size rows come before the next ones but one are computed, at the price of a switch of
+ * threads for every 2,048. It is the smallest size that works: DuckDB takes 40% of it for rows that
+ * are out of order, and waits forever for room where that is nothing.
+ */
+static hs_status set_stream(hs_sql_conn *conn, bool is_small, struct hs_error *err)
+{
+    if (conn->has_small_stream == is_small || !conn->sql->has_functions) {
+        return HS_OK;
+    }
+    hs_status status = hs_sql_conn_run(
+        conn, is_small ? "SET streaming_buffer_size = '3B'" : "SET streaming_buffer_size = '1MB'",
+        err);
+    conn->has_small_stream = status ? conn->has_small_stream : is_small;
+    return status;
+}
+
 /* Planning may be done again now, with the values; what has many rows is not computed whole. */
 static hs_status start(hs_sql_stmt *stmt, duckdb_result *ret_result, struct hs_error *err)
 {
     hs_sql_conn *conn = stmt->conn;
     duckdb_pending_result pending = NULL;
+    hs_status status = stmt->kind == HS_SQL_QUERY ? set_stream(conn, stmt->infers, err) : HS_OK;
+    memset(ret_result, 0, sizeof *ret_result);
+    if (status) {
+        return status;
+    }
     hs_sql_conn_plan(conn, true);
     duckdb_state state = stmt->kind == HS_SQL_QUERY
                              ? duckdb_pending_prepared_streaming(stmt->prepared, &pending)
@@ -62,8 +87,6 @@ static hs_status start(hs_sql_stmt *stmt, duckdb_result *ret_result, struct hs_e
     if (hs_sql_conn_is_interrupted(conn)) {
         duckdb_interrupt(conn->connection); /* it forgets what came before this */
     }
-    hs_status status = HS_OK;
-    memset(ret_result, 0, sizeof *ret_result);
     if (state != DuckDBSuccess || !compute(pending)) {
         status = hs_sql_error(conn, duckdb_pending_error(pending), err);
     } else if (duckdb_execute_pending(pending, ret_result) != DuckDBSuccess) {
@@ -124,6 +147,40 @@ hs_status hs_sql_result_schema(hs_sql_result *result, struct ArrowSchema *ret_sc
     return status ? status : hs_sql_arrow_schema(result->conn, &columns, ret_schema, err);
 }
 
+/* What the columns are, before the first row. */
+static hs_status learn_layouts(hs_sql_result *result, struct hs_error *err)
+{
+    size_t n = (size_t)duckdb_column_count(&result->result);
+    enum hs_sql_layout *layouts = hs_calloc(n + 1, sizeof *layouts);
+    if (layouts == NULL) {
+        return hs_error_nomem(err, "columns");
+    }
+    bool has_other = false;
+    for (size_t i = 0; i < n; i++) {
+        duckdb_logical_type type = duckdb_column_logical_type(&result->result, i);
+        layouts[i] = hs_sql_layout_of(type);
+        has_other = has_other || layouts[i] == HS_SQL_LAYOUT_OTHER;
+        duckdb_destroy_logical_type(&type);
+    }
+    if (has_other) {
+        hs_free(layouts);
+        layouts = NULL;
+    }
+    result->layouts = layouts;
+    result->n_columns = n;
+    return HS_OK;
+}
+
+static hs_status convert(hs_sql_result *result, duckdb_data_chunk *chunk,
+                         struct ArrowArray *ret_array, struct hs_error *err)
+{
+    hs_status status = result->n_columns == 0 ? learn_layouts(result, err) : HS_OK;
+    if (status || result->layouts == NULL) {
+        return status ? status : hs_sql_arrow_array(result->conn, *chunk, ret_array, err);
+    }
+    return hs_sql_arrow_wrap(chunk, result->layouts, result->n_columns, ret_array, err);
+}
+
 hs_status hs_sql_result_next(hs_sql_result *result, struct ArrowArray *ret_array,
                              struct hs_error *err)
 {
@@ -141,7 +198,7 @@ hs_status hs_sql_result_next(hs_sql_result *result, struct ArrowArray *ret_array
         }
     }
     if (chunk != NULL && duckdb_data_chunk_get_size(chunk) > 0) {
-        status = hs_sql_arrow_array(result->conn, chunk, ret_array, err);
+        status = convert(result, &chunk, ret_array, err);
     }
     duckdb_destroy_data_chunk(&chunk);
     if (status || ret_array->release == NULL) {
@@ -162,6 +219,7 @@ void hs_sql_result_free(hs_sql_result *result)
             hs_sql_conn_halt(result->conn); /* other threads may compute rows that nobody reads */
         }
         end(result);
+        hs_free(result->layouts);
         hs_free(result);
     }
 }

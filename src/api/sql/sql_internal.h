@@ -35,6 +35,8 @@ struct hs_sql_conn {
     char *user;
     const void *busy;      /* a result that is being read, or an ingestion; NULL: none */
     bool has_transaction;  /* begun by a statement, and not ended */
+    bool infers;           /* the statement that was planned last calls a function of ours */
+    bool has_small_stream; /* DuckDB's setting now */
     pthread_mutex_t mutex; /* of what follows */
     bool is_running, is_interrupted, is_planning;
     bool is_task, is_cancelled; /* the task: what would begin in it does not */
@@ -75,6 +77,8 @@ void hs_sql_conn_stop(hs_sql_conn *conn);
 void hs_sql_conn_halt(hs_sql_conn *conn);
 /* This thread plans from now on, or no longer. */
 void hs_sql_conn_plan(hs_sql_conn *conn, bool is_planning);
+/* The statement that is planned calls a function of ours; its planner's thread. */
+void hs_sql_conn_infers(hs_sql_conn *conn);
 /* Execute a statement of ours, unchecked. */
 HS_CHECKED hs_status hs_sql_conn_run(hs_sql_conn *conn, const char *text, struct hs_error *err);
 /* Begin work; false: the statement is interrupted already, and nothing was begun. */

@@ -76,7 +76,9 @@ static hs_status prepare_one(hs_sql_conn *conn, const char *text, size_t len,
     hs_status status = hs_sql_guard_text(conn->sql, copy, err);
     status = status ? status : hs_sql_conn_start(conn, err);
     if (!status) {
+        conn->infers = false;
         status = plan(conn, copy, &stmt->prepared, err);
+        stmt->infers = conn->infers;
         hs_sql_conn_stop(conn);
     }
     if (status) {
@@ -84,7 +86,10 @@ static hs_status prepare_one(hs_sql_conn *conn, const char *text, size_t len,
         return status;
     }
     stmt->kind = kind_of(stmt->prepared);
-    if (duckdb_prepared_statement_type(stmt->prepared) == DUCKDB_STATEMENT_TYPE_TRANSACTION) {
+    duckdb_statement_type type = duckdb_prepared_statement_type(stmt->prepared);
+    /* what EXECUTE names was planned before */
+    stmt->infers = stmt->infers || type == DUCKDB_STATEMENT_TYPE_EXECUTE;
+    if (type == DUCKDB_STATEMENT_TYPE_TRANSACTION) {
         stmt->begins = hs_sql_begins_with(copy, "begin") || hs_sql_begins_with(copy, "start");
         stmt->ends = !stmt->begins;
     }
