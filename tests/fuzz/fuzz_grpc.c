@@ -4,7 +4,9 @@
  * sent to a server behind HTTP/2's preface, and the connection must come to an end.
  */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -73,6 +75,23 @@ static enum hs_grpc_code echo(hs_grpc_call *call, void *user)
     return HS_GRPC_OK;
 }
 
+/* From an address of its own: the ports of one wait for a minute after each connection. */
+static int connect_from_new_address(const struct sockaddr_in *address)
+{
+    static uint32_t n;
+    struct sockaddr_in own = {.sin_family = AF_INET,
+                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK + (++n & 0xFFFF))};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && (bind(fd, (const struct sockaddr *)&own, sizeof own) != 0 ||
+                    connect(fd, (const struct sockaddr *)address, sizeof *address) != 0)) {
+        int cause = errno;
+        close(fd);
+        errno = cause;
+        fd = -1;
+    }
+    return fd;
+}
+
 static int connect_to_server(void)
 {
     static const struct hs_grpc_method methods[] = {{"/", echo}};
@@ -88,15 +107,15 @@ static int connect_to_server(void)
     struct sockaddr_in address = {.sin_family = AF_INET,
                                   .sin_port = htons((uint16_t)hs_grpc_server_port(server)),
                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    /* from an address of its own: the ports of one wait for a minute after each connection, and
-     * thousands come in a second */
-    static uint32_t n;
-    struct sockaddr_in own = {.sin_family = AF_INET,
-                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK + (++n & 0xFFFF))};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    require(fd >= 0 && bind(fd, (const struct sockaddr *)&own, sizeof own) == 0);
-    require(connect(fd, (const struct sockaddr *)&address, sizeof address) == 0);
-    return fd;
+    for (int n_tries = 0; n_tries < 500; n_tries++) {
+        int fd = connect_from_new_address(&address);
+        if (fd >= 0) {
+            return fd;
+        }
+        usleep(20000); /* thousands come in a second: the kernel may be short of something */
+    }
+    perror("cannot connect");
+    abort();
 }
 
 static void fuzz_connection(const uint8_t *data, size_t size)
