@@ -85,3 +85,49 @@ int hs_http_status(hs_status status)
     }
     return 500;
 }
+
+enum hs_grpc_code hs_grpc_code_of(hs_status status)
+{
+    switch (status) {
+    case HS_OK:
+        return HS_GRPC_OK;
+    case HS_INVALID_ARGUMENT:
+    case HS_IS_DIRECTORY:
+    case HS_MISMATCH:
+        return HS_GRPC_INVALID_ARGUMENT;
+    case HS_NOT_FOUND:
+        return HS_GRPC_NOT_FOUND;
+    case HS_ALREADY_EXISTS:
+        return HS_GRPC_ALREADY_EXISTS;
+    case HS_PERMISSION_DENIED:
+        return HS_GRPC_PERMISSION_DENIED;
+    case HS_QUEUE_FULL:
+    case HS_LIMIT:
+    case HS_OUT_OF_MEMORY:
+    case HS_MODEL_TOO_LARGE:
+        return HS_GRPC_RESOURCE_EXHAUSTED;
+    case HS_CANCELLED:
+        return HS_GRPC_CANCELLED;
+    case HS_TIMEOUT:
+        return HS_GRPC_DEADLINE_EXCEEDED;
+    case HS_CONTEXT_FULL:
+        return HS_GRPC_OUT_OF_RANGE;
+    case HS_BUSY:
+        return HS_GRPC_FAILED_PRECONDITION;
+    case HS_NOT_SUPPORTED:
+        return HS_GRPC_UNIMPLEMENTED;
+    case HS_UNAVAILABLE:
+        return HS_GRPC_UNAVAILABLE;
+    case HS_CORRUPT:
+        return HS_GRPC_DATA_LOSS;
+    case HS_BAD_MAGIC:
+    case HS_BAD_FORMAT:
+    case HS_TRUNCATED:
+    case HS_UNSUPPORTED_VERSION:
+    case HS_UNSUPPORTED_MODEL:
+    case HS_IO:
+    case HS_INTERNAL:
+        break;
+    }
+    return HS_GRPC_INTERNAL;
+}

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/thread.h"
 #include "embedder_internal.h"
 
 #define STREAM_CAPACITY_MAX 256
@@ -204,14 +205,7 @@ static hs_status open_embedder(hs_embedder *embedder, struct hs_error *err)
 
 static int init_locks(hs_embedder *embedder)
 {
-    pthread_condattr_t attr;
-    int rc = pthread_condattr_init(&attr);
-    if (rc != 0) {
-        return rc;
-    }
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    rc = pthread_cond_init(&embedder->work, &attr);
-    pthread_condattr_destroy(&attr);
+    int rc = hs_cond_init(&embedder->work);
     /* These cannot fail here: without attributes they allocate nothing. */
     pthread_cond_init(&embedder->changed, NULL);
     pthread_mutex_init(&embedder->mutex, NULL);

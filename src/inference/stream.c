@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/mem.h"
+#include "base/thread.h"
 
 #define INLINE_BYTES                                                                               \
     40u /* a token's text nearly always fits, so that posting does not allocate                    \
@@ -87,16 +88,7 @@ const char *hs_slot_state_name(enum hs_slot_state state)
 
 static int init_locks(hs_stream *stream)
 {
-    pthread_condattr_t attr;
-    int rc = pthread_condattr_init(&attr);
-    if (rc != 0) {
-        return rc;
-    }
-    rc = pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    if (rc == 0) {
-        rc = pthread_cond_init(&stream->readable, &attr);
-    }
-    pthread_condattr_destroy(&attr);
+    int rc = hs_cond_init(&stream->readable);
     if (rc != 0) {
         return rc;
     }

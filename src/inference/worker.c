@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/mem.h"
+#include "base/thread.h"
 
 #define ADMIT_MARGIN 8 /* cells each running request should still be able to take */
 
@@ -517,14 +518,7 @@ static void free_parts(hs_worker *worker)
 
 static int init_locks(hs_worker *worker)
 {
-    pthread_condattr_t attr;
-    int rc = pthread_condattr_init(&attr);
-    if (rc != 0) {
-        return rc;
-    }
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    rc = pthread_cond_init(&worker->work, &attr);
-    pthread_condattr_destroy(&attr);
+    int rc = hs_cond_init(&worker->work);
     if (rc != 0) {
         return rc;
     }

@@ -1,4 +1,4 @@
-/* Every status has one exit code of its own. */
+/* Every status has one exit code of its own, and one of HTTP and of gRPC. */
 #include "api_test.h"
 
 #include "api/nearest.h"
@@ -138,6 +138,36 @@ static void http_statuses(void **state)
     }
 }
 
+/* By the meanings in gRPC's own list; only success is OK. */
+static void grpc_codes(void **state)
+{
+    (void)state;
+    static const struct {
+        hs_status status;
+        enum hs_grpc_code code;
+    } known[] = {
+        {HS_OK, HS_GRPC_OK},
+        {HS_INVALID_ARGUMENT, HS_GRPC_INVALID_ARGUMENT},
+        {HS_NOT_FOUND, HS_GRPC_NOT_FOUND},
+        {HS_ALREADY_EXISTS, HS_GRPC_ALREADY_EXISTS},
+        {HS_PERMISSION_DENIED, HS_GRPC_PERMISSION_DENIED},
+        {HS_QUEUE_FULL, HS_GRPC_RESOURCE_EXHAUSTED},
+        {HS_CANCELLED, HS_GRPC_CANCELLED},
+        {HS_TIMEOUT, HS_GRPC_DEADLINE_EXCEEDED},
+        {HS_NOT_SUPPORTED, HS_GRPC_UNIMPLEMENTED},
+        {HS_UNAVAILABLE, HS_GRPC_UNAVAILABLE},
+        {HS_CORRUPT, HS_GRPC_DATA_LOSS},
+        {HS_INTERNAL, HS_GRPC_INTERNAL},
+        {(hs_status)9999, HS_GRPC_INTERNAL},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        assert_int_equal(hs_grpc_code_of(known[i].status), known[i].code);
+    }
+    for (size_t i = 0; i < COUNT_OF(all); i++) {
+        assert_int_equal(hs_grpc_code_of(all[i]) == HS_GRPC_OK, all[i] == HS_OK);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -146,6 +176,7 @@ int main(void)
         cmocka_unit_test(known_codes),
         cmocka_unit_test(nearest_names),
         cmocka_unit_test(http_statuses),
+        cmocka_unit_test(grpc_codes),
         cmocka_unit_test_setup_teardown(reports, api_setup, api_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -34,7 +34,7 @@ static void queues_keep_their_order(void **state)
     assert_null(pool.beginning.head);
     assert_null(pool.beginning.tail);
     assert_null(pool.going_on.head);
-    hs_http_pool_stop(&pool);
+    hs_net_pool_close(&pool.threads);
 }
 
 static void *end_later(void *user)
@@ -59,7 +59,7 @@ static void waiting_for_the_last(void **state)
     assert_int_equal(pthread_create(&thread, NULL, end_later, &pool), 0);
     assert_true(hs_http_pool_wait(&pool, LONG_MS));
     pthread_join(thread, NULL);
-    hs_http_pool_stop(&pool);
+    hs_net_pool_close(&pool.threads);
 }
 
 static void many_threads_end(void **state)
@@ -68,9 +68,9 @@ static void many_threads_end(void **state)
     for (int n = 1; n <= 32; n *= 2) {
         struct hs_http_pool pool = {0};
         assert_int_equal(hs_http_pool_start(&pool, n, NULL), HS_OK);
-        assert_int_equal(pool.n_threads, n);
-        hs_http_pool_stop(&pool);
-        assert_null(pool.threads);
+        assert_int_equal(pool.threads.n_threads, n);
+        hs_net_pool_close(&pool.threads);
+        assert_null(pool.threads.threads);
     }
     struct hs_http_pool pool = {0};
     hs_mem_fail_after(1);

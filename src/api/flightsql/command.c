@@ -288,9 +288,11 @@ static enum hs_grpc_code find_prepared(struct hs_flight_context *context,
     return status ? hs_flight_fail(context->call, &err) : HS_GRPC_OK;
 }
 
-/* A command's rows for DoGet; GetFlightInfo wants their schema only. */
-static enum hs_grpc_code find_metadata(struct hs_flight_context *context, const char *name,
-                                       const ProtobufCBinaryData *value, struct target *target)
+/* The rows of a metadata command: their schema, or without ret_schema sent. Their connection is
+ * leased until then. */
+static enum hs_grpc_code run_metadata(struct hs_flight_context *context, const char *name,
+                                      const ProtobufCBinaryData *value,
+                                      struct ArrowSchema *ret_schema)
 {
     struct hs_flight_lease lease;
     struct hs_flight_rows rows = {0};
@@ -303,9 +305,11 @@ static enum hs_grpc_code find_metadata(struct hs_flight_context *context, const 
         code = hs_grpc_call_fail(context->call, HS_GRPC_UNIMPLEMENTED,
                                  "the command %s is not implemented", name);
     }
-    if (!code) {
-        target->schema = rows.schema;
+    if (!code && ret_schema) {
+        *ret_schema = rows.schema;
         rows.schema.release = NULL;
+    } else if (!code) {
+        code = hs_flight_rows_send(context->call, &rows);
     }
     hs_flight_rows_free(&rows);
     hs_flight_lease_end(&lease);
@@ -332,7 +336,7 @@ static enum hs_grpc_code find_target(struct hs_flight_context *context,
     }
     return strcmp(name, "CommandPreparedStatementQuery") == 0
                ? find_prepared(context, &any->value, target)
-               : find_metadata(context, name, &any->value, target);
+               : run_metadata(context, name, &any->value, &target->schema);
 }
 
 /* ---- GetFlightInfo, PollFlightInfo, GetSchema ---- */
@@ -460,26 +464,6 @@ static enum hs_grpc_code get_statement(struct hs_flight_context *context, enum h
     return code;
 }
 
-static enum hs_grpc_code get_metadata(struct hs_flight_context *context, const char *name,
-                                      const ProtobufCBinaryData *value)
-{
-    struct hs_flight_lease lease;
-    struct hs_flight_rows rows = {0};
-    struct hs_error err;
-    enum hs_grpc_code code = HS_GRPC_OK;
-    if (hs_flight_lease(context->flight, context->session, NULL, context->call, &lease, &err)) {
-        return hs_flight_fail(context->call, &err);
-    }
-    if (!hs_flight_metadata(context, name, value, lease.conn->sql, &rows, &code)) {
-        code = hs_grpc_call_fail(context->call, HS_GRPC_UNIMPLEMENTED,
-                                 "the ticket's command %s is not implemented", name);
-    }
-    code = code ? code : hs_flight_rows_send(context->call, &rows);
-    hs_flight_rows_free(&rows);
-    hs_flight_lease_end(&lease);
-    return code;
-}
-
 enum hs_grpc_code hs_flight_do_get(hs_grpc_call *call, void *user)
 {
     struct hs_flight_context context;
@@ -498,7 +482,7 @@ enum hs_grpc_code hs_flight_do_get(hs_grpc_call *call, void *user)
     } else if (strcmp(name, "CommandPreparedStatementQuery") == 0) {
         code = get_statement(&context, HS_FLIGHT_PREPARED, &any->value);
     } else {
-        code = get_metadata(&context, name, &any->value);
+        code = run_metadata(&context, name, &any->value, NULL);
     }
     hs_flight_end(&context);
     return code;

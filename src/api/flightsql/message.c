@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "api/status_map.h"
 #include "base/error.h"
 #include "base/mem.h"
 #include "base/utf8.h"
@@ -176,47 +177,8 @@ enum hs_grpc_code hs_flight_send_result(hs_grpc_call *call, const char *name,
     return hs_flight_send(call, &result.base);
 }
 
-static enum hs_grpc_code code_of(hs_status status)
-{
-    switch (status) {
-    case HS_OK:
-        return HS_GRPC_OK;
-    case HS_INVALID_ARGUMENT:
-    case HS_IS_DIRECTORY:
-    case HS_MISMATCH:
-        return HS_GRPC_INVALID_ARGUMENT;
-    case HS_NOT_FOUND:
-        return HS_GRPC_NOT_FOUND;
-    case HS_ALREADY_EXISTS:
-        return HS_GRPC_ALREADY_EXISTS;
-    case HS_PERMISSION_DENIED:
-        return HS_GRPC_PERMISSION_DENIED;
-    case HS_QUEUE_FULL:
-    case HS_LIMIT:
-    case HS_OUT_OF_MEMORY:
-    case HS_MODEL_TOO_LARGE:
-        return HS_GRPC_RESOURCE_EXHAUSTED;
-    case HS_CANCELLED:
-        return HS_GRPC_CANCELLED;
-    case HS_TIMEOUT:
-        return HS_GRPC_DEADLINE_EXCEEDED;
-    case HS_CONTEXT_FULL:
-        return HS_GRPC_OUT_OF_RANGE;
-    case HS_BUSY:
-        return HS_GRPC_FAILED_PRECONDITION;
-    case HS_NOT_SUPPORTED:
-        return HS_GRPC_UNIMPLEMENTED;
-    case HS_UNAVAILABLE:
-        return HS_GRPC_UNAVAILABLE;
-    case HS_CORRUPT:
-        return HS_GRPC_DATA_LOSS;
-    default:
-        return HS_GRPC_INTERNAL;
-    }
-}
-
 enum hs_grpc_code hs_flight_fail(hs_grpc_call *call, const struct hs_error *err)
 {
-    return hs_grpc_call_fail(call, code_of(err->status), "%s%s%s", err->message,
+    return hs_grpc_call_fail(call, hs_grpc_code_of(err->status), "%s%s%s", err->message,
                              err->hint[0] ? "; " : "", err->hint);
 }

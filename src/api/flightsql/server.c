@@ -4,6 +4,7 @@
 #include "auth.h"
 #include "base/error.h"
 #include "base/mem.h"
+#include "base/thread.h"
 #include "command.h"
 
 #define METHOD(name) "/arrow.flight.protocol.FlightService/" name
@@ -36,13 +37,11 @@ hs_status hs_flight_start(const struct hs_flight_config *config, hs_flight **ret
         return hs_error_nomem(err, "the Flight SQL server");
     }
     flight->config = *config;
-    pthread_mutex_init(&flight->lock, NULL);
-    pthread_condattr_t clock;
-    pthread_condattr_init(&clock);
-    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC); /* that of hs_clock_deadline */
-    pthread_cond_init(&flight->freed, &clock);
-    pthread_cond_init(&flight->swept, &clock);
-    pthread_condattr_destroy(&clock);
+    if (pthread_mutex_init(&flight->lock, NULL) != 0 || hs_cond_init(&flight->freed) != 0 ||
+        hs_cond_init(&flight->swept) != 0) {
+        hs_free(flight);
+        return hs_error_nomem(err, "the Flight SQL server");
+    }
     flight->config.grpc.methods = methods;
     flight->config.grpc.n_methods = sizeof methods / sizeof *methods;
     flight->config.grpc.on_disconnect = hs_flight_sessions_disconnect;

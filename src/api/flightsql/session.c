@@ -1,7 +1,6 @@
 #include "session.h"
 
 #include <nanoarrow/nanoarrow.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
@@ -9,6 +8,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/mem.h"
+#include "base/thread.h"
 
 hs_status hs_flight_random_hex(char *out, size_t n, struct hs_error *err)
 {
@@ -122,7 +122,8 @@ hs_status hs_flight_handle_new(hs_flight *flight, struct hs_flight_session *sess
         hs_error_set(err, HS_LIMIT,
                      "%d statements and transactions are open, the most there can be",
                      session->n_handles);
-        status = hs_error_hint(err, "close some, or read the results that were asked for");
+        status = hs_error_hint(err, "close some, read the results that were asked for, "
+                                    "or raise --flight-handles");
     }
     if (!status) {
         handle->kind = kind;
@@ -448,11 +449,7 @@ static void *sweep(void *user)
 
 hs_status hs_flight_sessions_sweep(hs_flight *flight, struct hs_error *err)
 {
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old); /* signals are the main thread's */
-    int code = pthread_create(&flight->sweeper, NULL, sweep, flight);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    int code = hs_thread_start(&flight->sweeper, sweep, flight);
     flight->has_sweeper = code == 0;
     return code ? hs_error_errno(err, code, "start", "the thread that ends idle sessions") : HS_OK;
 }

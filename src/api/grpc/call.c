@@ -273,9 +273,9 @@ uint64_t hs_grpc_call_connection_id(const hs_grpc_call *call)
 
 int64_t hs_grpc_call_deadline_ms(const hs_grpc_call *call)
 {
-    if (call->deadline_ns == HS_GRPC_NEVER) {
+    if (call->deadline_ns == HS_NET_NEVER) {
         return -1;
     }
     int64_t left_ns = call->deadline_ns - hs_clock_ns();
-    return left_ns > 0 ? (left_ns + HS_GRPC_NS_PER_MS - 1) / HS_GRPC_NS_PER_MS : 0;
+    return left_ns > 0 ? (left_ns + HS_NET_NS_PER_MS - 1) / HS_NET_NS_PER_MS : 0;
 }

@@ -19,7 +19,7 @@
 bool hs_grpc_rate_count(struct hs_grpc_rate *rate, int max)
 {
     int64_t now_ns = hs_clock_ns();
-    if (rate->n == 0 || now_ns - rate->since_ns >= RATE_MS * HS_GRPC_NS_PER_MS) {
+    if (rate->n == 0 || now_ns - rate->since_ns >= RATE_MS * HS_NET_NS_PER_MS) {
         *rate = (struct hs_grpc_rate){.since_ns = now_ns};
     }
     return ++rate->n <= max;
@@ -42,8 +42,20 @@ static bool prepare(struct hs_grpc_conn *conn)
     return conn->record != NULL && conn->ssl != NULL && SSL_set_fd(conn->ssl, conn->fd) == 1;
 }
 
-void hs_grpc_conn_open(hs_grpc_server *server, int fd, const struct sockaddr *address,
-                       socklen_t len)
+static bool has_room(const hs_grpc_server *server, const unsigned char key[HS_PEER_KEY_SIZE])
+{
+    const struct hs_grpc_limits *limits = &server->config.limits;
+    if (atomic_load(&server->n_open) >= limits->connections) {
+        return false;
+    }
+    int n = 0;
+    for (const struct hs_grpc_conn *i = server->conns; i != NULL; i = i->next) {
+        n += memcmp(i->address, key, HS_PEER_KEY_SIZE) == 0;
+    }
+    return n < limits->connections_per_address;
+}
+
+static void open_conn(hs_grpc_server *server, int fd, const struct sockaddr *address, socklen_t len)
 {
     struct hs_grpc_conn *conn = hs_calloc(1, sizeof *conn);
     if (conn == NULL) {
@@ -51,7 +63,7 @@ void hs_grpc_conn_open(hs_grpc_server *server, int fd, const struct sockaddr *ad
         return;
     }
     int64_t now_ns = hs_clock_ns();
-    *conn = (struct hs_grpc_conn){.watch = HS_GRPC_WATCH_CONN,
+    *conn = (struct hs_grpc_conn){.watch = HS_NET_WATCH_CONN,
                                   .server = server,
                                   .id = ++server->last_conn_id,
                                   .fd = fd,
@@ -69,12 +81,12 @@ void hs_grpc_conn_open(hs_grpc_server *server, int fd, const struct sockaddr *ad
     server->conns = conn;
     atomic_fetch_add(&server->n_open, 1);
     struct epoll_event event = {.events = conn->events, .data.ptr = conn};
-    if (!prepare(conn) || epoll_ctl(server->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
+    if (!prepare(conn) || epoll_ctl(server->loop.epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
         hs_log(HS_LOG_WARN, "grpc", "a connection of %s could not be taken", conn->peer);
         hs_grpc_conn_destroy(conn);
         return;
     }
-    hs_grpc_loop_at(server, 0); /* its deadlines */
+    hs_net_loop_at(&server->loop, 0); /* its deadlines */
 }
 
 void hs_grpc_conn_destroy(struct hs_grpc_conn *conn)
@@ -102,6 +114,19 @@ void hs_grpc_conn_destroy(struct hs_grpc_conn *conn)
     hs_free(conn);
 }
 
+void hs_grpc_conn_accept(void *arg, int fd, const struct sockaddr *address, socklen_t len)
+{
+    hs_grpc_server *server = arg;
+    unsigned char key[HS_PEER_KEY_SIZE];
+    hs_peer_key(address, key);
+    if (has_room(server, key)) {
+        open_conn(server, fd, address, len);
+    } else {
+        atomic_fetch_add(&server->n_refused, 1);
+        close(fd);
+    }
+}
+
 void hs_grpc_conn_touch(struct hs_grpc_conn *conn)
 {
     if (!conn->is_dirty) {
@@ -113,8 +138,8 @@ void hs_grpc_conn_touch(struct hs_grpc_conn *conn)
 
 static void cut_after(struct hs_grpc_conn *conn, int64_t ms)
 {
-    conn->cut_ns = hs_clock_ns() + ms * HS_GRPC_NS_PER_MS;
-    hs_grpc_loop_at(conn->server, conn->cut_ns);
+    conn->cut_ns = hs_clock_ns() + ms * HS_NET_NS_PER_MS;
+    hs_net_loop_at(&conn->server->loop, conn->cut_ns);
 }
 
 void hs_grpc_conn_end(struct hs_grpc_conn *conn, uint32_t error)
@@ -126,7 +151,7 @@ void hs_grpc_conn_end(struct hs_grpc_conn *conn, uint32_t error)
         }
     }
     if (conn->cut_ns == 0) {
-        cut_after(conn, HS_GRPC_FLUSH_MS);
+        cut_after(conn, HS_NET_FLUSH_MS);
     }
     hs_grpc_conn_touch(conn);
 }
@@ -145,8 +170,8 @@ void hs_grpc_conn_drain(struct hs_grpc_conn *conn)
     if (!conn->has_settings) {
         conn->is_dead = true;
     } else if (nghttp2_submit_shutdown_notice(conn->session) == 0) {
-        conn->goaway_ns = hs_clock_ns() + GOAWAY_MS * HS_GRPC_NS_PER_MS;
-        hs_grpc_loop_at(conn->server, conn->goaway_ns);
+        conn->goaway_ns = hs_clock_ns() + GOAWAY_MS * HS_NET_NS_PER_MS;
+        hs_net_loop_at(&conn->server->loop, conn->goaway_ns);
     } else {
         conn->is_dead = true;
     }
@@ -165,7 +190,7 @@ static void close_gently(struct hs_grpc_conn *conn)
     }
     shutdown(conn->fd, SHUT_WR);
     if (conn->cut_ns == 0) {
-        cut_after(conn, HS_GRPC_FLUSH_MS);
+        cut_after(conn, HS_NET_FLUSH_MS);
     }
 }
 
@@ -254,7 +279,7 @@ static void watch(struct hs_grpc_conn *conn, bool is_blocked)
     uint32_t events = (wants_input ? EPOLLIN : 0u) | (is_blocked ? EPOLLOUT : 0u);
     if (events != conn->events) {
         struct epoll_event event = {.events = events, .data.ptr = conn};
-        epoll_ctl(conn->server->epoll_fd, EPOLL_CTL_MOD, conn->fd, &event);
+        epoll_ctl(conn->server->loop.epoll_fd, EPOLL_CTL_MOD, conn->fd, &event);
         conn->events = events;
     }
 }
@@ -304,18 +329,18 @@ static int64_t keep_alive(struct hs_grpc_conn *conn, int64_t now_ns)
 {
     const struct hs_grpc_limits *limits = &conn->server->config.limits;
     if (conn->pinged_ns != 0) {
-        int64_t end_ns = conn->pinged_ns + limits->keepalive_wait_ms * HS_GRPC_NS_PER_MS;
+        int64_t end_ns = conn->pinged_ns + limits->keepalive_wait_ms * HS_NET_NS_PER_MS;
         conn->is_dead = conn->is_dead || now_ns >= end_ns;
         return end_ns;
     }
-    int64_t ping_ns = conn->read_ns + limits->keepalive_ms * HS_GRPC_NS_PER_MS;
+    int64_t ping_ns = conn->read_ns + limits->keepalive_ms * HS_NET_NS_PER_MS;
     if (now_ns < ping_ns) {
         return ping_ns;
     }
     conn->pinged_ns = now_ns;
     conn->is_dead = nghttp2_submit_ping(conn->session, NGHTTP2_FLAG_NONE, NULL) != 0;
     hs_grpc_conn_touch(conn);
-    return now_ns + limits->keepalive_wait_ms * HS_GRPC_NS_PER_MS;
+    return now_ns + limits->keepalive_wait_ms * HS_NET_NS_PER_MS;
 }
 
 /* Name the last call that is answered. */
@@ -332,17 +357,17 @@ static void say_last_call(struct hs_grpc_conn *conn)
 int64_t hs_grpc_conn_expire(struct hs_grpc_conn *conn, int64_t now_ns)
 {
     const struct hs_grpc_limits *limits = &conn->server->config.limits;
-    int64_t next_ns = HS_GRPC_NEVER;
+    int64_t next_ns = HS_NET_NEVER;
     if (conn->cut_ns != 0) {
         conn->is_dead = conn->is_dead || now_ns >= conn->cut_ns;
         next_ns = conn->cut_ns;
     } else if (!conn->has_settings) {
-        next_ns = conn->opened_ns + limits->handshake_ms * HS_GRPC_NS_PER_MS;
+        next_ns = conn->opened_ns + limits->handshake_ms * HS_NET_NS_PER_MS;
         conn->is_dead = conn->is_dead || now_ns >= next_ns;
     } else {
         next_ns = keep_alive(conn, now_ns);
         if (conn->n_calls == 0 && !conn->is_leaving) {
-            int64_t idle_ns = conn->idle_ns + limits->idle_ms * HS_GRPC_NS_PER_MS;
+            int64_t idle_ns = conn->idle_ns + limits->idle_ms * HS_NET_NS_PER_MS;
             if (now_ns >= idle_ns) {
                 hs_grpc_conn_end(conn, NGHTTP2_NO_ERROR);
             }

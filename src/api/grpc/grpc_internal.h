@@ -13,16 +13,13 @@
 #include <openssl/ssl.h>
 #include <pthread.h>
 
-#include "api/listener.h"
+#include "api/net_loop.h"
+#include "api/net_pool.h"
 #include "base/buf.h"
 #include "message.h"
 #include "metadata.h"
 #include "out_queue.h"
 
-#define HS_GRPC_NEVER INT64_MAX
-#define HS_GRPC_NS_PER_MS INT64_C(1000000)
-/* How long a connection that is to end may take to send what it has. */
-#define HS_GRPC_FLUSH_MS 2000
 #define HS_GRPC_TEXT_MAX 1024
 #define HS_GRPC_READ_BYTES (128u << 10)
 /* What a client may send ahead of a handler, for each call and for all of a connection. */
@@ -32,16 +29,13 @@
 #define HS_GRPC_QUEUE_MESSAGES 2
 #define HS_GRPC_QUEUE_BYTES (64u << 10)
 
-/* What an epoll event is about; first member of whatever is watched. */
-enum hs_grpc_watch { HS_GRPC_WATCH_CONN, HS_GRPC_WATCH_LISTEN, HS_GRPC_WATCH_WAKE };
-
 struct hs_grpc_rate {
     int64_t since_ns;
     int n;
 };
 
 struct hs_grpc_conn { /* of the transport thread alone */
-    enum hs_grpc_watch watch;
+    enum hs_net_watch watch;
     hs_grpc_server *server;
     struct hs_grpc_conn *prev, *next, *dirty_next;
     uint64_t id;
@@ -71,15 +65,11 @@ struct hs_grpc_conn { /* of the transport thread alone */
 };
 
 struct hs_grpc_pool {
-    pthread_mutex_t lock;
-    pthread_cond_t has_work, has_ended;
+    struct hs_net_pool threads;
     hs_grpc_call *head, *tail;
     int n_queued, n_queued_max;
     int n_idle; /* threads that wait, or were told to look */
     int n_running;
-    int n_threads, n_threads_max;
-    pthread_t *threads;
-    bool is_closed, is_ready;
 };
 
 struct hs_grpc_server {
@@ -90,29 +80,15 @@ struct hs_grpc_server {
     nghttp2_session_callbacks *callbacks;
     nghttp2_option *option;
     nghttp2_mem memory;
-    pthread_t loop;
-    bool has_loop, has_lock;
-    int port;
+    struct hs_net_loop loop;
 
     /* of the transport thread */
-    int epoll_fd, wake_fd;
-    enum hs_grpc_watch watch_wake;
-    struct hs_grpc_acceptor {
-        enum hs_grpc_watch watch;
-        int fd;
-    } acceptors[HS_LISTENER_MAX];
-    int n_acceptors;
     struct hs_grpc_conn *conns, *dirty;
     uint64_t last_conn_id;
     uint8_t *input;
-    int64_t next_deadline_ns; /* nothing has an earlier one */
-    int64_t stop_at_ns, accept_at_ns;
-    bool is_draining, is_cutting;
 
     pthread_mutex_t ready_lock;
     hs_grpc_call *ready; /* with something for the transport thread */
-    atomic_bool is_signalled, is_stopping, is_joined;
-    atomic_llong drain_ms;
 
     atomic_int n_open;
     atomic_ullong n_calls, n_failed, n_refused, n_cut, bytes_in, bytes_out;
@@ -199,24 +175,13 @@ ssize_t hs_grpc_io_write(struct hs_grpc_conn *conn);
 /* ---- loop.c ---- */
 
 void *hs_grpc_loop_main(void *server);
-/* Have the transport thread look at what changed; any thread. */
-void hs_grpc_loop_signal(hs_grpc_server *server);
-/* Have it look at a call; any thread. */
+/* Have the transport thread look at a call; any thread. */
 void hs_grpc_loop_notify(hs_grpc_call *call);
-/* Have it look at the clock then; transport thread. */
-void hs_grpc_loop_at(hs_grpc_server *server, int64_t deadline_ns);
-
-/* ---- accept.c ---- */
-
-HS_CHECKED hs_status hs_grpc_listen(hs_grpc_server *server, struct hs_error *err);
-void hs_grpc_accept(hs_grpc_server *server, int listen_fd);
-/* Accept nothing until then; 0: accept again. */
-void hs_grpc_accept_pause(hs_grpc_server *server, int64_t until_ns);
 
 /* ---- conn.c: the transport thread ---- */
 
-void hs_grpc_conn_open(hs_grpc_server *server, int fd, const struct sockaddr *address,
-                       socklen_t len);
+/* What was accepted: a connection, when the limits allow one more. */
+void hs_grpc_conn_accept(void *server, int fd, const struct sockaddr *address, socklen_t len);
 void hs_grpc_conn_event(struct hs_grpc_conn *conn, uint32_t events);
 /* Write at the end of this turn. */
 void hs_grpc_conn_touch(struct hs_grpc_conn *conn);
@@ -286,6 +251,5 @@ bool hs_grpc_pool_remove(struct hs_grpc_pool *pool, hs_grpc_call *call);
 void hs_grpc_pool_count(struct hs_grpc_pool *pool, int *ret_n_queued, int *ret_n_running);
 /* Whether all handlers returned within the time. */
 bool hs_grpc_pool_wait(struct hs_grpc_pool *pool, int64_t timeout_ms);
-void hs_grpc_pool_stop(struct hs_grpc_pool *pool);
 
 #endif

@@ -1,24 +1,9 @@
 /* loop.c - the transport thread: one epoll over the listening sockets, every connection, and the
  * wake-ups of handlers. */
-#include <errno.h>
-#include <string.h>
-#include <sys/epoll.h>
-#include <unistd.h>
-
 #include "base/clock.h"
-#include "base/log.h"
 #include "grpc_internal.h"
 
 #define EVENTS_MAX 64
-
-void hs_grpc_loop_signal(hs_grpc_server *server)
-{
-    if (!atomic_exchange(&server->is_signalled, true)) {
-        uint64_t one = 1;
-        ssize_t n = write(server->wake_fd, &one, sizeof one);
-        (void)n; /* a full counter is a signal, too */
-    }
-}
 
 void hs_grpc_loop_notify(hs_grpc_call *call)
 {
@@ -31,14 +16,7 @@ void hs_grpc_loop_notify(hs_grpc_call *call)
         server->ready = call;
     }
     pthread_mutex_unlock(&server->ready_lock);
-    hs_grpc_loop_signal(server);
-}
-
-void hs_grpc_loop_at(hs_grpc_server *server, int64_t deadline_ns)
-{
-    if (deadline_ns < server->next_deadline_ns) {
-        server->next_deadline_ns = deadline_ns;
-    }
+    hs_net_loop_signal(&server->loop);
 }
 
 static hs_grpc_call *next_ready(hs_grpc_server *server)
@@ -97,119 +75,69 @@ static void bury_dead(hs_grpc_server *server)
 static void expire_all(hs_grpc_server *server)
 {
     int64_t now_ns = hs_clock_ns();
-    if (now_ns < server->next_deadline_ns) {
-        return;
-    }
-    server->next_deadline_ns = HS_GRPC_NEVER;
-    for (struct hs_grpc_conn *i = server->conns; i != NULL; i = i->next) {
-        hs_grpc_loop_at(server, hs_grpc_conn_expire(i, now_ns));
-    }
-    if (server->accept_at_ns != 0) {
-        if (now_ns >= server->accept_at_ns) {
-            hs_grpc_accept_pause(server, 0);
-        } else {
-            hs_grpc_loop_at(server, server->accept_at_ns);
+    if (hs_net_loop_is_due(&server->loop, now_ns)) {
+        for (struct hs_grpc_conn *i = server->conns; i != NULL; i = i->next) {
+            hs_net_loop_at(&server->loop, hs_grpc_conn_expire(i, now_ns));
         }
-    }
-    if (server->is_draining) {
-        hs_grpc_loop_at(server, server->stop_at_ns);
     }
 }
 
 /* ---- stopping ---- */
 
-static void begin_drain(hs_grpc_server *server)
+static void drain_all(hs_grpc_server *server)
 {
-    server->is_draining = true;
-    server->stop_at_ns = hs_clock_ns() + atomic_load(&server->drain_ms) * HS_GRPC_NS_PER_MS;
-    server->accept_at_ns = 0;
-    for (int i = 0; i < server->n_acceptors; i++) {
-        close(server->acceptors[i].fd);
-    }
-    server->n_acceptors = 0;
     for (struct hs_grpc_conn *i = server->conns; i != NULL; i = i->next) {
         hs_grpc_conn_drain(i);
     }
-    hs_grpc_loop_at(server, server->stop_at_ns);
 }
 
 static void end_all(hs_grpc_server *server)
 {
-    server->is_cutting = true;
-    server->stop_at_ns = hs_clock_ns() + (HS_GRPC_FLUSH_MS + 500) * HS_GRPC_NS_PER_MS;
-    hs_grpc_loop_at(server, server->stop_at_ns);
     for (struct hs_grpc_conn *i = server->conns; i != NULL; i = i->next) {
         for (hs_grpc_call *call = i->calls; call != NULL; call = call->next) {
             hs_grpc_call_end(call, HS_GRPC_UNAVAILABLE, "the server stops");
         }
         i->goaway_ns = i->goaway_ns != 0 ? hs_clock_ns() : 0;
-        hs_grpc_loop_at(server, 0);
     }
 }
 
 static bool is_over(hs_grpc_server *server)
 {
-    if (!atomic_load(&server->is_stopping)) {
-        return false;
+    enum hs_net_step step;
+    while ((step = hs_net_loop_step(&server->loop, server->conns != NULL)) == HS_NET_DRAIN) {
+        drain_all(server);
     }
-    if (!server->is_draining) {
-        begin_drain(server);
-    }
-    if (server->conns == NULL) {
-        return true;
-    }
-    if (hs_clock_ns() < server->stop_at_ns) {
-        return false;
-    }
-    if (!server->is_cutting) {
+    if (step == HS_NET_CUT) {
         end_all(server);
-        return false;
     }
-    return true;
+    return step == HS_NET_OVER;
 }
 
 /* ---- the loop ---- */
 
 static void handle_event(hs_grpc_server *server, const struct epoll_event *event)
 {
-    enum hs_grpc_watch *watch = event->data.ptr;
+    enum hs_net_watch *watch = event->data.ptr;
     switch (*watch) {
-    case HS_GRPC_WATCH_CONN:
+    case HS_NET_WATCH_CONN:
         hs_grpc_conn_event((struct hs_grpc_conn *)(void *)watch, event->events);
         break;
-    case HS_GRPC_WATCH_LISTEN:
-        if (!server->is_draining) {
-            hs_grpc_accept(server, ((struct hs_grpc_acceptor *)(void *)watch)->fd);
-        }
+    case HS_NET_WATCH_LISTEN:
+        hs_net_loop_accept(&server->loop, watch, hs_grpc_conn_accept, server);
         break;
-    case HS_GRPC_WATCH_WAKE: /* edge-triggered: the counter is never read */
+    case HS_NET_WATCH_WAKE: /* edge-triggered: the counter is never read */
+    case HS_NET_WATCH_LIBRARY:
         break;
     }
 }
 
-/* Whoever has something for this thread need not signal while it is awake: it looks again before it
- * sleeps. true: there is something. */
-static bool has_news(hs_grpc_server *server)
+static bool has_news(void *arg)
 {
-    atomic_store(&server->is_signalled, false);
+    hs_grpc_server *server = arg;
     pthread_mutex_lock(&server->ready_lock);
     bool has_ready = server->ready != NULL;
     pthread_mutex_unlock(&server->ready_lock);
-    return has_ready || server->dirty != NULL ||
-           (atomic_load(&server->is_stopping) && !server->is_draining);
-}
-
-static int timeout_ms(const hs_grpc_server *server)
-{
-    if (server->next_deadline_ns == HS_GRPC_NEVER) {
-        return -1;
-    }
-    int64_t left_ns = server->next_deadline_ns - hs_clock_ns();
-    if (left_ns <= 0) {
-        return 0;
-    }
-    int64_t left_ms = (left_ns + HS_GRPC_NS_PER_MS - 1) / HS_GRPC_NS_PER_MS;
-    return left_ms > 60000 ? 60000 : (int)left_ms;
+    return has_ready || server->dirty != NULL;
 }
 
 void *hs_grpc_loop_main(void *arg)
@@ -217,13 +145,7 @@ void *hs_grpc_loop_main(void *arg)
     hs_grpc_server *server = arg;
     struct epoll_event events[EVENTS_MAX];
     while (!is_over(server)) {
-        int timeout = has_news(server) ? 0 : timeout_ms(server);
-        int n = epoll_wait(server->epoll_fd, events, EVENTS_MAX, timeout);
-        atomic_store(&server->is_signalled, true);
-        if (n < 0 && errno != EINTR) {
-            hs_log(HS_LOG_ERROR, "grpc", "waiting for connections failed: %s", strerror(errno));
-            atomic_store(&server->is_stopping, true);
-        }
+        int n = hs_net_loop_wait(&server->loop, has_news, server, events, EVENTS_MAX);
         for (int i = 0; i < n; i++) {
             handle_event(server, &events[i]);
         }

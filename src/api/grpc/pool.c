@@ -1,10 +1,6 @@
 /* pool.c - the threads that run handlers; each is started when a call finds none that is idle. */
-#include <signal.h>
-
-#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
-#include "base/mem.h"
 #include "grpc_internal.h"
 
 static void queue_remove(struct hs_grpc_pool *pool, hs_grpc_call *call)
@@ -18,86 +14,60 @@ static void queue_remove(struct hs_grpc_pool *pool, hs_grpc_call *call)
 static void *pool_main(void *arg)
 {
     struct hs_grpc_pool *pool = arg;
-    pthread_mutex_lock(&pool->lock);
-    while (pool->head != NULL || !pool->is_closed) {
+    pthread_mutex_lock(&pool->threads.lock);
+    while (pool->head != NULL || !pool->threads.is_closed) {
         hs_grpc_call *call = pool->head;
         if (call == NULL) {
-            pthread_cond_wait(&pool->has_work, &pool->lock);
+            pthread_cond_wait(&pool->threads.has_work, &pool->threads.lock);
             continue;
         }
         queue_remove(pool, call);
         pool->n_idle--;
         pool->n_running++;
-        pthread_mutex_unlock(&pool->lock);
+        pthread_mutex_unlock(&pool->threads.lock);
         hs_grpc_call_run(call);
         hs_grpc_call_unref(call);
-        pthread_mutex_lock(&pool->lock);
+        pthread_mutex_lock(&pool->threads.lock);
         pool->n_running--;
         pool->n_idle++;
         if (pool->n_running == 0) {
-            pthread_cond_broadcast(&pool->has_ended);
+            pthread_cond_broadcast(&pool->threads.has_ended);
         }
     }
-    pthread_mutex_unlock(&pool->lock);
+    pthread_mutex_unlock(&pool->threads.lock);
     return NULL;
 }
 
 /* 0, or an errno. */
 static int start_thread(struct hs_grpc_pool *pool)
 {
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old); /* signals are the main thread's */
-    int code = pthread_create(&pool->threads[pool->n_threads], NULL, pool_main, pool);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    if (code == 0) {
-        pool->n_threads++;
-        pool->n_idle++;
-    }
-    return code;
-}
-
-static int init_locks(struct hs_grpc_pool *pool)
-{
-    pthread_condattr_t monotonic;
-    int code = pthread_condattr_init(&monotonic);
-    if (code != 0) {
-        return code;
-    }
-    code = pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    code = code != 0 ? code : pthread_mutex_init(&pool->lock, NULL);
-    code = code != 0 ? code : pthread_cond_init(&pool->has_work, NULL);
-    code = code != 0 ? code : pthread_cond_init(&pool->has_ended, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    int code = hs_net_pool_grow(&pool->threads);
+    pool->n_idle += code == 0;
     return code;
 }
 
 hs_status hs_grpc_pool_start(struct hs_grpc_pool *pool, int n_threads, int n_queued_max,
                              struct hs_error *err)
 {
-    pool->threads = hs_calloc((size_t)n_threads, sizeof *pool->threads);
-    if (pool->threads == NULL || init_locks(pool) != 0) {
-        hs_free(pool->threads);
-        pool->threads = NULL;
-        return hs_error_nomem(err, "a thread pool");
+    hs_status status = hs_net_pool_open(&pool->threads, n_threads, pool_main, pool, err);
+    if (status != HS_OK) {
+        return status;
     }
-    pool->is_ready = true;
-    pool->n_threads_max = n_threads;
     pool->n_queued_max = n_queued_max;
-    pthread_mutex_lock(&pool->lock);
+    pthread_mutex_lock(&pool->threads.lock);
     int code = start_thread(pool);
-    pthread_mutex_unlock(&pool->lock);
+    pthread_mutex_unlock(&pool->threads.lock);
     return code == 0 ? HS_OK : hs_error_errno(err, code, "start", "a thread for calls");
 }
 
 bool hs_grpc_pool_push(struct hs_grpc_pool *pool, hs_grpc_call *call)
 {
-    pthread_mutex_lock(&pool->lock);
-    if (pool->n_queued >= pool->n_idle && pool->n_threads < pool->n_threads_max) {
+    pthread_mutex_lock(&pool->threads.lock);
+    if (pool->n_queued >= pool->n_idle && pool->threads.n_threads < pool->threads.n_threads_max) {
         int code = start_thread(pool);
         if (code != 0) {
             hs_log(HS_LOG_WARN, "grpc", "there are only %d threads for calls: error %d",
-                   pool->n_threads, code);
+                   pool->threads.n_threads, code);
         }
     }
     bool has_room = pool->n_queued - pool->n_idle < pool->n_queued_max;
@@ -109,20 +79,20 @@ bool hs_grpc_pool_push(struct hs_grpc_pool *pool, hs_grpc_call *call)
         pool->tail = call;
         call->is_queued = true;
         pool->n_queued++;
-        pthread_cond_signal(&pool->has_work);
+        pthread_cond_signal(&pool->threads.has_work);
     }
-    pthread_mutex_unlock(&pool->lock);
+    pthread_mutex_unlock(&pool->threads.lock);
     return has_room;
 }
 
 bool hs_grpc_pool_remove(struct hs_grpc_pool *pool, hs_grpc_call *call)
 {
-    pthread_mutex_lock(&pool->lock);
+    pthread_mutex_lock(&pool->threads.lock);
     bool is_queued = call->is_queued;
     if (is_queued) {
         queue_remove(pool, call);
     }
-    pthread_mutex_unlock(&pool->lock);
+    pthread_mutex_unlock(&pool->threads.lock);
     if (is_queued) {
         hs_grpc_call_unref(call);
     }
@@ -131,40 +101,19 @@ bool hs_grpc_pool_remove(struct hs_grpc_pool *pool, hs_grpc_call *call)
 
 void hs_grpc_pool_count(struct hs_grpc_pool *pool, int *ret_n_queued, int *ret_n_running)
 {
-    pthread_mutex_lock(&pool->lock);
+    pthread_mutex_lock(&pool->threads.lock);
     *ret_n_queued = pool->n_queued;
     *ret_n_running = pool->n_running;
-    pthread_mutex_unlock(&pool->lock);
+    pthread_mutex_unlock(&pool->threads.lock);
+}
+
+static bool has_ended(const void *arg)
+{
+    const struct hs_grpc_pool *pool = arg;
+    return pool->n_running + pool->n_queued == 0;
 }
 
 bool hs_grpc_pool_wait(struct hs_grpc_pool *pool, int64_t timeout_ms)
 {
-    struct timespec deadline = hs_clock_deadline(timeout_ms);
-    pthread_mutex_lock(&pool->lock);
-    int code = 0;
-    while (pool->n_running + pool->n_queued > 0 && code == 0) {
-        code = pthread_cond_timedwait(&pool->has_ended, &pool->lock, &deadline);
-    }
-    bool has_ended = pool->n_running + pool->n_queued == 0;
-    pthread_mutex_unlock(&pool->lock);
-    return has_ended;
-}
-
-void hs_grpc_pool_stop(struct hs_grpc_pool *pool)
-{
-    if (!pool->is_ready) {
-        return;
-    }
-    pthread_mutex_lock(&pool->lock);
-    pool->is_closed = true;
-    pthread_cond_broadcast(&pool->has_work);
-    pthread_mutex_unlock(&pool->lock);
-    for (int i = 0; i < pool->n_threads; i++) {
-        pthread_join(pool->threads[i], NULL);
-    }
-    hs_free(pool->threads);
-    pthread_cond_destroy(&pool->has_work);
-    pthread_cond_destroy(&pool->has_ended);
-    pthread_mutex_destroy(&pool->lock);
-    pool->is_ready = false;
+    return hs_net_pool_wait(&pool->threads, has_ended, timeout_ms);
 }

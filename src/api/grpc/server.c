@@ -1,11 +1,4 @@
 /* server.c - start and stop of a server, and its figures. */
-#include <errno.h>
-#include <signal.h>
-#include <string.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
-
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -74,46 +67,6 @@ static hs_status check_config(const struct hs_grpc_config *config, struct hs_err
                          : hs_error_set(err, HS_INVALID_ARGUMENT, "gRPC server: bad %s", wrong);
 }
 
-static hs_status watch(hs_grpc_server *server, int fd, uint32_t events, void *data,
-                       struct hs_error *err)
-{
-    struct epoll_event event = {.events = events, .data.ptr = data};
-    if (epoll_ctl(server->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
-        return hs_error_errno(err, errno, "watch", "a socket");
-    }
-    return HS_OK;
-}
-
-static hs_status start_loop(hs_grpc_server *server, struct hs_error *err)
-{
-    server->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    server->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (server->epoll_fd < 0 || server->wake_fd < 0) {
-        return hs_error_errno(err, errno, "open", "an event descriptor");
-    }
-    hs_status status = hs_grpc_listen(server, err);
-    server->watch_wake = HS_GRPC_WATCH_WAKE;
-    if (status == HS_OK) {
-        status = watch(server, server->wake_fd, EPOLLIN | EPOLLET, &server->watch_wake, err);
-    }
-    for (int i = 0; status == HS_OK && i < server->n_acceptors; i++) {
-        status = watch(server, server->acceptors[i].fd, EPOLLIN, &server->acceptors[i], err);
-    }
-    if (status != HS_OK) {
-        return status;
-    }
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old); /* signals are the main thread's */
-    int code = pthread_create(&server->loop, NULL, hs_grpc_loop_main, server);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    if (code != 0) {
-        return hs_error_errno(err, code, "start", "the transport thread");
-    }
-    server->has_loop = true;
-    return HS_OK;
-}
-
 static hs_status start(hs_grpc_server *server, struct hs_error *err)
 {
     const struct hs_grpc_config *config = &server->config;
@@ -128,7 +81,11 @@ static hs_status start(hs_grpc_server *server, struct hs_error *err)
         int n = config->n_workers == 0 ? WORKERS_DEFAULT : config->n_workers;
         status = hs_grpc_pool_start(&server->pool, n, config->limits.queued_calls, err);
     }
-    return status == HS_OK ? start_loop(server, err) : status;
+    if (status == HS_OK) {
+        status = hs_net_loop_open(&server->loop, config->host, config->port, "--flight-port", err);
+    }
+    return status == HS_OK ? hs_net_loop_start(&server->loop, hs_grpc_loop_main, server, err)
+                           : status;
 }
 
 hs_status hs_grpc_server_start(const struct hs_grpc_config *config, hs_grpc_server **ret_server,
@@ -144,8 +101,7 @@ hs_status hs_grpc_server_start(const struct hs_grpc_config *config, hs_grpc_serv
     server->config = *config;
     server->input = input;
     server->budget.max = config->limits.received_bytes;
-    server->epoll_fd = server->wake_fd = -1;
-    server->next_deadline_ns = HS_GRPC_NEVER;
+    hs_net_loop_init(&server->loop, "grpc");
     hs_status status = start(server, err);
     if (status != HS_OK) {
         hs_grpc_server_free(server);
@@ -157,7 +113,7 @@ hs_status hs_grpc_server_start(const struct hs_grpc_config *config, hs_grpc_serv
 
 int hs_grpc_server_port(const hs_grpc_server *server)
 {
-    return server->port;
+    return server->loop.port;
 }
 
 bool hs_grpc_server_has_tls(const hs_grpc_server *server)
@@ -167,15 +123,10 @@ bool hs_grpc_server_has_tls(const hs_grpc_server *server)
 
 hs_status hs_grpc_server_stop(hs_grpc_server *server, int64_t drain_ms, struct hs_error *err)
 {
-    if (!server->has_loop) {
+    if (!server->loop.has_thread) {
         return HS_OK;
     }
-    if (!atomic_exchange(&server->is_joined, true)) {
-        atomic_store(&server->drain_ms, drain_ms);
-        atomic_store(&server->is_stopping, true);
-        hs_grpc_loop_signal(server);
-        pthread_join(server->loop, NULL);
-    }
+    hs_net_loop_stop(&server->loop, drain_ms);
     if (!hs_grpc_pool_wait(&server->pool, HANDLER_GRACE_MS)) {
         return hs_error_set(err, HS_TIMEOUT, "a handler still runs %d s after its call ended",
                             HANDLER_GRACE_MS / 1000);
@@ -188,20 +139,16 @@ void hs_grpc_server_free(hs_grpc_server *server)
     if (server == NULL) {
         return;
     }
-    if (server->has_loop && hs_grpc_server_stop(server, 0, NULL) != HS_OK) {
+    if (server->loop.has_thread && hs_grpc_server_stop(server, 0, NULL) != HS_OK) {
         hs_log(HS_LOG_ERROR, "grpc", "a handler does not return; waiting for it");
     }
-    hs_grpc_pool_stop(&server->pool);
+    hs_net_pool_close(&server->pool.threads);
     while (server->ready != NULL) { /* handlers that returned after the transport thread */
         hs_grpc_call *next = server->ready->ready_next;
         hs_grpc_call_unref(server->ready);
         server->ready = next;
     }
-    for (int i = 0; i < server->n_acceptors; i++) {
-        close(server->acceptors[i].fd);
-    }
-    hs_closep(&server->epoll_fd);
-    hs_closep(&server->wake_fd);
+    hs_net_loop_close(&server->loop);
     nghttp2_session_callbacks_del(server->callbacks);
     nghttp2_option_del(server->option);
     SSL_CTX_free(server->tls);

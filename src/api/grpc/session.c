@@ -114,13 +114,13 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
     case NGHTTP2_SETTINGS:
         if (!is_ack && !conn->has_settings) {
             conn->has_settings = true;
-            hs_grpc_loop_at(conn->server, 0); /* other deadlines count from now on */
+            hs_net_loop_at(&conn->server->loop, 0); /* other deadlines count from now on */
         }
         break;
     case NGHTTP2_PING:
         if (is_ack && conn->pinged_ns != 0) {
             conn->pinged_ns = 0;
-            hs_grpc_loop_at(conn->server, 0);
+            hs_net_loop_at(&conn->server->loop, 0);
         }
         break;
     default:

@@ -41,7 +41,7 @@ hs_grpc_call *hs_grpc_call_new(struct hs_grpc_conn *conn, int32_t stream_id)
     call->conn = conn;
     call->stream_id = stream_id;
     call->start_ns = hs_clock_ns();
-    call->deadline_ns = HS_GRPC_NEVER;
+    call->deadline_ns = HS_NET_NEVER;
     call->http_status = 200;
     call->ahead.max = AHEAD_MAX;
     call->parser = (struct hs_grpc_parser){.budget = &server->budget,
@@ -115,7 +115,8 @@ void hs_grpc_call_detach(hs_grpc_call *call)
     call->conn = NULL;
     if (--conn->n_calls == 0) {
         conn->idle_ns = hs_clock_ns();
-        hs_grpc_loop_at(server, conn->idle_ns + server->config.limits.idle_ms * HS_GRPC_NS_PER_MS);
+        hs_net_loop_at(&server->loop,
+                       conn->idle_ns + server->config.limits.idle_ms * HS_NET_NS_PER_MS);
     }
     hs_grpc_call_stop(call, HS_GRPC_CANCELLED, "the client went away");
     pthread_mutex_lock(&call->lock);
@@ -134,8 +135,8 @@ void hs_grpc_call_end(hs_grpc_call *call, enum hs_grpc_code code, const char *fo
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    call->reset_ns = hs_clock_ns() + HS_GRPC_FLUSH_MS * HS_GRPC_NS_PER_MS;
-    hs_grpc_loop_at(call->server, call->reset_ns);
+    call->reset_ns = hs_clock_ns() + HS_NET_FLUSH_MS * HS_NET_NS_PER_MS;
+    hs_net_loop_at(&call->server->loop, call->reset_ns);
     if (hs_grpc_call_stop(call, code, text)) {
         hs_grpc_answer_advance(call);
     }
@@ -143,7 +144,7 @@ void hs_grpc_call_end(hs_grpc_call *call, enum hs_grpc_code code, const char *fo
 
 static void reset(hs_grpc_call *call)
 {
-    call->reset_ns = HS_GRPC_NEVER;
+    call->reset_ns = HS_NET_NEVER;
     nghttp2_submit_rst_stream(call->conn->session, NGHTTP2_FLAG_NONE, call->stream_id,
                               NGHTTP2_CANCEL);
     hs_grpc_conn_touch(call->conn);
@@ -158,7 +159,7 @@ int64_t hs_grpc_call_expire(hs_grpc_call *call, int64_t now_ns)
         return call->reset_ns;
     }
     int64_t stall_ms = call->server->config.limits.stall_ms;
-    int64_t stall_ns = atomic_load(&call->progress_ns) + stall_ms * HS_GRPC_NS_PER_MS;
+    int64_t stall_ns = atomic_load(&call->progress_ns) + stall_ms * HS_NET_NS_PER_MS;
     if (now_ns >= call->deadline_ns) {
         hs_grpc_call_end(call, HS_GRPC_DEADLINE_EXCEEDED, "the call's deadline passed");
         return call->reset_ns;
@@ -174,7 +175,7 @@ int64_t hs_grpc_call_expire(hs_grpc_call *call, int64_t now_ns)
             return call->reset_ns;
         }
         atomic_store(&call->progress_ns, now_ns);
-        stall_ns = now_ns + stall_ms * HS_GRPC_NS_PER_MS;
+        stall_ns = now_ns + stall_ms * HS_NET_NS_PER_MS;
     }
     return stall_ns < call->deadline_ns ? stall_ns : call->deadline_ns;
 }
@@ -244,7 +245,7 @@ static bool check_headers(hs_grpc_call *call)
         hs_grpc_call_end(call, HS_GRPC_INVALID_ARGUMENT, "bad grpc-timeout '%.32s'", timeout);
     } else {
         if (timeout != NULL) {
-            call->deadline_ns = call->start_ns + timeout_ms * HS_GRPC_NS_PER_MS;
+            call->deadline_ns = call->start_ns + timeout_ms * HS_NET_NS_PER_MS;
         }
         return true;
     }
@@ -265,8 +266,8 @@ void hs_grpc_call_begin(hs_grpc_call *call)
         hs_grpc_call_end(call, HS_GRPC_RESOURCE_EXHAUSTED, "%d calls wait already",
                          server->config.limits.queued_calls);
     } else {
-        int64_t stall_ns = call->start_ns + server->config.limits.stall_ms * HS_GRPC_NS_PER_MS;
-        hs_grpc_loop_at(server, call->deadline_ns < stall_ns ? call->deadline_ns : stall_ns);
+        int64_t stall_ns = call->start_ns + server->config.limits.stall_ms * HS_NET_NS_PER_MS;
+        hs_net_loop_at(&server->loop, call->deadline_ns < stall_ns ? call->deadline_ns : stall_ns);
     }
 }
 

@@ -39,8 +39,8 @@ void *hs_http_on_uri(void *cls, const char *uri, struct MHD_Connection *mhd)
     }
     conn->request = request;
     conn->phase = HS_HTTP_RECEIVING;
-    hs_http_conn_set_deadline(conn, request->start_ns +
-                                        server->config.limits.slow_ms * HS_HTTP_NS_PER_MS);
+    hs_http_conn_set_deadline(conn,
+                              request->start_ns + server->config.limits.slow_ms * HS_NET_NS_PER_MS);
     struct hs_error err;
     hs_status status = hs_http_target_parse(uri == NULL ? "" : uri, &request->target, &err);
     if (status != HS_OK) {
@@ -332,7 +332,7 @@ static void dispatch(struct hs_http_conn *conn, hs_http_request *request)
     hs_http_server *server = request->server;
     const struct hs_http_limits *limits = &server->config.limits;
     if (limits->request_ms > 0) {
-        request->deadline_ns = hs_clock_ns() + limits->request_ms * HS_HTTP_NS_PER_MS;
+        request->deadline_ns = hs_clock_ns() + limits->request_ms * HS_NET_NS_PER_MS;
     }
     request->is_dispatched = true;
     atomic_fetch_add(&server->n_active, 1);
@@ -347,7 +347,7 @@ static void dispatch(struct hs_http_conn *conn, hs_http_request *request)
 static enum MHD_Result whole_request(struct hs_http_conn *conn, hs_http_request *request)
 {
     hs_http_server *server = request->server;
-    if (!request->is_claimed && server->is_draining) {
+    if (!request->is_claimed && server->loop.is_draining) {
         refuse(request, 503, "server_stopping", "the server is stopping");
     }
     if (!request->is_claimed &&
@@ -444,11 +444,11 @@ void hs_http_on_completed(void *cls, struct MHD_Connection *mhd, void **context,
     }
     conn->request = NULL;
     conn->phase = HS_HTTP_IDLE;
-    if (server->is_draining) {
+    if (server->loop.is_draining) {
         hs_http_conn_cut(conn);
     } else {
-        hs_http_conn_set_deadline(conn, hs_clock_ns() +
-                                            server->config.limits.idle_ms * HS_HTTP_NS_PER_MS);
+        hs_http_conn_set_deadline(conn,
+                                  hs_clock_ns() + server->config.limits.idle_ms * HS_NET_NS_PER_MS);
     }
     hs_http_access_log(request);
     count_end(request);
@@ -467,7 +467,7 @@ void hs_http_on_connection(void *cls, struct MHD_Connection *mhd, void **context
     }
     struct hs_http_conn *conn = *context;
     *context = NULL;
-    epoll_ctl(server->epoll_fd, EPOLL_CTL_DEL, conn->fd, NULL);
+    epoll_ctl(server->loop.epoll_fd, EPOLL_CTL_DEL, conn->fd, NULL);
     if (conn->prev != NULL) {
         conn->prev->next = conn->next;
     } else {

@@ -14,25 +14,13 @@
 #include <sys/socket.h>
 
 #include "api/http.h"
-#include "api/listener.h"
+#include "api/net_loop.h"
+#include "api/net_pool.h"
 #include "origin.h"
 #include "route.h"
 #include "target.h"
 
-#define HS_HTTP_NEVER INT64_MAX
 #define HS_HTTP_LINGER_MAX 64
-#define HS_HTTP_NS_PER_MS INT64_C(1000000)
-/* How long an answer may take to leave once its request is gone for another reason than the
- * client. */
-#define HS_HTTP_FLUSH_MS 2000
-
-/* What an epoll event is about; first member of whatever is watched. */
-enum hs_http_watch {
-    HS_HTTP_WATCH_CONN,
-    HS_HTTP_WATCH_LISTEN,
-    HS_HTTP_WATCH_WAKE,
-    HS_HTTP_WATCH_MHD
-};
 
 enum hs_http_phase {
     HS_HTTP_IDLE = 0,  /* between requests */
@@ -43,7 +31,7 @@ enum hs_http_phase {
 };
 
 struct hs_http_conn { /* of the transport thread alone */
-    enum hs_http_watch watch;
+    enum hs_net_watch watch;
     enum hs_http_phase phase;
     hs_http_server *server;
     struct hs_http_conn *prev, *next;
@@ -57,17 +45,13 @@ struct hs_http_conn { /* of the transport thread alone */
 };
 
 struct hs_http_pool {
-    pthread_mutex_t lock;
-    pthread_cond_t has_work, has_ended; /* has_ended: n_live fell */
+    struct hs_net_pool threads;
     /* Requests that go on, and those that begin: the former first, so that streams keep pace. */
     struct hs_http_queue {
         hs_http_request *head, *tail;
         int n;
     } going_on, beginning;
     int n_live; /* requests that exist */
-    bool is_closed;
-    int n_threads;
-    pthread_t *threads;
 };
 
 struct hs_http_server {
@@ -78,37 +62,23 @@ struct hs_http_server {
     struct hs_buf openapi, certificate, key;
     struct MHD_Daemon *mhd;
     struct hs_http_pool pool;
-    pthread_t loop;
-    bool has_loop, has_pool;
-    int port;
+    struct hs_net_loop loop;
 
     /* of the transport thread */
-    int epoll_fd, wake_fd;
-    enum hs_http_watch watch_wake, watch_mhd;
-    struct hs_http_listener {
-        enum hs_http_watch watch;
-        int fd;
-    } listeners[HS_LISTENER_MAX];
-    int n_listeners;
+    enum hs_net_watch watch_mhd;
     struct hs_http_conn *conns;
     struct hs_http_conn *accepting; /* while MHD_add_connection runs */
 
-    int64_t next_deadline_ns; /* no connection has an earlier one */
     struct {
         int fd;
         int64_t deadline_ns;
     } lingering[HS_HTTP_LINGER_MAX]; /* refused, waiting for their 503 to be read */
     int n_lingering;
-    int64_t stop_at_ns;
-    int64_t accept_at_ns; /* 0: accepting */
-    bool is_draining, is_cutting;
-    bool is_forced; /* nothing waits any more: connections end as they are */
+    bool is_mhd_busy; /* more than one turn runs */
+    bool is_forced;   /* nothing waits any more: connections end as they are */
 
     pthread_mutex_t ready_lock;
     hs_http_request *ready; /* to be resumed */
-    atomic_bool is_signalled;
-    atomic_bool is_stopping, is_joined;
-    atomic_llong drain_ms;
 
     atomic_int n_active, n_streams, n_open;
     atomic_ullong n_requests, n_refused, n_gone, n_answers[6], bytes_in, bytes_out;
@@ -178,19 +148,15 @@ struct hs_http_request {
 /* ---- server.c, loop.c ---- */
 
 void *hs_http_loop_main(void *server);
-/* Have the transport thread look at what changed; any thread. */
-void hs_http_loop_signal(hs_http_server *server);
 void hs_http_conn_set_deadline(struct hs_http_conn *conn, int64_t deadline_ns);
 /* End the connection; libmicrohttpd then notices. */
 void hs_http_conn_cut(struct hs_http_conn *conn);
 void hs_http_conn_gone(struct hs_http_conn *conn, enum hs_http_gone why);
 
-/* ---- listen.c ---- */
+/* ---- admit.c ---- */
 
-HS_CHECKED hs_status hs_http_listen(hs_http_server *server, struct hs_error *err);
-void hs_http_accept(hs_http_server *server, int listen_fd);
-/* Accept nothing until then; 0: accept again. */
-void hs_http_accept_pause(hs_http_server *server, int64_t until_ns);
+/* What was accepted: a connection, when the limits allow one more. */
+void hs_http_accept(void *server, int fd, const struct sockaddr *address, socklen_t len);
 void hs_http_linger_expire(hs_http_server *server, int64_t now_ns);
 
 /* ---- exchange.c: callbacks of libmicrohttpd ---- */
@@ -232,7 +198,6 @@ int hs_http_pool_n_beginning(struct hs_http_pool *pool);
 void hs_http_pool_count(struct hs_http_pool *pool, int change);
 /* Whether all requests ended within the time. */
 bool hs_http_pool_wait(struct hs_http_pool *pool, int64_t timeout_ms);
-void hs_http_pool_stop(struct hs_http_pool *pool);
 
 /* ---- reply.c: on the transport thread ---- */
 

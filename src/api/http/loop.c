@@ -6,44 +6,28 @@
  * for its end alone (EPOLLRDHUP, which bytes waiting to be read do not hide), and every deadline is
  * kept here, absolute.
  */
-#include <errno.h>
 #include <sched.h>
-#include <string.h>
-#include <sys/epoll.h>
-#include <unistd.h>
 
 #include "base/clock.h"
-#include "base/log.h"
 #include "http_internal.h"
 
 #define EVENTS_MAX 64
 /* libmicrohttpd goes on with a connection step by step; after so many the others have a turn. */
 #define RUNS_MAX 4
 
-void hs_http_loop_signal(hs_http_server *server)
-{
-    if (!atomic_exchange(&server->is_signalled, true)) {
-        uint64_t one = 1;
-        ssize_t n = write(server->wake_fd, &one, sizeof one);
-        (void)n; /* a full counter is a signal, too */
-    }
-}
-
 /* ---- connections ---- */
 
 void hs_http_conn_set_deadline(struct hs_http_conn *conn, int64_t deadline_ns)
 {
     conn->deadline_ns = deadline_ns;
-    if (deadline_ns < conn->server->next_deadline_ns) {
-        conn->server->next_deadline_ns = deadline_ns;
-    }
+    hs_net_loop_at(&conn->server->loop, deadline_ns);
 }
 
 void hs_http_conn_cut(struct hs_http_conn *conn)
 {
     shutdown(conn->fd, SHUT_RDWR);
     conn->is_cut = true;
-    hs_http_conn_set_deadline(conn, HS_HTTP_NEVER);
+    hs_http_conn_set_deadline(conn, HS_NET_NEVER);
 }
 
 void hs_http_conn_gone(struct hs_http_conn *conn, enum hs_http_gone why)
@@ -71,7 +55,7 @@ void hs_http_conn_gone(struct hs_http_conn *conn, enum hs_http_gone why)
     if (why == HS_HTTP_DISCONNECTED || conn->phase == HS_HTTP_SENDING) {
         hs_http_conn_cut(conn);
     } else {
-        hs_http_conn_set_deadline(conn, hs_clock_ns() + HS_HTTP_FLUSH_MS * HS_HTTP_NS_PER_MS);
+        hs_http_conn_set_deadline(conn, hs_clock_ns() + HS_NET_FLUSH_MS * HS_NET_NS_PER_MS);
     }
     pthread_mutex_lock(&request->lock);
     hs_http_request_poke(request);
@@ -151,41 +135,22 @@ static void expire(struct hs_http_conn *conn, int64_t now_ns)
 static void expire_all(hs_http_server *server)
 {
     int64_t now_ns = hs_clock_ns();
-    if (now_ns < server->next_deadline_ns) {
+    if (!hs_net_loop_is_due(&server->loop, now_ns)) {
         return;
     }
-    server->next_deadline_ns = HS_HTTP_NEVER;
     for (struct hs_http_conn *i = server->conns; i != NULL; i = i->next) {
         if (now_ns >= i->deadline_ns) {
             expire(i, now_ns);
         }
-        if (i->deadline_ns < server->next_deadline_ns) {
-            server->next_deadline_ns = i->deadline_ns;
-        }
+        hs_net_loop_at(&server->loop, i->deadline_ns);
     }
     hs_http_linger_expire(server, now_ns);
-    if (server->accept_at_ns != 0 && now_ns >= server->accept_at_ns) {
-        hs_http_accept_pause(server, 0);
-    } else if (server->accept_at_ns != 0 && server->accept_at_ns < server->next_deadline_ns) {
-        server->next_deadline_ns = server->accept_at_ns;
-    }
-    if (server->is_draining && server->stop_at_ns < server->next_deadline_ns) {
-        server->next_deadline_ns = server->stop_at_ns;
-    }
 }
 
 /* ---- stopping ---- */
 
-static void begin_drain(hs_http_server *server)
+static void drain_all(hs_http_server *server)
 {
-    server->is_draining = true;
-    server->stop_at_ns = hs_clock_ns() + atomic_load(&server->drain_ms) * HS_HTTP_NS_PER_MS;
-    server->next_deadline_ns = 0;
-    for (int i = 0; i < server->n_listeners; i++) {
-        close(server->listeners[i].fd);
-    }
-    server->n_listeners = 0;
-    server->accept_at_ns = 0;
     for (struct hs_http_conn *i = server->conns; i != NULL; i = i->next) {
         if (i->phase == HS_HTTP_IDLE) {
             hs_http_conn_cut(i);
@@ -195,39 +160,27 @@ static void begin_drain(hs_http_server *server)
 
 static void cut_all(hs_http_server *server)
 {
-    server->is_cutting = true;
-    server->stop_at_ns = hs_clock_ns() + (HS_HTTP_FLUSH_MS + 500) * HS_HTTP_NS_PER_MS;
-    server->next_deadline_ns = 0;
     for (struct hs_http_conn *i = server->conns; i != NULL; i = i->next) {
         if (i->phase == HS_HTTP_WORKING || i->phase == HS_HTTP_STREAMING) {
             hs_http_conn_gone(i, HS_HTTP_STOPPED);
         } else if (i->phase != HS_HTTP_SENDING) {
             hs_http_conn_cut(i);
         } else {
-            hs_http_conn_set_deadline(i, hs_clock_ns() + HS_HTTP_FLUSH_MS * HS_HTTP_NS_PER_MS);
+            hs_http_conn_set_deadline(i, hs_clock_ns() + HS_NET_FLUSH_MS * HS_NET_NS_PER_MS);
         }
     }
 }
 
 static bool is_over(hs_http_server *server)
 {
-    if (!atomic_load(&server->is_stopping)) {
-        return false;
+    enum hs_net_step step;
+    while ((step = hs_net_loop_step(&server->loop, server->conns != NULL)) == HS_NET_DRAIN) {
+        drain_all(server);
     }
-    if (!server->is_draining) {
-        begin_drain(server);
-    }
-    if (server->conns == NULL) {
-        return true;
-    }
-    if (hs_clock_ns() < server->stop_at_ns) {
-        return false;
-    }
-    if (!server->is_cutting) {
+    if (step == HS_NET_CUT) {
         cut_all(server);
-        return false;
     }
-    return true;
+    return step == HS_NET_OVER;
 }
 
 /* libmicrohttpd must not be stopped with suspended connections. */
@@ -277,21 +230,19 @@ static void resume_ready(hs_http_server *server)
 
 static void handle_event(hs_http_server *server, const struct epoll_event *event)
 {
-    enum hs_http_watch *watch = event->data.ptr;
+    enum hs_net_watch *watch = event->data.ptr;
     switch (*watch) {
-    case HS_HTTP_WATCH_CONN:
+    case HS_NET_WATCH_CONN:
         take_fin((struct hs_http_conn *)(void *)watch);
         break;
-    case HS_HTTP_WATCH_LISTEN:
-        if (!server->is_draining) {
-            hs_http_accept(server, ((struct hs_http_listener *)(void *)watch)->fd);
-        }
+    case HS_NET_WATCH_LISTEN:
+        hs_net_loop_accept(&server->loop, watch, hs_http_accept, server);
         break;
-    case HS_HTTP_WATCH_WAKE: /* edge-triggered: the counter is never read */
+    case HS_NET_WATCH_WAKE: /* edge-triggered: the counter is never read */
         /* whoever woke this thread has more streams to wake, and may wait for its processor */
         sched_yield();
         break;
-    case HS_HTTP_WATCH_MHD:
+    case HS_NET_WATCH_LIBRARY:
         break;
     }
 }
@@ -309,49 +260,27 @@ static bool run_mhd(hs_http_server *server)
     return true;
 }
 
-/* Whoever has something for this thread need not signal while it is awake: it looks again before it
- * sleeps. true: there was something. */
-static bool has_news(hs_http_server *server)
+static bool has_news(void *arg)
 {
-    atomic_store(&server->is_signalled, false);
+    hs_http_server *server = arg;
     pthread_mutex_lock(&server->ready_lock);
     bool has_ready = server->ready != NULL;
     pthread_mutex_unlock(&server->ready_lock);
-    return has_ready || (atomic_load(&server->is_stopping) && !server->is_draining);
-}
-
-static int timeout_ms(const hs_http_server *server)
-{
-    if (server->next_deadline_ns == HS_HTTP_NEVER) {
-        return -1;
-    }
-    int64_t left_ns = server->next_deadline_ns - hs_clock_ns();
-    if (left_ns <= 0) {
-        return 0;
-    }
-    int64_t left_ms = (left_ns + HS_HTTP_NS_PER_MS - 1) / HS_HTTP_NS_PER_MS;
-    return left_ms > 60000 ? 60000 : (int)left_ms;
+    return has_ready || server->is_mhd_busy;
 }
 
 void *hs_http_loop_main(void *arg)
 {
     hs_http_server *server = arg;
     struct epoll_event events[EVENTS_MAX];
-    bool has_more = false;
     while (!is_over(server)) {
-        int timeout = has_more || has_news(server) ? 0 : timeout_ms(server);
-        int n = epoll_wait(server->epoll_fd, events, EVENTS_MAX, timeout);
-        atomic_store(&server->is_signalled, true);
-        if (n < 0 && errno != EINTR) {
-            hs_log(HS_LOG_ERROR, "http", "waiting for connections failed: %s", strerror(errno));
-            atomic_store(&server->is_stopping, true);
-        }
+        int n = hs_net_loop_wait(&server->loop, has_news, server, events, EVENTS_MAX);
         for (int i = 0; i < n; i++) {
             handle_event(server, &events[i]);
         }
         resume_ready(server);
         expire_all(server);
-        has_more = run_mhd(server);
+        server->is_mhd_busy = run_mhd(server);
     }
     resume_all(server);
     return NULL;

@@ -236,7 +236,7 @@ static bool add_common(const hs_http_request *request, const struct hs_http_fiel
                         "X-Request-Id, request-id, Retry-After");
     }
     ok = ok && add_header(response, "Vary", "Origin");
-    if (request->is_close || request->server->is_draining || request->gone != 0) {
+    if (request->is_close || request->server->loop.is_draining || request->gone != 0) {
         ok = ok && add_header(response, "Connection", "close");
     }
     return ok;
@@ -256,9 +256,9 @@ static void set_phase(struct hs_http_conn *conn, enum hs_http_phase phase)
 {
     const struct hs_http_limits *limits = &conn->server->config.limits;
     conn->phase = phase;
-    int64_t deadline = hs_clock_ns() + limits->idle_ms * HS_HTTP_NS_PER_MS;
+    int64_t deadline = hs_clock_ns() + limits->idle_ms * HS_NET_NS_PER_MS;
     if (conn->request->gone != 0) {
-        deadline = hs_clock_ns() + HS_HTTP_FLUSH_MS * HS_HTTP_NS_PER_MS;
+        deadline = hs_clock_ns() + HS_NET_FLUSH_MS * HS_NET_NS_PER_MS;
     } else if (phase == HS_HTTP_STREAMING && conn->request->deadline_ns < deadline) {
         deadline = conn->request->deadline_ns;
     }

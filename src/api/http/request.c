@@ -63,7 +63,7 @@ hs_http_request *hs_http_request_new(hs_http_server *server, struct hs_http_conn
     request->body.max = server->config.limits.body_bytes;
     request->out.max = SIZE_MAX;
     request->start_ns = hs_clock_ns();
-    request->deadline_ns = HS_HTTP_NEVER;
+    request->deadline_ns = HS_NET_NEVER;
     memcpy(request->peer, conn->peer, sizeof request->peer);
     make_id(server, request->id);
     hs_http_pool_count(&server->pool, 1);
@@ -148,7 +148,7 @@ static bool enter_queues(hs_http_request *request)
 void hs_http_request_poke(hs_http_request *request)
 {
     if (enter_queues(request)) {
-        hs_http_loop_signal(request->server);
+        hs_net_loop_signal(&request->server->loop);
     }
 }
 
@@ -297,11 +297,11 @@ const char *hs_http_request_peer(const hs_http_request *request)
 
 int64_t hs_http_request_left_ms(const hs_http_request *request)
 {
-    if (request->deadline_ns == HS_HTTP_NEVER) {
+    if (request->deadline_ns == HS_NET_NEVER) {
         return INT64_MAX;
     }
     int64_t left = request->deadline_ns - hs_clock_ns();
-    return left > 0 ? left / HS_HTTP_NS_PER_MS : 0;
+    return left > 0 ? left / HS_NET_NS_PER_MS : 0;
 }
 
 bool hs_http_request_is_gone(const hs_http_request *request)
@@ -359,6 +359,7 @@ void hs_http_wake(hs_http_request *request)
     bool is_due = enter_queues(request);
     pthread_mutex_unlock(&request->lock);
     if (is_due) {
-        hs_http_loop_signal(server); /* under the lock, it would wake up only to wait for it */
+        hs_net_loop_signal(
+            &server->loop); /* under the lock, it would wake up only to wait for it */
     }
 }

@@ -1,10 +1,6 @@
 /* server.c - start and stop of a server, and its figures. */
-#include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/random.h>
 #include <unistd.h>
 
@@ -168,53 +164,20 @@ static hs_status start_mhd(hs_http_server *server, struct hs_error *err)
                               "password");
 }
 
-static hs_status watch(hs_http_server *server, int fd, uint32_t events, void *data,
-                       struct hs_error *err)
-{
-    struct epoll_event event = {.events = events, .data.ptr = data};
-    if (epoll_ctl(server->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
-        return hs_error_errno(err, errno, "watch", "a socket");
-    }
-    return HS_OK;
-}
-
 static hs_status start_loop(hs_http_server *server, struct hs_error *err)
 {
-    server->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    server->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (server->epoll_fd < 0 || server->wake_fd < 0) {
-        return hs_error_errno(err, errno, "open", "an event descriptor");
-    }
-    hs_status status = hs_http_listen(server, err);
+    const struct hs_http_config *config = &server->config;
+    hs_status status = hs_net_loop_open(&server->loop, config->host, config->port, "--port", err);
     if (status == HS_OK) {
         status = start_mhd(server, err);
     }
-    if (status != HS_OK) {
-        return status;
-    }
-    server->watch_wake = HS_HTTP_WATCH_WAKE;
-    server->watch_mhd = HS_HTTP_WATCH_MHD;
-    const union MHD_DaemonInfo *info = MHD_get_daemon_info(server->mhd, MHD_DAEMON_INFO_EPOLL_FD);
-    status = watch(server, server->wake_fd, EPOLLIN | EPOLLET, &server->watch_wake, err);
     if (status == HS_OK) {
-        status = watch(server, info->epoll_fd, EPOLLIN, &server->watch_mhd, err);
+        server->watch_mhd = HS_NET_WATCH_LIBRARY;
+        int fd = MHD_get_daemon_info(server->mhd, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+        status = hs_net_loop_watch(&server->loop, fd, EPOLLIN, &server->watch_mhd, err);
     }
-    for (int i = 0; status == HS_OK && i < server->n_listeners; i++) {
-        status = watch(server, server->listeners[i].fd, EPOLLIN, &server->listeners[i], err);
-    }
-    if (status != HS_OK) {
-        return status;
-    }
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old); /* signals are the main thread's */
-    int code = pthread_create(&server->loop, NULL, hs_http_loop_main, server);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    if (code != 0) {
-        return hs_error_errno(err, code, "start", "the transport thread");
-    }
-    server->has_loop = true;
-    return HS_OK;
+    return status == HS_OK ? hs_net_loop_start(&server->loop, hs_http_loop_main, server, err)
+                           : status;
 }
 
 static hs_status start(hs_http_server *server, struct hs_error *err)
@@ -229,7 +192,6 @@ static hs_status start(hs_http_server *server, struct hs_error *err)
     if (status == HS_OK) {
         int n = server->config.n_workers == 0 ? 8 : server->config.n_workers;
         status = hs_http_pool_start(&server->pool, n, err);
-        server->has_pool = status == HS_OK;
     }
     return status == HS_OK ? start_loop(server, err) : status;
 }
@@ -246,8 +208,7 @@ hs_status hs_http_server_start(const struct hs_http_config *config, hs_http_serv
         return hs_error_nomem(err, "the HTTP server");
     }
     server->config = *config;
-    server->epoll_fd = server->wake_fd = -1;
-    server->next_deadline_ns = HS_HTTP_NEVER;
+    hs_net_loop_init(&server->loop, "http");
     server->certificate.max = server->key.max = PEM_MAX;
     server->openapi.max = OPENAPI_MAX;
     server->origins =
@@ -267,7 +228,7 @@ hs_status hs_http_server_start(const struct hs_http_config *config, hs_http_serv
 
 int hs_http_server_port(const hs_http_server *server)
 {
-    return server->port;
+    return server->loop.port;
 }
 
 bool hs_http_server_has_tls(const hs_http_server *server)
@@ -277,15 +238,10 @@ bool hs_http_server_has_tls(const hs_http_server *server)
 
 hs_status hs_http_server_stop(hs_http_server *server, int64_t drain_ms, struct hs_error *err)
 {
-    if (!server->has_loop) {
+    if (!server->loop.has_thread) {
         return HS_OK;
     }
-    if (!atomic_exchange(&server->is_joined, true)) {
-        atomic_store(&server->drain_ms, drain_ms);
-        atomic_store(&server->is_stopping, true);
-        hs_http_loop_signal(server);
-        pthread_join(server->loop, NULL);
-    }
+    hs_net_loop_stop(&server->loop, drain_ms);
     if (!hs_http_pool_wait(&server->pool, HANDLER_GRACE_MS)) {
         return hs_error_set(err, HS_TIMEOUT, "a handler still runs %d s after its request ended",
                             HANDLER_GRACE_MS / 1000);
@@ -298,23 +254,17 @@ void hs_http_server_free(hs_http_server *server)
     if (server == NULL) {
         return;
     }
-    if (server->has_loop && hs_http_server_stop(server, 0, NULL) != HS_OK) {
+    if (server->loop.has_thread && hs_http_server_stop(server, 0, NULL) != HS_OK) {
         hs_log(HS_LOG_ERROR, "http", "a handler does not return; waiting for it");
     }
-    if (server->has_pool) {
-        hs_http_pool_stop(&server->pool);
-    }
+    hs_net_pool_close(&server->pool.threads);
     if (server->mhd != NULL) {
         MHD_stop_daemon(server->mhd);
-    }
-    for (int i = 0; i < server->n_listeners; i++) {
-        close(server->listeners[i].fd);
     }
     for (int i = 0; i < server->n_lingering; i++) {
         close(server->lingering[i].fd);
     }
-    hs_closep(&server->epoll_fd);
-    hs_closep(&server->wake_fd);
+    hs_net_loop_close(&server->loop);
     hs_buf_free(&server->openapi);
     hs_buf_free(&server->certificate);
     if (server->key.data != NULL) {

@@ -67,8 +67,8 @@ static ssize_t take(hs_http_request *request, char *out, size_t max)
     memcpy(out, request->out.data + request->out_sent, n);
     request->out_sent += n;
     request->bytes_out += n;
-    int64_t ms = request->gone != 0 ? HS_HTTP_FLUSH_MS : request->server->config.limits.idle_ms;
-    int64_t stall_ns = hs_clock_ns() + ms * HS_HTTP_NS_PER_MS;
+    int64_t ms = request->gone != 0 ? HS_NET_FLUSH_MS : request->server->config.limits.idle_ms;
+    int64_t stall_ns = hs_clock_ns() + ms * HS_NET_NS_PER_MS;
     bool is_first = request->gone == 0 && request->deadline_ns < stall_ns;
     hs_http_conn_set_deadline(conn, is_first ? request->deadline_ns : stall_ns);
     return (ssize_t)n;
@@ -80,10 +80,10 @@ static ssize_t park(hs_http_request *request)
     struct hs_http_conn *conn = request->conn;
     int64_t now_ns = hs_clock_ns(), deadline_ns = request->deadline_ns;
     if (request->gone != 0) {
-        deadline_ns = now_ns + HS_HTTP_FLUSH_MS * HS_HTTP_NS_PER_MS;
+        deadline_ns = now_ns + HS_NET_FLUSH_MS * HS_NET_NS_PER_MS;
     } else if (request->stream.ping != NULL &&
-               now_ns + request->stream.ping_ms * HS_HTTP_NS_PER_MS < deadline_ns) {
-        deadline_ns = now_ns + request->stream.ping_ms * HS_HTTP_NS_PER_MS;
+               now_ns + request->stream.ping_ms * HS_NET_NS_PER_MS < deadline_ns) {
+        deadline_ns = now_ns + request->stream.ping_ms * HS_NET_NS_PER_MS;
     }
     hs_http_conn_set_deadline(conn, deadline_ns);
     request->is_parked = true;

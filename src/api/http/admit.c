@@ -1,7 +1,4 @@
-/* listen.c - the listening sockets, and what is let in: limits of connections in all and by
- * address.
- */
-#include <errno.h>
+/* admit.c - what is let in: limits of connections in all and by address. */
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -12,29 +9,6 @@
 #include "http_internal.h"
 
 #define LINGER_MS 500
-#define ACCEPT_BURST 64
-#define ACCEPT_PAUSE_MS 100
-
-/* ---- listening ---- */
-
-hs_status hs_http_listen(hs_http_server *server, struct hs_error *err)
-{
-    struct hs_listener listener;
-    hs_status status =
-        hs_listener_open(server->config.host, server->config.port, "--port", &listener, err);
-    if (status != HS_OK) {
-        return status;
-    }
-    server->port = listener.port;
-    server->n_listeners = listener.n;
-    for (int i = 0; i < listener.n; i++) {
-        server->listeners[i] =
-            (struct hs_http_listener){.watch = HS_HTTP_WATCH_LISTEN, .fd = listener.fds[i]};
-    }
-    return HS_OK;
-}
-
-/* ---- accepting ---- */
 
 static bool has_room(const hs_http_server *server, const unsigned char key[HS_PEER_KEY_SIZE])
 {
@@ -65,12 +39,10 @@ static void refuse_connection(hs_http_server *server, int fd)
         return;
     }
     shutdown(fd, SHUT_WR);
-    int64_t deadline = hs_clock_ns() + LINGER_MS * HS_HTTP_NS_PER_MS;
+    int64_t deadline = hs_clock_ns() + LINGER_MS * HS_NET_NS_PER_MS;
     server->lingering[server->n_lingering].fd = fd;
     server->lingering[server->n_lingering++].deadline_ns = deadline;
-    if (deadline < server->next_deadline_ns) {
-        server->next_deadline_ns = deadline;
-    }
+    hs_net_loop_at(&server->loop, deadline);
 }
 
 void hs_http_linger_expire(hs_http_server *server, int64_t now_ns)
@@ -80,10 +52,7 @@ void hs_http_linger_expire(hs_http_server *server, int64_t now_ns)
             close(server->lingering[i].fd);
             server->lingering[i] = server->lingering[--server->n_lingering];
         } else {
-            if (server->lingering[i].deadline_ns < server->next_deadline_ns) {
-                server->next_deadline_ns = server->lingering[i].deadline_ns;
-            }
-            i++;
+            hs_net_loop_at(&server->loop, server->lingering[i++].deadline_ns);
         }
     }
 }
@@ -94,12 +63,12 @@ static void admit(hs_http_server *server, int fd, const struct sockaddr *address
     struct hs_http_conn *conn = hs_calloc(1, sizeof *conn);
     /* edge-triggered and for the end only: data that arrives wakes nobody here */
     struct epoll_event event = {.events = EPOLLRDHUP | EPOLLET, .data.ptr = conn};
-    if (conn == NULL || epoll_ctl(server->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
+    if (conn == NULL || epoll_ctl(server->loop.epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
         hs_free(conn);
         close(fd);
         return;
     }
-    *conn = (struct hs_http_conn){.watch = HS_HTTP_WATCH_CONN, .server = server, .fd = fd};
+    *conn = (struct hs_http_conn){.watch = HS_NET_WATCH_CONN, .server = server, .fd = fd};
     memcpy(conn->address, key, HS_PEER_KEY_SIZE);
     hs_peer_text(address, len, conn->peer);
     hs_peer_set_options(fd);
@@ -110,7 +79,7 @@ static void admit(hs_http_server *server, int fd, const struct sockaddr *address
     server->conns = conn;
     atomic_fetch_add(&server->n_open, 1);
     hs_http_conn_set_deadline(conn,
-                              hs_clock_ns() + server->config.limits.idle_ms * HS_HTTP_NS_PER_MS);
+                              hs_clock_ns() + server->config.limits.idle_ms * HS_NET_NS_PER_MS);
     server->accepting = conn;
     /* it takes the descriptor, also when it fails; then `accepting` says whether it told us */
     if (MHD_add_connection(server->mhd, fd, address, len) != MHD_YES && server->accepting != NULL) {
@@ -121,41 +90,14 @@ static void admit(hs_http_server *server, int fd, const struct sockaddr *address
     server->accepting = NULL;
 }
 
-void hs_http_accept_pause(hs_http_server *server, int64_t until_ns)
+void hs_http_accept(void *arg, int fd, const struct sockaddr *address, socklen_t len)
 {
-    server->accept_at_ns = until_ns;
-    for (int i = 0; i < server->n_listeners; i++) {
-        struct epoll_event event = {.events = until_ns == 0 ? EPOLLIN : 0,
-                                    .data.ptr = &server->listeners[i]};
-        epoll_ctl(server->epoll_fd, EPOLL_CTL_MOD, server->listeners[i].fd, &event);
-    }
-    if (until_ns != 0 && until_ns < server->next_deadline_ns) {
-        server->next_deadline_ns = until_ns;
-    }
-}
-
-void hs_http_accept(hs_http_server *server, int listen_fd)
-{
-    for (int i = 0; i < ACCEPT_BURST; i++) {
-        struct sockaddr_storage address;
-        socklen_t len = sizeof address;
-        int fd =
-            accept4(listen_fd, (struct sockaddr *)&address, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd < 0) {
-            bool is_passing = errno == EAGAIN || errno == EINTR || errno == ECONNABORTED;
-            if (!is_passing) {
-                hs_log(HS_LOG_WARN, "http", "cannot accept a connection: %s", strerror(errno));
-                /* out of descriptors: the socket stays readable, so asking at once would spin */
-                hs_http_accept_pause(server, hs_clock_ns() + ACCEPT_PAUSE_MS * HS_HTTP_NS_PER_MS);
-            }
-            return;
-        }
-        unsigned char key[HS_PEER_KEY_SIZE];
-        hs_peer_key((const struct sockaddr *)&address, key);
-        if (has_room(server, key)) {
-            admit(server, fd, (const struct sockaddr *)&address, len, key);
-        } else {
-            refuse_connection(server, fd);
-        }
+    hs_http_server *server = arg;
+    unsigned char key[HS_PEER_KEY_SIZE];
+    hs_peer_key(address, key);
+    if (has_room(server, key)) {
+        admit(server, fd, address, len, key);
+    } else {
+        refuse_connection(server, fd);
     }
 }
