@@ -17,6 +17,9 @@
 #include "serve_flight.h"
 #include "serve_models.h"
 #include "serve_signals.h"
+#ifdef HS_HAVE_SQL
+#include "sql_service.h"
+#endif
 
 /* Logprobs of many tokens can leave at once, after a long stop string was ruled out. */
 #define STREAM_BYTES_MAX (8u << 20)
@@ -42,6 +45,9 @@ static void free_server(struct server *server)
 {
     hs_serve_flight_free(server->flight);
     hs_http_server_free(server->http);
+#ifdef HS_HAVE_SQL
+    hs_sql_service_free(server->rest.sql);
+#endif
     if (server->rest.adapters) {
         hs_adapter_table_save_counts(server->rest.adapters);
     }
@@ -351,6 +357,18 @@ static hs_status open_responses(struct server *server, struct hs_error *err)
     return status;
 }
 
+static hs_status open_sql(struct server *server, struct hs_error *err)
+{
+#ifdef HS_HAVE_SQL
+    return hs_sql_service_new(server->args->config, server->args->paths, &server->rest,
+                              server->registry, &server->rest.sql, err);
+#else
+    (void)server;
+    (void)err;
+    return HS_OK;
+#endif
+}
+
 static hs_status serve(struct server *server, struct hs_error *err)
 {
     const struct hs_config *config = server->args->config;
@@ -365,10 +383,11 @@ static hs_status serve(struct server *server, struct hs_error *err)
     status = status ? status : open_responses(server, err);
     status = status ? status : load_models(server, err);
     status = status ? status : open_adapters(server, err);
+    status = status ? status : open_sql(server, err);
     status = status ? status : start_http(server, err);
     status = status ? status
-                    : hs_serve_flight_start(server->args, &server->rest, server->registry,
-                                            server->keys, &server->flight, err);
+                    : hs_serve_flight_start(server->args, server->rest.sql, server->keys,
+                                            &server->flight, err);
     if (status) {
         return status;
     }

@@ -1,4 +1,4 @@
-/* cmd_sql.c - `hyprstream sql`: statements in this process. */
+/* cmd_sql.c - `hyprstream sql`: statements in this process, or by a server. */
 #include "api/command.h"
 
 #include "base/error.h"
@@ -15,6 +15,7 @@
 #include "prompt.h"
 #include "sql_local.h"
 #include "sql_print.h"
+#include "sql_remote.h"
 #include "sql_settings.h"
 
 #define LOOK_MS 100
@@ -30,6 +31,7 @@ struct watch {
 };
 
 struct command {
+    hs_http_client *client; /* of a server that runs the statements; NULL: this process does */
     struct hs_sql_settings settings;
     hs_sql_local *local;
     hs_sql *sql;
@@ -42,6 +44,7 @@ static void command_clear(struct command *cmd)
     hs_sql_close(cmd->sql);
     hs_sql_local_close(cmd->local);
     hs_sql_settings_free(&cmd->settings);
+    hs_http_client_free(cmd->client);
 }
 
 static void *look(void *user)
@@ -71,7 +74,7 @@ static hs_status read_format(const struct hs_command_args *args, enum hs_sql_for
         hs_config_bool(args->config, HS_CFG_JSON) ? HS_SQL_FORMAT_JSON : HS_SQL_FORMAT_TABLE;
     if (name != NULL && !hs_sql_format_find(name, ret_format)) {
         hs_error_set(err, HS_INVALID_ARGUMENT, "there is no format %s", name);
-        hs_error_hint(err, "the formats are table, csv, json and arrow");
+        hs_error_hint(err, "the formats are table, csv, json, ndjson and arrow");
         return HS_INVALID_ARGUMENT;
     }
     return HS_OK;
@@ -98,8 +101,8 @@ static hs_status read_text(const struct hs_command_args *args, char **ret_text,
     return status;
 }
 
-static hs_status run(struct command *cmd, const struct hs_command_args *args, const char *text,
-                     enum hs_sql_format format, struct hs_error *err)
+static hs_status run_here(struct command *cmd, const struct hs_command_io *io, const char *text,
+                          enum hs_sql_format format, int64_t *ret_n_changed, struct hs_error *err)
 {
     hs_sql_stmt *stmt;
     hs_sql_result *result;
@@ -109,34 +112,72 @@ static hs_status run(struct command *cmd, const struct hs_command_args *args, co
     }
     status = hs_sql_execute(stmt, &result, err);
     if (!status) {
-        status = hs_sql_print(args->io, result, format, err);
-        int64_t n_changed = hs_sql_result_n_changed(result);
-        if (!status && n_changed >= 0) {
-            hs_err_info(args->io, "%lld row%s", (long long)n_changed, n_changed == 1 ? "" : "s");
-        }
+        const struct hs_sql_rows rows = hs_sql_result_rows(result);
+        *ret_n_changed = hs_sql_result_n_changed(result);
+        status = hs_sql_print(io, &rows, format, err);
         hs_sql_result_free(result);
     }
     hs_sql_stmt_free(stmt);
     return status;
 }
 
-static hs_status run_watched(struct command *cmd, const struct hs_command_args *args,
-                             const char *text, enum hs_sql_format format, struct hs_error *err)
+static hs_status run_watched(struct command *cmd, const struct hs_command_io *io, const char *text,
+                             enum hs_sql_format format, int64_t *ret_n_changed,
+                             struct hs_error *err)
 {
-    struct watch watch = {.io = args->io,
+    struct watch watch = {.io = io,
                           .conn = cmd->conn,
                           .mutex = PTHREAD_MUTEX_INITIALIZER,
                           .changed = PTHREAD_COND_INITIALIZER};
     if (pthread_create(&watch.thread, NULL, look, &watch) != 0) {
         return hs_error_nomem(err, "thread");
     }
-    hs_status status = run(cmd, args, text, format, err);
+    hs_status status = run_here(cmd, io, text, format, ret_n_changed, err);
     pthread_mutex_lock(&watch.mutex);
     watch.is_over = true;
     pthread_cond_signal(&watch.changed);
     pthread_mutex_unlock(&watch.mutex);
     pthread_join(watch.thread, NULL);
     return status;
+}
+
+static hs_status run(struct command *cmd, const struct hs_command_io *io, const char *text,
+                     enum hs_sql_format format, struct hs_error *err)
+{
+    int64_t n = -1;
+    hs_status status = cmd->client ? hs_sql_remote_run(cmd->client, io, text, format, &n, err)
+                                   : run_watched(cmd, io, text, format, &n, err);
+    if (!status && n >= 0) {
+        hs_err_info(io, "%lld row%s", (long long)n, n == 1 ? "" : "s");
+    }
+    return status;
+}
+
+/* What is loaded, kept and read is up to the server. */
+static hs_status open_remote(const struct hs_command_args *args, hs_http_client **ret_client,
+                             struct hs_error *err)
+{
+    for (int id = 0; id < HS_CFG_COUNT; id++) {
+        const char *name = hs_config_row((enum hs_config_id)id)->name;
+        if (hs_command_list_has(HS_SETTINGS_SQL, name) &&
+            args->config->values[id].source == HS_CONFIG_FLAG) {
+            hs_error_set(err, HS_INVALID_ARGUMENT, "--%s and --server do not go together", name);
+            return hs_error_hint(err, "models, tables and files are up to the server");
+        }
+    }
+    return hs_http_client_new(args, ret_client, err);
+}
+
+static hs_status open_here(struct command *cmd, const struct hs_command_args *args,
+                           struct hs_error *err)
+{
+    hs_status status = hs_sql_settings_fill(args->config, args->paths, &cmd->settings, err);
+    status = status ? status : hs_sql_local_open(args, &cmd->local, err);
+    if (!status) {
+        cmd->settings.params.host = hs_sql_local_host(cmd->local);
+        status = hs_sql_open(&cmd->settings.params, &cmd->sql, err);
+    }
+    return status ? status : hs_sql_connect(cmd->sql, NULL, &cmd->conn, err);
 }
 
 hs_status hs_cmd_sql(const struct hs_command_args *args, struct hs_error *err)
@@ -146,14 +187,11 @@ hs_status hs_cmd_sql(const struct hs_command_args *args, struct hs_error *err)
     enum hs_sql_format format;
     hs_status status = read_format(args, &format, err);
     status = status ? status : read_text(args, &text, err);
-    status = status ? status : hs_sql_settings_fill(args->config, args->paths, &cmd.settings, err);
-    status = status ? status : hs_sql_local_open(args, &cmd.local, err);
     if (!status) {
-        cmd.settings.params.host = hs_sql_local_host(cmd.local);
-        status = hs_sql_open(&cmd.settings.params, &cmd.sql, err);
+        status = hs_config_is_set(args->config, HS_CFG_SERVER) ? open_remote(args, &cmd.client, err)
+                                                               : open_here(&cmd, args, err);
     }
-    status = status ? status : hs_sql_connect(cmd.sql, NULL, &cmd.conn, err);
-    return status ? status : run_watched(&cmd, args, text, format, err);
+    return status ? status : run(&cmd, args->io, text, format, err);
 }
 
 #else

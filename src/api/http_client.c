@@ -31,7 +31,7 @@ struct call {
     char *url;
     struct hs_buf in;
     size_t in_read; /* of a stream */
-    bool is_stream, is_paused, is_done, is_too_long;
+    bool is_stream, is_bytes, is_paused, is_done, is_too_long;
     CURLcode result;
     char detail[CURL_ERROR_SIZE];
 };
@@ -39,6 +39,10 @@ struct call {
 struct hs_http_events {
     struct call call;
     struct hs_sse_reader reader;
+};
+
+struct hs_http_body {
+    struct call call;
 };
 
 /* ---- the client ---- */
@@ -169,7 +173,8 @@ static size_t on_data(char *data, size_t size, size_t n, void *user)
 {
     struct call *call = user;
     size_t len = size * n;
-    if (call->is_stream && call->in.len > AHEAD_MAX && has_events(call)) {
+    bool is_read = has_events(call) || (call->is_bytes && status_of(call) == 200);
+    if (call->is_stream && call->in.len > AHEAD_MAX && is_read) {
         call->is_paused = true;
         return CURL_WRITEFUNC_PAUSE;
     }
@@ -260,6 +265,14 @@ static hs_status call_begin(const hs_http_client *client, const char *method, co
         is_ok = curl_multi_add_handle(call->multi, call->easy) == CURLM_OK;
     }
     return is_ok ? HS_OK : hs_error_nomem(err, "a request");
+}
+
+static void resume(struct call *call)
+{
+    if (call->is_paused) {
+        call->is_paused = false;
+        curl_easy_pause(call->easy, CURLPAUSE_CONT);
+    }
 }
 
 /* Whatever can be done within the time; call->is_done when it ended. */
@@ -517,14 +530,91 @@ hs_status hs_http_events_next(hs_http_events *events, int timeout_ms, const char
         if (call->is_done) {
             return end_of_stream(call, err);
         }
-        if (call->is_paused) {
-            call->is_paused = false;
-            curl_easy_pause(call->easy, CURLPAUSE_CONT);
-        }
+        resume(call);
         int64_t left_ms = end_ms - (int64_t)hs_clock_ms();
         if (left_ms <= 0) {
             return HS_TIMEOUT;
         }
         advance(call, (int)left_ms);
+    }
+}
+
+/* ---- bytes ---- */
+
+/* Until there are bytes to read, or the answer is at its end. */
+static hs_status await_bytes(struct call *call, struct hs_error *err)
+{
+    const struct hs_command_io *io = call->client->io;
+    while (!call->is_done && (call->in.len == call->in_read || status_of(call) != 200)) {
+        resume(call);
+        advance(call, WAIT_MS);
+        if (io->interrupted(io->self)) {
+            return hs_error_set(err, HS_CANCELLED, "interrupted");
+        }
+    }
+    if (call->is_done && call->result != CURLE_OK && call->in.len == call->in_read) {
+        return failure(call, err);
+    }
+    return status_of(call) == 200 ? HS_OK : refusal(call, err);
+}
+
+hs_status hs_http_client_post(hs_http_client *client, const char *path, const char *body,
+                              hs_http_body **ret_body, struct hs_error *err)
+{
+    hs_http_body *bytes = hs_calloc(1, sizeof *bytes);
+    if (bytes == NULL) {
+        return hs_error_nomem(err, "a request");
+    }
+    bytes->call.is_stream = bytes->call.is_bytes = true;
+    hs_status status = call_begin(client, "POST", path, body, &bytes->call, err);
+    status = status == HS_OK ? await_bytes(&bytes->call, err) : status;
+    if (status != HS_OK) {
+        hs_http_body_free(bytes);
+        return status;
+    }
+    *ret_body = bytes;
+    return HS_OK;
+}
+
+const char *hs_http_body_header(const hs_http_body *body, const char *name)
+{
+    struct curl_header *header;
+    return curl_easy_header(body->call.easy, name, 0, CURLH_HEADER, -1, &header) == CURLHE_OK
+               ? header->value
+               : NULL;
+}
+
+hs_status hs_http_body_read(hs_http_body *body, void *data, size_t len, size_t *ret_n,
+                            struct hs_error *err)
+{
+    struct call *call = &body->call;
+    size_t n = 0;
+    while (n < len) {
+        hs_status status = await_bytes(call, err);
+        size_t some = call->in.len - call->in_read;
+        if (status != HS_OK) {
+            return status;
+        }
+        if (some == 0) {
+            break;
+        }
+        some = some < len - n ? some : len - n;
+        memcpy((char *)data + n, call->in.data + call->in_read, some);
+        n += some;
+        call->in_read += some;
+        if (call->in_read == call->in.len) {
+            hs_buf_clear(&call->in);
+            call->in_read = 0;
+        }
+    }
+    *ret_n = n;
+    return HS_OK;
+}
+
+void hs_http_body_free(hs_http_body *body)
+{
+    if (body != NULL) {
+        call_end(&body->call);
+        hs_free(body);
     }
 }

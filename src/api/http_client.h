@@ -22,6 +22,7 @@
 
 typedef struct hs_http_client hs_http_client;
 typedef struct hs_http_events hs_http_events;
+typedef struct hs_http_body hs_http_body;
 
 #define HS_HTTP_CLIENT_ANSWER_MAX (64u << 20) /* bytes of a whole answer */
 #define HS_HTTP_CLIENT_EVENT_MAX (16u << 20)  /* bytes of one event */
@@ -58,5 +59,17 @@ HS_CHECKED hs_status hs_http_events_next(hs_http_events *events, int timeout_ms,
                                          struct hs_error *err);
 /* Ends the connection when the stream is not at its end. NULL is allowed. */
 void hs_http_events_free(hs_http_events *events);
+
+/* POST a body whose answer may be long bytes of any kind; returns when the first of them came, or
+ * the answer was empty. An answer other than 200 is an error. */
+HS_CHECKED hs_status hs_http_client_post(hs_http_client *client, const char *path, const char *body,
+                                         hs_http_body **ret_body, struct hs_error *err);
+/* A header of the answer, valid as long as the body; NULL: there is none. */
+const char *hs_http_body_header(const hs_http_body *body, const char *name);
+/* Wait for the next `len` bytes; *ret_n is less only at the end of the answer. */
+HS_CHECKED hs_status hs_http_body_read(hs_http_body *body, void *data, size_t len, size_t *ret_n,
+                                       struct hs_error *err);
+/* Ends the connection when the answer is not at its end. NULL is allowed. */
+void hs_http_body_free(hs_http_body *body);
 
 #endif

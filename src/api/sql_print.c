@@ -15,9 +15,8 @@
 #define DEPTH_MAX 32
 
 static const char *const formats[] = {
-    [HS_SQL_FORMAT_TABLE] = "table",
-    [HS_SQL_FORMAT_CSV] = "csv",
-    [HS_SQL_FORMAT_JSON] = "json",
+    [HS_SQL_FORMAT_TABLE] = "table", [HS_SQL_FORMAT_CSV] = "csv",
+    [HS_SQL_FORMAT_JSON] = "json",   [HS_SQL_FORMAT_NDJSON] = "ndjson",
     [HS_SQL_FORMAT_ARROW] = "arrow",
 };
 
@@ -36,6 +35,7 @@ bool hs_sql_format_find(const char *name, enum hs_sql_format *ret_format)
 struct printer {
     const struct hs_command_io *io;
     struct ArrowSchema schema;
+    enum hs_sql_format format;
     size_t n_rows;
     struct hs_buf line;
     struct hs_table table;
@@ -125,6 +125,9 @@ static hs_status begin_csv(struct printer *out, struct hs_error *err)
     hs_status status = HS_OK;
     for (int64_t i = 0; i < out->schema.n_children && !status; i++) {
         status = add_field(out, i, out->schema.children[i]->name, err);
+    }
+    if (out->schema.n_children == 0) {
+        return HS_OK;
     }
     status = status ? status : no_room(hs_buf_append(&out->line, "\r\n", 2), err);
     return status ? status : flush(out, err);
@@ -226,6 +229,12 @@ static hs_status begin_json(struct printer *out, struct hs_error *err)
     return no_room(hs_buf_append_str(&out->line, "["), err);
 }
 
+/* What stands around a row. */
+static const char *json_before(const struct printer *out, int64_t row)
+{
+    return out->format == HS_SQL_FORMAT_NDJSON ? "" : out->n_rows + (size_t)row ? ",\n " : "\n ";
+}
+
 static hs_status add_to_json(struct printer *out, const struct ArrowArray *rows,
                              struct hs_error *err)
 {
@@ -239,13 +248,15 @@ static hs_status add_to_json(struct printer *out, const struct ArrowArray *rows,
     for (int64_t row = 0; row < rows->length && !status; row++) {
         json_t *object HS_CLEANUP(hs_json_freep) =
             json_of_struct(&out->schema, rows, &view, row, 0);
-        status =
-            no_room(hs_buf_append_str(&out->line, out->n_rows + (size_t)row ? ",\n " : "\n "), err);
+        status = no_room(hs_buf_append_str(&out->line, json_before(out, row)), err);
         char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
         if (!status && text == NULL) {
             status = hs_error_nomem(err, "row");
         }
         status = status ? status : no_room(hs_buf_append_str(&out->line, text), err);
+        if (!status && out->format == HS_SQL_FORMAT_NDJSON) {
+            status = no_room(hs_buf_append(&out->line, "\n", 1), err);
+        }
         free(text);
     }
     ArrowArrayViewReset(&view);
@@ -307,6 +318,13 @@ static hs_status end_arrow(struct printer *out, struct hs_error *err)
 
 /* ---- any ---- */
 
+static hs_status begin_nothing(struct printer *out, struct hs_error *err)
+{
+    (void)out;
+    (void)err;
+    return HS_OK;
+}
+
 static hs_status end_lines(struct printer *out, struct hs_error *err)
 {
     return flush(out, err);
@@ -320,37 +338,38 @@ static const struct {
     [HS_SQL_FORMAT_TABLE] = {begin_table, add_to_table, end_table},
     [HS_SQL_FORMAT_CSV] = {begin_csv, add_to_csv, end_lines},
     [HS_SQL_FORMAT_JSON] = {begin_json, add_to_json, end_json},
+    [HS_SQL_FORMAT_NDJSON] = {begin_nothing, add_to_json, end_lines},
     [HS_SQL_FORMAT_ARROW] = {begin_arrow, add_to_arrow, end_arrow},
 };
 
-static hs_status print_rows(struct printer *out, hs_sql_result *result, enum hs_sql_format format,
+static hs_status print_rows(struct printer *out, const struct hs_sql_rows *rows,
                             struct hs_error *err)
 {
-    hs_status status = writers[format].begin(out, err);
+    hs_status status = writers[out->format].begin(out, err);
     while (!status) {
-        struct ArrowArray rows;
-        status = hs_sql_result_next(result, &rows, err);
-        if (status || rows.release == NULL) {
+        struct ArrowArray some;
+        status = rows->next(rows->user, &some, err);
+        if (status || some.release == NULL) {
             break;
         }
-        status = writers[format].add(out, &rows, err);
-        out->n_rows += (size_t)rows.length;
-        rows.release(&rows);
+        status = writers[out->format].add(out, &some, err);
+        out->n_rows += (size_t)some.length;
+        some.release(&some);
     }
-    return status ? status : writers[format].end(out, err);
+    return status ? status : writers[out->format].end(out, err);
 }
 
-hs_status hs_sql_print(const struct hs_command_io *io, hs_sql_result *result,
-                       enum hs_sql_format format, struct hs_error *err)
+static hs_status print(const struct hs_command_io *io, const struct hs_sql_rows *rows,
+                       enum hs_sql_format format, bool is_whole, struct hs_error *err)
 {
-    struct printer out = {.io = io, .line = HS_BUF_INIT(LINE_MAX_BYTES)};
-    hs_status status = hs_sql_result_schema(result, &out.schema, err);
+    struct printer out = {.io = io, .format = format, .line = HS_BUF_INIT(LINE_MAX_BYTES)};
+    hs_status status = rows->schema(rows->user, &out.schema, err);
     if (status) {
         return status;
     }
     ArrowBufferInit(&out.bytes);
-    if (out.schema.n_children > 0) {
-        status = print_rows(&out, result, format, err);
+    if (is_whole || out.schema.n_children > 0) {
+        status = print_rows(&out, rows, err);
     }
     if (out.writer.private_data != NULL) {
         ArrowIpcWriterReset(&out.writer);
@@ -360,4 +379,31 @@ hs_status hs_sql_print(const struct hs_command_io *io, hs_sql_result *result,
     hs_buf_free(&out.line);
     out.schema.release(&out.schema);
     return status;
+}
+
+hs_status hs_sql_print(const struct hs_command_io *io, const struct hs_sql_rows *rows,
+                       enum hs_sql_format format, struct hs_error *err)
+{
+    return print(io, rows, format, false, err);
+}
+
+hs_status hs_sql_write(const struct hs_command_io *io, const struct hs_sql_rows *rows,
+                       enum hs_sql_format format, struct hs_error *err)
+{
+    return print(io, rows, format, true, err);
+}
+
+static hs_status schema_of_result(void *user, struct ArrowSchema *ret_schema, struct hs_error *err)
+{
+    return hs_sql_result_schema(user, ret_schema, err);
+}
+
+static hs_status next_of_result(void *user, struct ArrowArray *ret_array, struct hs_error *err)
+{
+    return hs_sql_result_next(user, ret_array, err);
+}
+
+struct hs_sql_rows hs_sql_result_rows(hs_sql_result *result)
+{
+    return (struct hs_sql_rows){result, schema_of_result, next_of_result};
 }

@@ -270,6 +270,40 @@ static void long_streams(void **state)
     free(text);
 }
 
+static void bytes(void **state)
+{
+    struct api_test *test = *state;
+    hs_http_body *body = NULL;
+    char data[16];
+    size_t n = 0;
+    serve_text("HTTP/1.1 200 OK\r\nX-Kind: odd\r\n\r\nabcdefg");
+    open_client(test);
+    assert_int_equal(hs_http_client_post(client, "/b", "{}", &body, &test->err), HS_OK);
+    assert_string_equal(hs_http_body_header(body, "x-kind"), "odd");
+    assert_null(hs_http_body_header(body, "x-other"));
+    assert_int_equal(hs_http_body_read(body, data, 4, &n, &test->err), HS_OK);
+    assert_int_equal(n, 4);
+    assert_memory_equal(data, "abcd", 4);
+    assert_int_equal(hs_http_body_read(body, data, 4, &n, &test->err), HS_OK);
+    assert_int_equal(n, 3);
+    assert_memory_equal(data, "efg", 3);
+    assert_int_equal(hs_http_body_read(body, data, 4, &n, &test->err), HS_OK);
+    assert_int_equal(n, 0);
+    hs_http_body_free(body);
+    stop();
+    serve_text("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"); /* cut */
+    open_client(test);
+    assert_int_equal(hs_http_client_post(client, "/b", "{}", &body, &test->err), HS_OK);
+    assert_int_equal(hs_http_body_read(body, data, 9, &n, &test->err), HS_IO);
+    hs_http_body_free(body);
+    stop();
+    serve_text(SCRIPT_JSON("403 No") "{\"error\":{\"message\":\"not you\"}}");
+    open_client(test);
+    assert_int_equal(hs_http_client_post(client, "/b", "{}", &body, &test->err),
+                     HS_PERMISSION_DENIED);
+    assert_string_equal(test->err.message, "not you");
+}
+
 static void without_memory(void **state)
 {
     struct api_test *test = *state;
@@ -294,9 +328,16 @@ static void without_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(urls_come_from_the_settings), TEST(whole_answers),        TEST(errors_of_the_server),
-        TEST(addresses_that_are_none),     TEST(ctrl_c_ends_the_wait), TEST(streams),
-        TEST(a_stream_that_is_left),       TEST(long_streams),         TEST(without_memory),
+        TEST(urls_come_from_the_settings),
+        TEST(whole_answers),
+        TEST(errors_of_the_server),
+        TEST(addresses_that_are_none),
+        TEST(ctrl_c_ends_the_wait),
+        TEST(streams),
+        TEST(a_stream_that_is_left),
+        TEST(long_streams),
+        TEST(bytes),
+        TEST(without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

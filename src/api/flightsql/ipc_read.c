@@ -23,7 +23,7 @@ hs_status hs_ipc_reader_new(hs_ipc_reader **ret_reader, struct hs_error *err)
     hs_ipc_reader *reader = hs_calloc(1, sizeof *reader);
     if (!reader || ArrowIpcDecoderInit(&reader->decoder)) {
         hs_free(reader);
-        return hs_error_nomem(err, "uploaded data");
+        return hs_error_nomem(err, "Arrow data");
     }
     ArrowIpcDictionaryEncodingsInit(&reader->encodings);
     *ret_reader = reader;
@@ -54,7 +54,7 @@ void hs_ipc_reader_free(hs_ipc_reader *reader)
 static hs_status refuse(ArrowErrorCode code, const struct ArrowError *error, struct hs_error *err)
 {
     if (code == ENOMEM) {
-        return hs_error_nomem(err, "uploaded data");
+        return hs_error_nomem(err, "Arrow data");
     }
     return hs_error_set(err, code == ENOTSUP ? HS_NOT_SUPPORTED : HS_INVALID_ARGUMENT,
                         "Arrow data: %s", error->message[0] ? error->message : "malformed");
@@ -167,8 +167,7 @@ static hs_status read_dictionary(hs_ipc_reader *reader, struct ArrowBufferView b
     return code ? refuse(code, &error, err) : HS_OK;
 }
 
-static hs_status read_message(hs_ipc_reader *reader, struct ArrowBufferView header,
-                              struct ArrowBufferView body, struct ArrowArray *ret_array,
+static hs_status check_header(struct ArrowIpcDecoder *decoder, struct ArrowBufferView header,
                               struct hs_error *err)
 {
     struct ArrowError error = {{0}};
@@ -178,8 +177,20 @@ static hs_status read_message(hs_ipc_reader *reader, struct ArrowBufferView head
                             "columns",
                             HS_IPC_DEPTH_MAX, HS_IPC_FIELDS_MAX);
     }
-    ArrowErrorCode code = ArrowIpcDecoderVerifyHeader(&reader->decoder, header, &error);
-    code = code ? code : ArrowIpcDecoderDecodeHeader(&reader->decoder, header, &error);
+    ArrowErrorCode code = ArrowIpcDecoderVerifyHeader(decoder, header, &error);
+    return code ? refuse(code, &error, err) : HS_OK;
+}
+
+static hs_status read_message(hs_ipc_reader *reader, struct ArrowBufferView header,
+                              struct ArrowBufferView body, struct ArrowArray *ret_array,
+                              struct hs_error *err)
+{
+    struct ArrowError error = {{0}};
+    hs_status status = check_header(&reader->decoder, header, err);
+    if (status) {
+        return status;
+    }
+    ArrowErrorCode code = ArrowIpcDecoderDecodeHeader(&reader->decoder, header, &error);
     if (code) {
         return refuse(code, &error, err);
     }
@@ -203,23 +214,53 @@ static hs_status read_message(hs_ipc_reader *reader, struct ArrowBufferView head
     return hs_error_set(err, HS_NOT_SUPPORTED, "Arrow data: tensors are not taken");
 }
 
+/* A header as nanoarrow takes it; its bytes are for hs_free. NULL: no memory. */
+static uint8_t *encapsulate(const uint8_t *header, size_t len, struct ArrowBufferView *ret_view)
+{
+    size_t padded = (len + 7) & ~(size_t)7;
+    uint8_t *bytes = hs_calloc(1, PREFIX + padded);
+    if (bytes) {
+        const uint32_t prefix[2] = {UINT32_MAX, (uint32_t)padded};
+        memcpy(bytes, prefix, sizeof prefix);
+        if (len > 0) {
+            memcpy(bytes + PREFIX, header, len);
+        }
+    }
+    ret_view->data.as_uint8 = bytes;
+    ret_view->size_bytes = (int64_t)(PREFIX + padded);
+    return bytes;
+}
+
 hs_status hs_ipc_reader_read(hs_ipc_reader *reader, const uint8_t *header, size_t header_len,
                              const uint8_t *body, size_t body_len, struct ArrowArray *ret_array,
                              struct hs_error *err)
 {
+    struct ArrowBufferView whole;
     ret_array->release = NULL;
-    size_t padded = (header_len + 7) & ~(size_t)7;
-    uint8_t *bytes HS_CLEANUP(hs_freep) = hs_calloc(1, PREFIX + padded);
+    uint8_t *bytes HS_CLEANUP(hs_freep) = encapsulate(header, header_len, &whole);
     if (!bytes) {
-        return hs_error_nomem(err, "uploaded data");
+        return hs_error_nomem(err, "Arrow data");
     }
-    const uint32_t prefix[2] = {UINT32_MAX, (uint32_t)padded};
-    memcpy(bytes, prefix, sizeof prefix);
-    if (header_len > 0) {
-        memcpy(bytes + PREFIX, header, header_len);
-    }
-    struct ArrowBufferView whole = {.data.as_uint8 = bytes,
-                                    .size_bytes = (int64_t)(PREFIX + padded)};
     struct ArrowBufferView rest = {.data.as_uint8 = body, .size_bytes = (int64_t)body_len};
     return read_message(reader, whole, rest, ret_array, err);
+}
+
+hs_status hs_ipc_body_len(const uint8_t *header, size_t header_len, uint64_t *ret_len,
+                          struct hs_error *err)
+{
+    struct ArrowIpcDecoder decoder;
+    struct ArrowBufferView whole;
+    uint8_t *bytes HS_CLEANUP(hs_freep) = encapsulate(header, header_len, &whole);
+    if (!bytes || ArrowIpcDecoderInit(&decoder)) {
+        return hs_error_nomem(err, "Arrow data");
+    }
+    hs_status status = check_header(&decoder, whole, err);
+    int64_t len = decoder.body_size_bytes;
+    ArrowIpcDecoderReset(&decoder);
+    if (!status && len < 0) {
+        return hs_error_set(err, HS_INVALID_ARGUMENT, "Arrow data: a body of %lld bytes",
+                            (long long)len);
+    }
+    *ret_len = (uint64_t)len;
+    return status;
 }

@@ -1,5 +1,5 @@
 /*
- * ipc_read.h - what clients upload in Arrow's IPC format: the schema, then arrays, each checked in
+ * ipc_read.h - what others send in Arrow's IPC format: the schema, then arrays, each checked in
  * full before anybody sees it (buffers, offsets, union members, UTF-8).
  *
  * Errors:  HS_INVALID_ARGUMENT (malformed, or not in this order), HS_NOT_SUPPORTED (compressed
@@ -25,6 +25,9 @@ HS_CHECKED hs_status hs_ipc_reader_new(hs_ipc_reader **ret_reader, struct hs_err
 HS_CHECKED hs_status hs_ipc_reader_read(hs_ipc_reader *reader, const uint8_t *header,
                                         size_t header_len, const uint8_t *body, size_t body_len,
                                         struct ArrowArray *ret_array, struct hs_error *err);
+/* The bytes of the body that follows a header. Errors: as above. */
+HS_CHECKED hs_status hs_ipc_body_len(const uint8_t *header, size_t header_len, uint64_t *ret_len,
+                                     struct hs_error *err);
 /* Valid as long as the reader; NULL: none came yet. */
 const struct ArrowSchema *hs_ipc_reader_schema(const hs_ipc_reader *reader);
 void hs_ipc_reader_free(hs_ipc_reader *reader);

@@ -29,6 +29,8 @@ static json_t *success(const struct hs_http_route *route)
         {HS_HTTP_GIVES_NDJSON, "application/x-ndjson"},
         {HS_HTTP_GIVES_TEXT, "text/plain"},
         {HS_HTTP_GIVES_HTML, "text/html"},
+        {HS_HTTP_GIVES_CSV, "text/csv"},
+        {HS_HTTP_GIVES_ARROW, "application/vnd.apache.arrow.stream"},
     };
     unsigned gives = route->gives == 0 ? HS_HTTP_GIVES_JSON : route->gives;
     json_t *content = json_object();

@@ -39,6 +39,7 @@ struct hs_rest {
     const char *sessions_dir;           /* as the engine has it; NULL: there are no sessions */
     hs_adapter_table *adapters;         /* never NULL while the server runs */
     struct hs_route_params routing;     /* for "lora": "auto" */
+    struct hs_sql_service *sql;         /* for /api/v1/sql; NULL: built without SQL */
     _Atomic(hs_http_server *) server;   /* for /metrics; NULL: its figures are left out */
     atomic_bool is_merging;             /* adapters, which one request may do at a time */
 };
@@ -108,6 +109,7 @@ void hs_rest_lora_load(hs_http_request *request, void *user);
 void hs_rest_lora_unload(hs_http_request *request, void *user);
 void hs_rest_lora_scales_get(hs_http_request *request, void *user);
 void hs_rest_lora_scales_set(hs_http_request *request, void *user);
+void hs_rest_sql(hs_http_request *request, void *user);
 void hs_rest_health(hs_http_request *request, void *user);
 void hs_rest_props(hs_http_request *request, void *user);
 void hs_rest_slots(hs_http_request *request, void *user);

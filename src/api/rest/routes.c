@@ -1,6 +1,7 @@
 /* routes.c - the one table of endpoints. */
 #include "page/page.h"
 #include "rest.h"
+#include "sql.h"
 
 #define GET HS_HTTP_GET
 #define POST HS_HTTP_POST
@@ -17,6 +18,8 @@
 #define SSE HS_HTTP_GIVES_SSE
 #define TEXT HS_HTTP_GIVES_TEXT
 #define HTML HS_HTTP_GIVES_HTML
+#define CSV HS_HTTP_GIVES_CSV
+#define ARROW HS_HTTP_GIVES_ARROW
 #define CREATES HS_HTTP_CREATES
 
 static const struct hs_http_route routes[] = {
@@ -114,6 +117,8 @@ static const struct hs_http_route routes[] = {
      "AdapterNumbers", "Adapters with their numbers and scales, as llama-server has them"},
     {POST, "/lora-adapters", hs_rest_lora_scales_set, ADMIN, OPENAI, JSON, "Adapters",
      "AdapterScales", NULL, "Set the scales for requests that name no adapters"},
+    {POST, HS_REST_SQL_PATH, hs_rest_sql, INFERENCE, OPENAI, JSON | NDJSON | CSV | ARROW, "SQL",
+     "SqlRequest", "SqlRows", "Run SQL over tables, files and models"},
     {GET, "/health", hs_rest_health, 0, OPENAI, JSON, "Server", NULL, "Health",
      "Whether the server is up"},
     {GET, "/props", hs_rest_props, INFERENCE, OPENAI, JSON, "Server", NULL, NULL,

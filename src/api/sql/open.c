@@ -115,7 +115,7 @@ static hs_status open_file(const char *file, duckdb_database *ret_database, stru
     if (!is_good) {
         status = hs_sql_error(NULL, message, err);
         if (status == HS_BUSY) {
-            hs_error_hint(err, "another program has the tables open: end it, or ask it");
+            hs_error_hint(err, "another program has the tables open: end it, or ask it (--server)");
         }
     }
     duckdb_free(message);

@@ -57,6 +57,8 @@ enum hs_http_error_style {
 #define HS_HTTP_GIVES_TEXT 8u
 #define HS_HTTP_GIVES_HTML 16u
 #define HS_HTTP_CREATES 32u /* with 201 instead of 200 */
+#define HS_HTTP_GIVES_CSV 64u
+#define HS_HTTP_GIVES_ARROW 128u
 
 /* Answers with hs_http_respond_* or hs_http_stream_start, or calls hs_http_wait; a handler that
  * returns with none of them done gives the client 500. `user` is that of the configuration. */

@@ -1,0 +1,85 @@
+/* sql.c - POST /api/v1/sql. */
+#include "sql.h"
+
+#include <string.h>
+
+#include "rest.h"
+
+#ifdef HS_HAVE_SQL
+
+#include "sql_bind.h"
+#include "sql_job.h"
+
+static bool read_format(const struct hs_fields *fields, enum hs_sql_format *format)
+{
+    const char *name = NULL;
+    if (!hs_field_string(fields, "format", &name)) {
+        return false;
+    }
+    if (name != NULL && (!hs_sql_format_find(name, format) || *format == HS_SQL_FORMAT_TABLE)) {
+        return hs_field_refuse(fields, "format", "must be json, ndjson, csv or arrow");
+    }
+    return true;
+}
+
+static bool read_values(const struct hs_fields *fields, const json_t **ret_values)
+{
+    const json_t *values = hs_field_get(fields, "parameters"), *value;
+    size_t i;
+    if (values != NULL && !json_is_array(values)) {
+        return hs_field_refuse(fields, "parameters", "must be an array");
+    }
+    json_array_foreach(values, i, value)
+    {
+        if (!hs_rest_sql_can_bind(value)) {
+            return hs_field_refuse(fields, "parameters",
+                                   "must hold texts, numbers, booleans and nulls; number %zu is "
+                                   "none of these",
+                                   i + 1);
+        }
+    }
+    *ret_values = values;
+    return true;
+}
+
+static void run(const struct hs_rest *rest, hs_http_request *request)
+{
+    struct hs_fields fields = {request, hs_http_request_json(request), ""};
+    struct hs_rest_sql_ask ask = {.format = HS_SQL_FORMAT_JSON};
+    char client[HS_TAG_MAX];
+    if (fields.object == NULL || !hs_field_string(&fields, "query", &ask.text) ||
+        !read_format(&fields, &ask.format) || !read_values(&fields, &ask.values)) {
+        return;
+    }
+    if (ask.text == NULL) {
+        hs_field_refuse(&fields, "query", "is missing");
+        return;
+    }
+    hs_rest_client_name(request, client);
+    ask.user = client;
+    hs_rest_sql_job_start(request, rest->sql, &ask);
+}
+
+#else
+
+static void run(const struct hs_rest *rest, hs_http_request *request)
+{
+    (void)rest;
+    (void)request;
+}
+
+#endif
+
+void hs_rest_sql(hs_http_request *request, void *user)
+{
+    const struct hs_rest *rest = user;
+    if (rest->sql != NULL) {
+        run(rest, request);
+        return;
+    }
+    hs_http_respond_error(request, &(struct hs_http_error){
+                                       .status = 501,
+                                       .message = "this server was built without SQL; 'make "
+                                                  "build' builds one with it",
+                                   });
+}

@@ -1,0 +1,166 @@
+#include "sql_service.h"
+
+#include <pthread.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+#include "sql_settings.h"
+
+struct hs_sql_service {
+    const struct hs_config *config;
+    const struct hs_paths *paths;
+    const struct hs_rest *rest;
+    struct hs_sql_host host;
+    int max_statements;
+    pthread_mutex_t mutex; /* of what follows, and of opening */
+    pthread_cond_t changed;
+    struct hs_sql_settings settings;
+    hs_sql *sql; /* NULL: nobody asked yet */
+    int n_statements;
+};
+
+/* ---- what SQL may ask of the server ---- */
+
+static hs_status find_model(void *user, const char *name, char ret_id[HS_ID_MAX],
+                            struct hs_error *err)
+{
+    const struct hs_rest *rest = ((hs_sql_service *)user)->rest;
+    for (size_t i = 0; i < rest->n_models; i++) {
+        if (!name || !*name || strcmp(rest->models[i].id, name) == 0) {
+            memcpy(ret_id, rest->models[i].id, HS_ID_MAX);
+            return HS_OK;
+        }
+    }
+    hs_error_set(err, HS_NOT_FOUND, "no model '%s' is loaded", name);
+    return hs_error_hint(err, "SELECT id FROM hyprstream.models WHERE loaded lists those that are");
+}
+
+static hs_status find_adapter(void *user, const char *model_id, const char *name,
+                              struct hs_error *err)
+{
+    (void)model_id;
+    struct hs_adapter_info info;
+    return hs_adapter_table_find(((hs_sql_service *)user)->rest->adapters, name, &info, err);
+}
+
+static hs_status open_session(void *user, const char *name, const char *model_id,
+                              char ret_session_id[HS_ID_MAX], struct hs_error *err)
+{
+    struct hs_session_params params;
+    hs_session_params_defaults(&params);
+    params.name = name;
+    params.model_id = model_id;
+    return hs_engine_create_session(((hs_sql_service *)user)->rest->engine, &params, ret_session_id,
+                                    err);
+}
+
+static hs_status close_session(void *user, const char *session_id, struct hs_error *err)
+{
+    return hs_engine_close_session(((hs_sql_service *)user)->rest->engine, session_id, err);
+}
+
+static size_t list_models(void *user, char (*ret_ids)[HS_ID_MAX], size_t max)
+{
+    const struct hs_rest *rest = ((hs_sql_service *)user)->rest;
+    for (size_t i = 0; i < rest->n_models && i < max; i++) {
+        memcpy(ret_ids[i], rest->models[i].id, HS_ID_MAX);
+    }
+    return rest->n_models;
+}
+
+/* ---- */
+
+hs_status hs_sql_service_new(const struct hs_config *config, const struct hs_paths *paths,
+                             const struct hs_rest *rest, hs_registry *registry,
+                             hs_sql_service **ret_service, struct hs_error *err)
+{
+    hs_sql_service *service = hs_calloc(1, sizeof *service);
+    if (!service) {
+        return hs_error_nomem(err, "SQL");
+    }
+    service->config = config;
+    service->paths = paths;
+    service->rest = rest;
+    service->host = (struct hs_sql_host){.user = service,
+                                         .engine = rest->engine,
+                                         .defaults = &rest->defaults,
+                                         .routing = &rest->routing,
+                                         .find_model = find_model,
+                                         .find_adapter = find_adapter,
+                                         .open_session = open_session,
+                                         .close_session = close_session,
+                                         .list_models = list_models,
+                                         .registry = registry,
+                                         .sessions_dir = rest->sessions_dir};
+    service->max_statements = (int)hs_config_int(config, HS_CFG_SQL_STATEMENTS);
+    pthread_mutex_init(&service->mutex, NULL);
+    pthread_cond_init(&service->changed, NULL);
+    *ret_service = service;
+    return HS_OK;
+}
+
+void hs_sql_service_free(hs_sql_service *service)
+{
+    if (!service) {
+        return;
+    }
+    pthread_mutex_lock(&service->mutex);
+    while (service->n_statements > 0) {
+        pthread_cond_wait(&service->changed, &service->mutex);
+    }
+    pthread_mutex_unlock(&service->mutex);
+    hs_sql_close(service->sql);
+    hs_sql_settings_free(&service->settings);
+    pthread_cond_destroy(&service->changed);
+    pthread_mutex_destroy(&service->mutex);
+    hs_free(service);
+}
+
+/* With the mutex held. */
+static hs_status open_database(hs_sql_service *service, struct hs_error *err)
+{
+    struct hs_sql_settings *settings = &service->settings;
+    hs_status status = hs_sql_settings_fill(service->config, service->paths, settings, err);
+    if (!status) {
+        settings->params.host = &service->host;
+        status = hs_sql_open(&settings->params, &service->sql, err);
+        if (status) {
+            hs_sql_settings_free(settings);
+        }
+    }
+    return status;
+}
+
+hs_status hs_sql_service_open(hs_sql_service *service, hs_sql **ret_sql, struct hs_error *err)
+{
+    pthread_mutex_lock(&service->mutex);
+    hs_status status = service->sql ? HS_OK : open_database(service, err);
+    *ret_sql = service->sql;
+    pthread_mutex_unlock(&service->mutex);
+    return status;
+}
+
+hs_status hs_sql_service_enter(hs_sql_service *service, struct hs_error *err)
+{
+    if (service->max_statements == 0) {
+        return hs_error_set(err, HS_NOT_FOUND, "this server answers no SQL (sql-statements is 0)");
+    }
+    pthread_mutex_lock(&service->mutex);
+    bool has_room = service->n_statements < service->max_statements;
+    service->n_statements += has_room;
+    pthread_mutex_unlock(&service->mutex);
+    return has_room ? HS_OK
+                    : hs_error_set(err, HS_QUEUE_FULL,
+                                   "%d statements run already, which is the limit "
+                                   "(sql-statements)",
+                                   service->max_statements);
+}
+
+void hs_sql_service_leave(hs_sql_service *service)
+{
+    pthread_mutex_lock(&service->mutex);
+    service->n_statements--;
+    pthread_cond_signal(&service->changed);
+    pthread_mutex_unlock(&service->mutex);
+}
