@@ -157,6 +157,29 @@ static hs_status print_requests(const struct watch *watch, const json_t *status,
     return result ? result : hs_table_print(&table, watch->args->io, err);
 }
 
+/* Statements of SQL; what they asked models is known only as far as their rows were read. */
+static hs_status print_statements(const struct watch *watch, const json_t *status,
+                                  struct hs_error *err)
+{
+    struct hs_table table HS_CLEANUP(hs_table_free);
+    hs_table_init(&table, 4, 0x6, "USER SECONDS ANSWERED STATEMENT");
+    const json_t *statements = json_object_get(status, "statements"), *row;
+    size_t i;
+    json_array_foreach(statements, i, row)
+    {
+        const char *user = text(row, "user");
+        hs_table_cell(&table, "%s", *user ? user : "-");
+        hs_table_cell(&table, "%.1f", json_number_value(json_object_get(row, "age_ms")) / 1000);
+        hs_table_cell(&table, "%lld/%lld", number(row, "n_answered"), number(row, "n_asked"));
+        hs_table_cell(&table, "%s", text(row, "statement"));
+    }
+    hs_status result =
+        json_array_size(statements) == 0 ? HS_OK : hs_out_printf(watch->args->io, err, "\n");
+    return result || json_array_size(statements) == 0
+               ? result
+               : hs_table_print(&table, watch->args->io, err);
+}
+
 static hs_status print_people(const struct watch *watch, const json_t *status, struct hs_error *err)
 {
     const struct hs_command_io *io = watch->args->io;
@@ -174,7 +197,8 @@ static hs_status print_people(const struct watch *watch, const json_t *status, s
         number(http, "connections"), number(http, "requests"));
     result = result ? result : print_models(watch, status, err);
     result = result ? result : print_adapters(watch, status, err);
-    return result ? result : print_requests(watch, status, err);
+    result = result ? result : print_requests(watch, status, err);
+    return result ? result : print_statements(watch, status, err);
 }
 
 static hs_status ask(struct watch *watch, json_t **ret_status, struct hs_error *err)

@@ -141,6 +141,14 @@ hs_status hs_sql_service_open(hs_sql_service *service, hs_sql **ret_sql, struct 
     return status;
 }
 
+size_t hs_sql_service_list(hs_sql_service *service, struct hs_sql_running *ret_items, size_t max)
+{
+    pthread_mutex_lock(&service->mutex);
+    hs_sql *sql = service->sql;
+    pthread_mutex_unlock(&service->mutex);
+    return sql ? hs_sql_list(sql, ret_items, max) : 0;
+}
+
 hs_status hs_sql_service_enter(hs_sql_service *service, struct hs_error *err)
 {
     if (service->max_statements == 0) {

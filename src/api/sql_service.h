@@ -25,6 +25,8 @@ void hs_sql_service_free(hs_sql_service *service);
  * hs_sql_open; the next call tries again. */
 HS_CHECKED hs_status hs_sql_service_open(hs_sql_service *service, hs_sql **ret_sql,
                                          struct hs_error *err);
+/* As hs_sql_list; none before it was opened. */
+size_t hs_sql_service_list(hs_sql_service *service, struct hs_sql_running *ret_items, size_t max);
 /* One more statement of HTTP runs, until hs_sql_service_leave. HS_QUEUE_FULL: as many run as may;
  * HS_NOT_FOUND: none may. */
 HS_CHECKED hs_status hs_sql_service_enter(hs_sql_service *service, struct hs_error *err);

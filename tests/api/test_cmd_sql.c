@@ -149,6 +149,16 @@ static void test_views_have_comments_and_cannot_be_lost(void **state)
     assert_prints(test, "SELECT count(*) AS n FROM hyprstream.metrics", "n\r\n0\r\n");
 }
 
+static void test_a_statement_sees_itself(void **state)
+{
+    struct api_test *test = *state;
+    test->options[HS_OPT_FORMAT] = "csv";
+    assert_prints(test,
+                  "SELECT n_asked, age_ms >= 0 AS ok,\n\t statement FROM hyprstream.statements",
+                  "n_asked,ok,statement\r\n"
+                  "0,true,\"SELECT n_asked, age_ms >= 0 AS ok, statement FROM hyprstream\"\r\n");
+}
+
 static void test_interruption_ends_it(void **state)
 {
     struct api_test *test = *state;
@@ -179,6 +189,7 @@ int main(void)
         TEST(test_files_are_read_where_it_is_allowed),
         TEST(test_views_show_the_program),
         TEST(test_views_have_comments_and_cannot_be_lost),
+        TEST(test_a_statement_sees_itself),
         TEST(test_interruption_ends_it),
         TEST(test_output_that_fails_is_told),
     };

@@ -202,6 +202,31 @@ def test_a_client_that_leaves_ends_its_statement(serve, cycle):
     wait_until(lambda: post(server, "SELECT 1")[0] == 200)
 
 
+def test_ps_shows_statements(hs, serve, cycle):
+    server = serve("-m", cycle, "--ctx-size", 65536, "--max-sequences", 4, "--sql-threads", 1)
+    assert server.get("/api/v1/status")["statements"] == []
+    connection = ask_later(server, "SELECT i,\n  generate('x' || i, {max_tokens: 60000}) "
+                                   "FROM range(9) t(i) -- and a comment behind it")
+    server.wait_busy(4)
+    shown = "SELECT i, generate('x' || i, {max_tokens: 60000}) FROM range"
+    (row,) = server.get("/api/v1/status")["statements"]
+    assert row["statement"] == shown and len(shown) == 60
+    assert row["user"] == "127.0.0.1" and row["age_ms"] > 0
+    assert (row["n_asked"], row["n_answered"]) == (9, 0)
+    lines = hs.ok("ps", "--server", server.url).out.splitlines()
+    assert lines[-2].split() == ["USER", "SECONDS", "ANSWERED", "STATEMENT"]
+    assert lines[-1].split()[0] == "127.0.0.1" and lines[-1].split()[2] == "0/9"
+    assert lines[-1].endswith(shown)
+    seen = rows(server, "FROM hyprstream.statements ORDER BY n_asked DESC")
+    assert [one["statement"][:9] for one in seen] == ["SELECT i,", "FROM hypr"]
+    assert (seen[0]["n_asked"], seen[0]["n_answered"]) == (9, 0)
+    with urllib.request.urlopen(server.url + "/metrics", timeout=TIMEOUT) as reply:
+        assert "\nhyprstream_sql_statements 1\n" in reply.read().decode()
+    connection.close()
+    server.wait_busy(0)
+    wait_until(lambda: server.get("/api/v1/status")["statements"] == [])
+
+
 def wait_until(is_so):
     """For what comes soon: the time is for a fault."""
     tick = threading.Event()

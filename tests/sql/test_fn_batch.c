@@ -156,6 +156,48 @@ static void test_interrupt(void **state)
     close_clean();
 }
 
+/* ---- what runs ---- */
+
+static void test_running(void **state)
+{
+    (void)state;
+    static struct runner runner;
+    static const struct {
+        const char *sql, *shown;
+        uint64_t n_asked;
+    } rows[] = {
+        {" SELECT\n\tgenerate('n' || range)  FROM range(20)",
+         "SELECT generate('n' || range) FROM range(20)", 20},
+        {"SELECT generate('x', {session: 's'}), '\xC3\xA4\xC3\xA4\xC3\xA4 is cut after the "
+         "sixtieth one'",
+         "SELECT generate('x', {session: 's'}), '\xC3\xA4\xC3\xA4\xC3\xA4 is cut after the ", 1},
+    };
+    struct hs_sql_running items[2];
+    fn_open(&world, NULL, NULL, 16384, 32);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        pthread_t thread;
+        runner.sql = rows[i].sql;
+        assert_int_equal(hs_sql_list(world.sql, items, 2), 0);
+        fake_runtime_pause();
+        assert_int_equal(pthread_create(&thread, NULL, run_query, &runner), 0);
+        fake_runtime_wait_held();
+        assert_int_equal(hs_sql_list(world.sql, items, 0), 0);
+        assert_int_equal(hs_sql_list(world.sql, items, 2), 1);
+        assert_string_equal(items[0].user, "tester");
+        assert_string_equal(items[0].text, rows[i].shown);
+        assert_true(items[0].ms >= 0);
+        assert_int_equal(items[0].n_asked, rows[i].n_asked);
+        assert_int_equal(items[0].n_answered, 0);
+        hs_sql_interrupt(world.conn);
+        fake_runtime_resume();
+        pthread_join(thread, NULL);
+        assert_int_equal(runner.status, HS_CANCELLED);
+        test_wait_for(world.engine, 0, 0); /* its sequences are free */
+        assert_int_equal(hs_sql_list(world.sql, items, 2), 0);
+    }
+    close_clean();
+}
+
 /* ---- rows as they come ---- */
 
 #define STEPS_MAX 90
@@ -268,10 +310,11 @@ static void test_result_left(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_full_queue),        cmocka_unit_test(test_queue_of_others),
-        cmocka_unit_test(test_threads),           cmocka_unit_test(test_waiting_is_idle),
-        cmocka_unit_test(test_failure),           cmocka_unit_test(test_interrupt),
-        cmocka_unit_test(test_pieces_come_early), cmocka_unit_test(test_result_left),
+        cmocka_unit_test(test_full_queue),  cmocka_unit_test(test_queue_of_others),
+        cmocka_unit_test(test_threads),     cmocka_unit_test(test_waiting_is_idle),
+        cmocka_unit_test(test_failure),     cmocka_unit_test(test_interrupt),
+        cmocka_unit_test(test_running),     cmocka_unit_test(test_pieces_come_early),
+        cmocka_unit_test(test_result_left),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,6 +7,8 @@
 
 #ifdef HS_HAVE_SQL
 
+#include "base/mem.h"
+#include "json_out.h"
 #include "sql_bind.h"
 #include "sql_job.h"
 
@@ -60,7 +62,28 @@ static void run(const struct hs_rest *rest, hs_http_request *request)
     hs_rest_sql_job_start(request, rest->sql, &ask);
 }
 
+static json_t *list_running(struct hs_sql_service *service)
+{
+    struct hs_sql_running *items HS_CLEANUP(hs_freep) =
+        hs_calloc(HS_SQL_RUNNING_MAX, sizeof *items);
+    json_t *list = items != NULL ? json_array() : NULL;
+    size_t n = list != NULL ? hs_sql_service_list(service, items, HS_SQL_RUNNING_MAX) : 0;
+    for (size_t i = 0; i < n && list != NULL; i++) {
+        hs_json_append(&list, json_pack("{s:s, s:s, s:f, s:I, s:I}", "user", items[i].user,
+                                        "statement", items[i].text, "age_ms", items[i].ms,
+                                        "n_asked", (json_int_t)items[i].n_asked, "n_answered",
+                                        (json_int_t)items[i].n_answered));
+    }
+    return list;
+}
+
 #else
+
+static json_t *list_running(struct hs_sql_service *service)
+{
+    (void)service;
+    return NULL;
+}
 
 static void run(const struct hs_rest *rest, hs_http_request *request)
 {
@@ -69,6 +92,11 @@ static void run(const struct hs_rest *rest, hs_http_request *request)
 }
 
 #endif
+
+json_t *hs_rest_sql_running(const struct hs_rest *rest)
+{
+    return rest->sql != NULL ? list_running(rest->sql) : json_array();
+}
 
 void hs_rest_sql(hs_http_request *request, void *user)
 {

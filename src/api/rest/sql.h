@@ -7,8 +7,13 @@
 #ifndef API_REST_SQL_H
 #define API_REST_SQL_H
 
+#include "rest.h"
+
 #define HS_REST_SQL_PATH "/api/v1/sql"
 /* Header: rows that the statement inserted, changed or deleted, when it was such a statement. */
 #define HS_REST_SQL_CHANGED "Sql-Rows-Changed"
+
+/* The statements that run, as /api/v1/status lists them. NULL: no memory. */
+json_t *hs_rest_sql_running(const struct hs_rest *rest);
 
 #endif

@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "json_quote.h"
 #include "rest.h"
+#include "sql.h"
 
 #define METRICS_MAX_BYTES (1u << 20)
 
@@ -172,10 +173,11 @@ void hs_rest_status(hs_http_request *request, void *user)
         }
     }
     hs_http_respond_json(request, 200,
-                         json_pack("{s:s, s:I, s:I, s:o, s:o}", "version", hs_version(), "started",
-                                   (json_int_t)rest->created_unix_s, "resident_bytes",
+                         json_pack("{s:s, s:I, s:I, s:o, s:o, s:o}", "version", hs_version(),
+                                   "started", (json_int_t)rest->created_unix_s, "resident_bytes",
                                    (json_int_t)hs_machine_memory_resident(), "http",
-                                   describe_http(atomic_load(&rest->server)), "models", models));
+                                   describe_http(atomic_load(&rest->server)), "statements",
+                                   hs_rest_sql_running(rest), "models", models));
 }
 
 /* ---- Prometheus ---- */
@@ -339,6 +341,20 @@ static hs_status write_adapter_loads(const struct hs_rest *rest, struct hs_buf *
     return status;
 }
 
+static hs_status write_sql_metrics(const struct hs_rest *rest, struct hs_buf *out)
+{
+    json_t *running = hs_rest_sql_running(rest);
+    hs_status status = running == NULL ? HS_OUT_OF_MEMORY : HS_OK;
+    status = status == HS_OK
+                 ? write_type(out, "sql_statements", "gauge", "Statements of SQL that run.")
+                 : status;
+    status = status == HS_OK
+                 ? hs_buf_printf(out, "hyprstream_sql_statements %zu\n", json_array_size(running))
+                 : status;
+    json_decref(running);
+    return status;
+}
+
 static hs_status write_http_metrics(hs_http_server *server, struct hs_buf *out)
 {
     struct hs_http_stats stats;
@@ -381,6 +397,7 @@ void hs_rest_metrics(hs_http_request *request, void *user)
         status = write_model_metrics(rest, stats, &body);
         status = status == HS_OK ? write_lora_engines(rest, stats, &body) : status;
         status = status == HS_OK ? write_adapter_loads(rest, &body) : status;
+        status = status == HS_OK ? write_sql_metrics(rest, &body) : status;
         hs_http_server *server = atomic_load(&rest->server);
         status = status == HS_OK && server != NULL ? write_http_metrics(server, &body) : status;
         if (status != HS_OK) {

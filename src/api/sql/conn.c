@@ -112,6 +112,7 @@ void hs_sql_conn_stop(hs_sql_conn *conn)
 {
     pthread_mutex_lock(&conn->mutex);
     conn->is_running = false;
+    conn->shown[0] = '\0';
     struct hs_sql_memo *memos = conn->memos;
     conn->memos = NULL;
     pthread_mutex_unlock(&conn->mutex);

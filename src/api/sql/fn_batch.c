@@ -209,6 +209,7 @@ static hs_status finish(struct pump *pump, struct unit *unit, const struct hs_er
             }
         }
         entry->ms = hs_clock_ms() - unit->begun_ms;
+        hs_sql_conn_progress(pump->batch->conn, 0, 1);
         hs_fn_memo_set(pump->batch->memo, entry, HS_FN_DONE);
     }
     return status;
@@ -459,6 +460,7 @@ static hs_status compute(struct hs_fn_batch *batch, struct hs_error *err)
     for (size_t i = 0; i < UNITS_MAX; i++) {
         pump.units[i].pump = &pump;
     }
+    hs_sql_conn_progress(batch->conn, batch->mine.n - batch->n_sent, 0);
     pthread_mutex_init(&pump.mutex, NULL);
     pthread_cond_init(&pump.changed, NULL);
     hs_status status = HS_OK;

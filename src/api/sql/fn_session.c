@@ -121,6 +121,7 @@ hs_status hs_fn_session_ask(struct hs_fn_session *session, const struct hs_fn_ta
 {
     struct hs_fn_entry *entry = hs_calloc(1, sizeof *entry);
     double begun_ms = hs_clock_ms();
+    hs_sql_conn_progress(session->call->conn, 1, 0);
     hs_status status =
         entry == NULL ? hs_error_nomem(err, "an answer") : ask(session, target, prompt, entry, err);
     if (status != HS_OK && status != HS_CANCELLED && status != HS_OUT_OF_MEMORY) {
@@ -135,6 +136,7 @@ hs_status hs_fn_session_ask(struct hs_fn_session *session, const struct hs_fn_ta
         return status;
     }
     entry->ms = hs_clock_ms() - begun_ms;
+    hs_sql_conn_progress(session->call->conn, 0, 1);
     *ret_entry = entry;
     return HS_OK;
 }

@@ -106,6 +106,7 @@ hs_status hs_sql_execute(hs_sql_stmt *stmt, hs_sql_result **ret_result, struct h
         return status;
     }
     result->conn = stmt->conn;
+    hs_sql_conn_show(stmt->conn, stmt->shown);
     result->has_rows = stmt->kind == HS_SQL_QUERY;
     if (stmt->begins && stmt->conn->has_transaction) { /* DuckDB would end the one there is */
         hs_sql_conn_stop(stmt->conn);

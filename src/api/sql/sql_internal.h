@@ -41,7 +41,10 @@ struct hs_sql_conn {
     bool is_running, is_interrupted, is_planning;
     bool is_task, is_cancelled; /* the task: what would begin in it does not */
     pthread_t planner;
-    struct hs_error failure; /* HS_OK: no function failed */
+    struct hs_error failure;       /* HS_OK: no function failed */
+    char shown[HS_SQL_SHOWN_SIZE]; /* of the statement that runs; "": none, or one of ours */
+    double begun_ms;
+    uint64_t n_asked, n_answered;
     struct hs_sql_work *works;
     struct hs_sql_memo *memos;
 };
@@ -79,6 +82,11 @@ void hs_sql_conn_halt(hs_sql_conn *conn);
 void hs_sql_conn_plan(hs_sql_conn *conn, bool is_planning);
 /* The statement that is planned calls a function of ours; its planner's thread. */
 void hs_sql_conn_infers(hs_sql_conn *conn);
+/* A statement that runs from now on, as hs_sql_list shows it. */
+void hs_sql_shorten(const char *text, char ret_shown[HS_SQL_SHOWN_SIZE]);
+void hs_sql_conn_show(hs_sql_conn *conn, const char *shown);
+/* It asks so many more questions, and has so many more answers. */
+void hs_sql_conn_progress(hs_sql_conn *conn, size_t n_asked, size_t n_answered);
 /* Execute a statement of ours, unchecked. */
 HS_CHECKED hs_status hs_sql_conn_run(hs_sql_conn *conn, const char *text, struct hs_error *err);
 /* Begin work; false: the statement is interrupted already, and nothing was begun. */

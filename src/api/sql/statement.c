@@ -73,6 +73,7 @@ static hs_status prepare_one(hs_sql_conn *conn, const char *text, size_t len,
         return hs_error_nomem(err, "statement");
     }
     stmt->conn = conn;
+    hs_sql_shorten(copy, stmt->shown);
     hs_status status = hs_sql_guard_text(conn->sql, copy, err);
     status = status ? status : hs_sql_conn_start(conn, err);
     if (!status) {

@@ -13,7 +13,8 @@ struct hs_sql_stmt {
     duckdb_prepared_statement prepared;
     enum hs_sql_kind kind;
     bool begins, ends; /* a transaction */
-    bool infers;       /* rows may take long, each */
+    char shown[HS_SQL_SHOWN_SIZE];
+    bool infers; /* rows may take long, each */
 };
 
 /* Columns as they are described to Arrow. */

@@ -273,6 +273,21 @@ static hs_status collect_slots(const struct hs_sql_host *host, struct hs_view_ro
     return HS_OK;
 }
 
+static void collect_statements(hs_sql *sql, struct hs_view_rows *rows)
+{
+    struct hs_sql_running *items HS_CLEANUP(hs_freep) =
+        hs_calloc(HS_SQL_RUNNING_MAX, sizeof *items);
+    rows->status = items == NULL ? HS_OUT_OF_MEMORY : rows->status;
+    size_t n = items == NULL ? 0 : hs_sql_list(sql, items, HS_SQL_RUNNING_MAX);
+    for (size_t i = 0; i < n; i++) {
+        hs_view_text(rows, items[i].user);
+        hs_view_text(rows, items[i].text);
+        hs_view_real(rows, items[i].ms);
+        hs_view_int(rows, (int64_t)items[i].n_asked);
+        hs_view_int(rows, (int64_t)items[i].n_answered);
+    }
+}
+
 static void add_metric(struct hs_view_rows *rows, const char *model, const char *name, double value)
 {
     hs_view_text(rows, model);
@@ -321,7 +336,8 @@ const struct hs_view hs_views[] = {
       {"size_bytes", INT, "Weights in memory, or files"},
       {"added_at", TIME, "When it came into the list"},
       {"used_at", TIME, "When it was loaded last"}},
-     collect_models},
+     collect_models,
+     NULL},
     {"adapters",
      "LoRA adapters of the list of adapters, present versions",
      {{"name", TEXT, "How requests name it"},
@@ -340,7 +356,8 @@ const struct hs_view hs_views[] = {
       {"used_at", TIME, "Last use"},
       {"added_at", TIME, "When it came into the list"},
       {"is_missing", BOOL, "Nothing is at its path any more"}},
-     collect_adapters},
+     collect_adapters,
+     NULL},
     {"adapter_history",
      "Versions of the adapters that are kept, the newest first",
      {{"name", TEXT, "Adapter"},
@@ -351,7 +368,8 @@ const struct hs_view hs_views[] = {
       {"training", TEXT, "JSON object: its training"},
       {"content", TEXT, "Hash of what it computes"},
       {"created_at", TIME, "When this version came"}},
-     collect_history},
+     collect_history,
+     NULL},
     {"sessions",
      "Named sessions on disk",
      {{"name", TEXT, "Session"},
@@ -360,7 +378,8 @@ const struct hs_view hs_views[] = {
       {"size_bytes", INT, "On disk"},
       {"created_at", TIME, "Begun"},
       {"updated_at", TIME, "Saved last"}},
-     collect_sessions},
+     collect_sessions,
+     NULL},
     {"messages",
      "Messages of the named sessions on disk",
      {{"session", TEXT, "Session"},
@@ -368,7 +387,8 @@ const struct hs_view hs_views[] = {
       {"role", TEXT, "system, user, assistant or tool"},
       {"content", TEXT, "Text"},
       {"reasoning", TEXT, "Of a model that reasons"}},
-     collect_messages},
+     collect_messages,
+     NULL},
     {"requests",
      "The last 4096 requests that have ended, whatever way they came",
      {{"number", INT, "In the order in which they ended"},
@@ -387,7 +407,8 @@ const struct hs_view hs_views[] = {
       {"total_ms", REAL, "From submission to the end"},
       {"finish", TEXT, "stop, length, cancelled, error or tool_calls"},
       {"error", TEXT, "Why it failed"}},
-     collect_requests},
+     collect_requests,
+     NULL},
     {"slots",
      "Sequences of the loaded models, and what they do now",
      {{"model", TEXT, "Model"},
@@ -398,10 +419,21 @@ const struct hs_view hs_views[] = {
       {"n_generated", INT, "Tokens of the answer"},
       {"age_ms", REAL, "Since it was submitted"},
       {"tag", TEXT, "As ps shows it"}},
-     collect_slots},
+     collect_slots,
+     NULL},
+    {"statements",
+     "Statements of SQL that run now, in this process",
+     {{"user", TEXT, "Whose it is: the key or the connection"},
+      {"statement", TEXT, "Its first 60 characters, on one line"},
+      {"age_ms", REAL, "Since it began"},
+      {"n_asked", INT, "Questions to models that are known by now"},
+      {"n_answered", INT, "Of these answered"}},
+     NULL,
+     collect_statements},
     {"metrics",
      "Figures of the loaded models since they were loaded",
      {{"model", TEXT, "Model"}, {"name", TEXT, "Figure"}, {"value", REAL, "Value"}},
-     collect_metrics},
-    {NULL, NULL, {{NULL, DUCKDB_TYPE_INVALID, NULL}}, NULL},
+     collect_metrics,
+     NULL},
+    {NULL, NULL, {{NULL, DUCKDB_TYPE_INVALID, NULL}}, NULL, NULL},
 };

@@ -13,6 +13,7 @@
 struct source {
     const struct hs_view *view;
     const struct hs_sql_host *host;
+    hs_sql *sql;
 };
 
 /* One reading. */
@@ -116,7 +117,12 @@ static void on_init(duckdb_init_info info)
         scan->n_columns++;
     }
     struct hs_error err;
-    hs_status status = source->view->collect(source->host, &scan->rows, &err);
+    hs_status status = HS_OK;
+    if (source->view->collect_running != NULL) {
+        source->view->collect_running(source->sql, &scan->rows);
+    } else {
+        status = source->view->collect(source->host, &scan->rows, &err);
+    }
     if (!status && scan->rows.status) {
         status = hs_error_nomem(&err, "rows of a view");
     }
@@ -169,7 +175,7 @@ static hs_status register_function(hs_sql_conn *conn, const struct hs_sql_host *
     if (source == NULL) {
         return hs_error_nomem(err, "view");
     }
-    *source = (struct source){view, host};
+    *source = (struct source){view, host, conn->sql};
     snprintf(name, sizeof name, "hyprstream_%s", view->name);
     duckdb_table_function function = duckdb_create_table_function();
     duckdb_table_function_set_name(function, name);

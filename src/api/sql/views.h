@@ -37,6 +37,8 @@ struct hs_view {
     } columns[HS_VIEW_COLUMNS_MAX + 1];
     hs_status (*collect)(const struct hs_sql_host *host, struct hs_view_rows *rows,
                          struct hs_error *err);
+    /* In its place: what the database knows. */
+    void (*collect_running)(hs_sql *sql, struct hs_view_rows *rows);
 };
 
 extern const struct hs_view hs_views[]; /* the last one has no name */

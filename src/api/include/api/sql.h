@@ -60,6 +60,22 @@ void hs_sql_interrupt(hs_sql_conn *conn);
 void hs_sql_task_begin(hs_sql_conn *conn);
 void hs_sql_task_end(hs_sql_conn *conn);
 
+/* ---- what runs ---- */
+
+#define HS_SQL_SHOWN_SIZE 241 /* bytes: 60 characters and a NUL */
+#define HS_SQL_RUNNING_MAX 256
+
+struct hs_sql_running {
+    char user[HS_TAG_MAX];        /* "": nobody */
+    char text[HS_SQL_SHOWN_SIZE]; /* its first characters, on one line */
+    double ms;                    /* since it began */
+    uint64_t n_asked, n_answered; /* questions to models: known by now, and of these answered; what
+                                     is asked twice counts once */
+};
+/* The statements of a database that run, or whose rows are being read; at most `max`, returns how
+ * many. Threads: any. */
+size_t hs_sql_list(hs_sql *sql, struct hs_sql_running *ret_items, size_t max);
+
 /* ---- statements ---- */
 
 /* Whether a text leaves something on its connection that others of its user do not have: temporary
