@@ -93,6 +93,29 @@ static void test_waiting_is_idle(void **state)
     close_clean();
 }
 
+static double process_cpu_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
+}
+
+/* 50 rows of many vectors, for several threads: whoever waits for the rows behind the first does
+ * not turn round meanwhile. The fake model sleeps as it computes. */
+static void test_waiting_behind_rows_is_idle(void **state)
+{
+    (void)state;
+    struct fake_config config = {.decode_us = 2000};
+    fn_open(&world, &config, NULL, 16384, 8);
+    fn_run(&world, "CREATE TABLE t AS SELECT range i, 'row ' || range s FROM range(400000)");
+    double begun_ms = hs_clock_ms(), begun_cpu_ms = process_cpu_ms();
+    fn_run(&world, "SELECT generate(s) FROM t WHERE i % 8000 = 0");
+    double used_ms = process_cpu_ms() - begun_cpu_ms, passed_ms = hs_clock_ms() - begun_ms;
+    print_message("%.1f ms of the CPU in %.1f ms\n", used_ms, passed_ms);
+    assert_true(used_ms < passed_ms / 4);
+    close_clean();
+}
+
 static void test_failure(void **state)
 {
     (void)state;
@@ -310,10 +333,15 @@ static void test_result_left(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_full_queue),  cmocka_unit_test(test_queue_of_others),
-        cmocka_unit_test(test_threads),     cmocka_unit_test(test_waiting_is_idle),
-        cmocka_unit_test(test_failure),     cmocka_unit_test(test_interrupt),
-        cmocka_unit_test(test_running),     cmocka_unit_test(test_pieces_come_early),
+        cmocka_unit_test(test_full_queue),
+        cmocka_unit_test(test_queue_of_others),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_waiting_is_idle),
+        cmocka_unit_test(test_waiting_behind_rows_is_idle),
+        cmocka_unit_test(test_failure),
+        cmocka_unit_test(test_interrupt),
+        cmocka_unit_test(test_running),
+        cmocka_unit_test(test_pieces_come_early),
         cmocka_unit_test(test_result_left),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

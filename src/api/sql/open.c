@@ -6,6 +6,7 @@
 #include "guard.h"
 #include "sql_error.h"
 #include "views.h"
+#include "workers.h"
 
 #define SETUP_MAX (1u << 20)
 
@@ -47,15 +48,22 @@ static hs_status write_dirs(struct hs_buf *out, const struct hs_sql_params *para
     return status ? hs_error_nomem(err, "settings") : HS_OK;
 }
 
-/* What a connection may not change afterwards. */
+static int32_t n_threads_of(const struct hs_sql_params *params)
+{
+    return params->n_threads > 0 ? params->n_threads : hs_machine_physical_cores();
+}
+
+/* What a connection may not change afterwards. No thread is DuckDB's own (workers.h). */
 static hs_status write_settings(struct hs_buf *out, const struct hs_sql_params *params,
                                 struct hs_error *err)
 {
     uint64_t memory = params->memory_bytes ? params->memory_bytes : hs_machine_memory_total() / 4;
-    int32_t n_threads = params->n_threads > 0 ? params->n_threads : hs_machine_physical_cores();
+    int32_t n_threads = n_threads_of(params);
     hs_status status =
-        hs_buf_printf(out, "SET memory_limit = '%llu B'; SET threads = %d; SET temp_directory = ",
-                      (unsigned long long)memory, (int)n_threads);
+        hs_buf_printf(out,
+                      "SET memory_limit = '%llu B'; SET threads = %d; SET external_threads = %d; "
+                      "SET temp_directory = ",
+                      (unsigned long long)memory, (int)n_threads, (int)n_threads);
     status = status ? status : quote(out, params->temp_dir != NULL ? params->temp_dir : "");
     if (!status && params->temp_dir != NULL) {
         status = hs_buf_printf(out, "; SET max_temp_directory_size = '%llu B'",
@@ -132,6 +140,10 @@ hs_status hs_sql_open(const struct hs_sql_params *params, hs_sql **ret_sql, stru
     }
     hs_status status = open_file(params->file, &sql->database, err);
     status = status ? status : set_up(sql, params, err);
+    /* the thread that reads rows is one of them */
+    status =
+        status ? status
+               : hs_sql_workers_start(sql->database, n_threads_of(params) - 1, &sql->workers, err);
     if (status) {
         hs_sql_close(sql);
         return status;
@@ -143,6 +155,7 @@ hs_status hs_sql_open(const struct hs_sql_params *params, hs_sql **ret_sql, stru
 void hs_sql_close(hs_sql *sql)
 {
     if (sql != NULL) {
+        hs_sql_workers_free(sql->workers);
         duckdb_close(&sql->database);
         pthread_mutex_destroy(&sql->mutex);
         hs_free(sql->refused);

@@ -6,12 +6,14 @@
 #include "base/mem.h"
 #include "sql_error.h"
 #include "statement.h"
+#include "workers.h"
 
 struct hs_sql_result {
     hs_sql_conn *conn;
     duckdb_result result;
     bool is_over; /* the connection is free again */
     bool has_rows;
+    bool infers; /* the workers pause */
     int64_t n_changed;
     size_t n_columns;
     enum hs_sql_layout *layouts; /* NULL: DuckDB converts the rows */
@@ -29,6 +31,9 @@ static void end(hs_sql_result *result)
         duckdb_destroy_result(&result->result);
         result->conn->busy = NULL;
         hs_sql_conn_stop(result->conn);
+        if (result->infers) {
+            hs_sql_workers_resume(result->conn->sql->workers);
+        }
     }
 }
 
@@ -112,6 +117,10 @@ hs_status hs_sql_execute(hs_sql_stmt *stmt, hs_sql_result **ret_result, struct h
         hs_sql_conn_stop(stmt->conn);
         hs_free(result);
         return hs_error_set(err, HS_BUSY, "this connection has a transaction already");
+    }
+    result->infers = stmt->infers;
+    if (result->infers) {
+        hs_sql_workers_pause(stmt->conn->sql->workers);
     }
     status = start(stmt, &result->result, err);
     stmt->conn->has_transaction =

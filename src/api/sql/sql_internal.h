@@ -18,6 +18,7 @@
 
 struct hs_sql {
     duckdb_database database;
+    struct hs_sql_workers *workers;
     char *refused;         /* names of functions that may not be called, each between blanks */
     pthread_mutex_t mutex; /* of the list */
     hs_sql_conn *conns;
