@@ -354,7 +354,7 @@ static void test_users_of_one_connection_are_apart(void **state)
 static void test_keys_of_one_connection_are_apart(void **state)
 {
     (void)state;
-    char path[] = HS_TEST_TMP "/flight-keys-XXXXXX", file[128], texts[2][128];
+    char path[] = HS_TEST_TMP "/flight-keys-XXXXXX", file[128], texts[2][256];
     char keys[2][HS_KEY_TEXT_MAX];
     struct hs_http_key_info info;
     static const char *const names[] = {"ann", "bob"};

@@ -139,6 +139,30 @@ static int64_t offset_at(const struct hs_ipc_piece *piece, int i, int64_t row)
                                                           : buffer->data.as_int32[row];
 }
 
+/* The offsets behind a piece's first one, each plus `delta`; those of 32 bits wrap around where the
+ * caller refuses them. */
+static void shift_offsets(const struct hs_ipc_piece *piece, int i, int64_t delta, void *out)
+{
+    const struct ArrowBufferView *buffer = &piece->view->buffer_views[i];
+    int64_t n = piece->n;
+    if (buffer->size_bytes == 0) {
+        return; /* an array without rows */
+    }
+    if (piece->view->layout.element_size_bits[i] == 64) {
+        const int64_t *from = buffer->data.as_int64 + first_of(piece) + 1;
+        int64_t *to = out;
+        for (int64_t j = 0; j < n; j++) {
+            to[j] = from[j] + delta;
+        }
+    } else {
+        const int32_t *from = buffer->data.as_int32 + first_of(piece) + 1;
+        int32_t *to = out;
+        for (int64_t j = 0; j < n; j++) {
+            to[j] = (int32_t)((uint32_t)from[j] + (uint32_t)delta);
+        }
+    }
+}
+
 static hs_status put_offsets(struct hs_ipc_batch *batch, const struct hs_ipc_piece *pieces,
                              size_t n_pieces, int i, int64_t n_rows, struct hs_error *err)
 {
@@ -155,12 +179,8 @@ static hs_status put_offsets(struct hs_ipc_batch *batch, const struct hs_ipc_pie
     int64_t base = 0, at = 0;
     for (size_t k = 0; k < n_pieces; k++) {
         int64_t first = offset_at(&pieces[k], i, 0);
-        for (int64_t j = 1; j <= pieces[k].n; j++) {
-            int64_t value = base + offset_at(&pieces[k], i, j) - first;
-            int32_t narrow = (int32_t)value;
-            memcpy(bytes + ++at * width, width == 8 ? (void *)&value : (void *)&narrow,
-                   (size_t)width);
-        }
+        shift_offsets(&pieces[k], i, base - first, bytes + (at + 1) * width);
+        at += pieces[k].n;
         base += offset_at(&pieces[k], i, pieces[k].n) - first;
     }
     if (width == 4 && base > INT32_MAX) {

@@ -47,39 +47,43 @@ static hs_status flush(hs_grpc_call *call, hs_ipc_writer *writer, struct hs_erro
     return status;
 }
 
-/* Arrays are joined while they are full and come fast: nobody waits for the rows before. */
+/* Arrays are joined while they are full and come fast: nobody waits for the rows before, nor for
+ * the first ones. */
 static hs_status send_arrays(hs_grpc_call *call, struct hs_flight_rows *rows, hs_ipc_writer *writer,
-                             struct hs_error *err)
+                             struct ArrowArray *array, struct hs_error *err)
 {
-    struct ArrowArray array;
-    for (;;) {
-        double started = hs_clock_ms();
-        hs_status status = next_array(rows, &array, err);
-        if (status || !array.release) {
-            return status ? status : flush(call, writer, err);
-        }
-        bool is_slow = array.length < VECTOR_ROWS || hs_clock_ms() - started > SOON_MS;
-        status = hs_ipc_writer_add(writer, &array, err);
+    hs_status status = HS_OK;
+    bool is_slow = true;
+    while (!status && array->release) {
+        is_slow = is_slow || array->length < VECTOR_ROWS;
+        status = hs_ipc_writer_add(writer, array, err);
         if (!status && (is_slow || hs_ipc_writer_is_full(writer))) {
             status = flush(call, writer, err);
         }
-        if (status) {
-            return status;
-        }
+        double started = hs_clock_ms();
+        status = status ? status : next_array(rows, array, err);
+        is_slow = hs_clock_ms() - started > SOON_MS;
     }
+    return status ? status : flush(call, writer, err);
 }
 
 enum hs_grpc_code hs_flight_rows_send(hs_grpc_call *call, struct hs_flight_rows *rows)
 {
     struct hs_grpc_message message;
+    struct ArrowArray first = {.release = NULL};
     struct hs_error err;
     hs_ipc_writer *writer = NULL;
-    hs_status status = hs_ipc_schema_message(&rows->schema, &message, &err);
+    hs_status status = hs_ipc_writer_new(&rows->schema, &writer, &err);
+    /* a statement begins with its first rows there, or nearly: they go out with the schema */
+    status = status ? status : next_array(rows, &first, &err);
+    status = status ? status : hs_ipc_schema_message(&rows->schema, &message, &err);
     if (!status && !hs_grpc_call_send(call, &message)) {
-        return HS_GRPC_CANCELLED;
+        status = hs_error_set(&err, HS_CANCELLED, "the call is over");
     }
-    status = status ? status : hs_ipc_writer_new(&rows->schema, &writer, &err);
-    status = status ? status : send_arrays(call, rows, writer, &err);
+    if (status && first.release) {
+        first.release(&first);
+    }
+    status = status ? status : send_arrays(call, rows, writer, &first, &err);
     hs_ipc_writer_free(writer);
     return status ? hs_flight_fail(call, &err) : HS_GRPC_OK;
 }
