@@ -215,6 +215,9 @@ static void test_embeddings(void **state)
     uint64_t before = test_stats(world.engine).n_embedded;
     fn_run(&world, "SELECT embed('text ' || (i % 100)) FROM t LIMIT 5000");
     assert_int_equal(test_stats(world.engine).n_embedded - before, 100);
+    /* And not again by a later statement, which asks only for what is new. */
+    fn_run(&world, "SELECT embed('text ' || (i % 101)) FROM t LIMIT 5000");
+    assert_int_equal(test_stats(world.engine).n_embedded - before, 101);
 }
 
 /* Each forced token has the log-probability -token / 64 in the fake. */

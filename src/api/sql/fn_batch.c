@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/mem.h"
+#include "fn_vectors.h"
 
 #define UNITS_MAX 128      /* requests of one batch under way */
 #define UNIT_INPUTS_MAX 32 /* texts of one request for embeddings */
@@ -210,6 +211,10 @@ static hs_status finish(struct pump *pump, struct unit *unit, const struct hs_er
         }
         entry->ms = hs_clock_ms() - unit->begun_ms;
         hs_sql_conn_progress(pump->batch->conn, 0, 1);
+        if (entry->kind == HS_FN_EMBEDDING && entry->values != NULL) {
+            hs_fn_vectors_put(pump->batch->conn->sql->vectors, &entry->target->model, entry->input,
+                              entry->input_len, entry->values, entry->n_values);
+        }
         hs_fn_memo_set(pump->batch->memo, entry, HS_FN_DONE);
     }
     return status;
@@ -509,6 +514,19 @@ static void leave(struct hs_fn_batch *batch, struct hs_fn_entry *entry)
     }
 }
 
+/* An embedding that an earlier statement computed: the last of mine, which counts as sent then. */
+static void look_up(struct hs_fn_batch *batch)
+{
+    struct hs_fn_entry *entry = batch->mine.items[batch->mine.n - 1];
+    entry->values = hs_fn_vectors_get(batch->conn->sql->vectors, &entry->target->model,
+                                      entry->input, entry->input_len, &entry->n_values);
+    if (entry->values != NULL) {
+        batch->mine.items[batch->mine.n - 1] = batch->mine.items[batch->n_sent];
+        batch->mine.items[batch->n_sent++] = entry;
+        hs_fn_memo_set(batch->memo, entry, HS_FN_DONE);
+    }
+}
+
 hs_status hs_fn_batch_add(struct hs_fn_batch *batch, enum hs_fn_kind kind,
                           const struct hs_fn_target *target, const void *input, size_t input_len,
                           struct hs_fn_entry **ret_entry, struct hs_error *err)
@@ -521,6 +539,9 @@ hs_status hs_fn_batch_add(struct hs_fn_batch *batch, enum hs_fn_kind kind,
     }
     if (status == HS_OUT_OF_MEMORY && is_new && *ret_entry != NULL) {
         leave(batch, *ret_entry);
+    }
+    if (status == HS_OK && is_new && kind == HS_FN_EMBEDDING) {
+        look_up(batch);
     }
     return status;
 }

@@ -3,6 +3,7 @@
 #include "base/fs.h"
 #include "base/machine.h"
 #include "base/mem.h"
+#include "fn_vectors.h"
 #include "guard.h"
 #include "sql_error.h"
 #include "views.h"
@@ -138,7 +139,9 @@ hs_status hs_sql_open(const struct hs_sql_params *params, hs_sql **ret_sql, stru
         hs_free(sql);
         return hs_error_nomem(err, "SQL engine");
     }
-    hs_status status = open_file(params->file, &sql->database, err);
+    sql->vectors = hs_fn_vectors_new(HS_FN_VECTORS_BYTES_MAX);
+    hs_status status = sql->vectors == NULL ? hs_error_nomem(err, "SQL engine")
+                                            : open_file(params->file, &sql->database, err);
     status = status ? status : set_up(sql, params, err);
     /* the thread that reads rows is one of them */
     status =
@@ -157,6 +160,7 @@ void hs_sql_close(hs_sql *sql)
     if (sql != NULL) {
         hs_sql_workers_free(sql->workers);
         duckdb_close(&sql->database);
+        hs_fn_vectors_free(sql->vectors);
         pthread_mutex_destroy(&sql->mutex);
         hs_free(sql->refused);
         hs_free(sql);

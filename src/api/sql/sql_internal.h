@@ -23,6 +23,7 @@ struct hs_sql {
     pthread_mutex_t mutex; /* of the list */
     hs_sql_conn *conns;
     bool has_functions; /* of ours, for connections to come */
+    struct hs_fn_vectors *vectors;
 };
 
 struct hs_sql_memo;
