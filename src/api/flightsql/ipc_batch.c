@@ -289,7 +289,9 @@ static hs_status put_array(struct hs_ipc_batch *batch, const struct hs_ipc_piece
     }
     hs_status status = HS_OK;
     if (depth > 0) { /* the rows themselves are no column */
-        status = hs_buf_append(&batch->nodes, node, sizeof node);
+        status = hs_buf_append(&batch->nodes, node, sizeof node)
+                     ? hs_error_nomem(err, "a record batch")
+                     : HS_OK;
         for (int i = 0; i < NANOARROW_MAX_FIXED_BUFFERS && !status; i++) {
             if (view->layout.buffer_type[i] != NANOARROW_BUFFER_TYPE_NONE) {
                 status = put_buffer(batch, pieces, n_pieces, i, node, err);

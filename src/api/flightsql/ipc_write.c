@@ -38,8 +38,11 @@ hs_status hs_ipc_schema(const struct ArrowSchema *schema, bool is_encapsulated, 
     ArrowBufferInit(&bytes);
     code = ArrowIpcEncoderEncodeSchema(&encoder, schema, &error);
     code = code ? code : ArrowIpcEncoderFinalizeBuffer(&encoder, is_encapsulated, &bytes);
-    hs_status status = code ? from_arrow(code, &error, HS_NOT_SUPPORTED, err)
-                            : hs_buf_append(out, bytes.data, (size_t)bytes.size_bytes);
+    hs_status status = code ? from_arrow(code, &error, HS_NOT_SUPPORTED, err) : HS_OK;
+    if (!status && (status = hs_buf_append(out, bytes.data, (size_t)bytes.size_bytes)) != HS_OK) {
+        hs_error_set(err, status, "no room for a schema of %lld bytes",
+                     (long long)bytes.size_bytes);
+    }
     ArrowBufferReset(&bytes);
     ArrowIpcEncoderReset(&encoder);
     return status;
