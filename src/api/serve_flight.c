@@ -19,14 +19,21 @@ static void fill_config(const struct hs_config *config, struct hs_flight_config 
     const char *cert = hs_config_str(config, HS_CFG_TLS_CERT);
     const char *key = hs_config_str(config, HS_CFG_TLS_KEY);
     hs_flight_config_defaults(ret_config);
+    struct hs_grpc_limits *limits = &ret_config->grpc.limits;
     ret_config->max_sessions = (int)hs_config_int(config, HS_CFG_FLIGHT_SESSIONS);
+    ret_config->max_handles = (int)hs_config_int(config, HS_CFG_FLIGHT_HANDLES);
+    ret_config->session_idle_ms = hs_config_int(config, HS_CFG_FLIGHT_IDLE_TIMEOUT) * 1000;
     ret_config->grpc.host = hs_config_str(config, HS_CFG_HOST);
     ret_config->grpc.port = (int)hs_config_int(config, HS_CFG_FLIGHT_PORT);
     ret_config->grpc.tls_cert_file = cert && *cert ? cert : NULL;
     ret_config->grpc.tls_key_file = key && *key ? key : NULL;
-    ret_config->grpc.limits.connections = (int)hs_config_int(config, HS_CFG_MAX_CONNECTIONS);
-    ret_config->grpc.limits.connections_per_address =
-        (int)hs_config_int(config, HS_CFG_MAX_PER_ADDRESS);
+    limits->connections = (int)hs_config_int(config, HS_CFG_MAX_CONNECTIONS);
+    limits->connections_per_address = (int)hs_config_int(config, HS_CFG_MAX_PER_ADDRESS);
+    limits->streams = (int)hs_config_int(config, HS_CFG_FLIGHT_STREAMS);
+    limits->message_bytes = (size_t)hs_config_float(config, HS_CFG_FLIGHT_MAX_MESSAGE);
+    if (limits->received_bytes < limits->message_bytes) {
+        limits->received_bytes = limits->message_bytes;
+    }
 }
 
 hs_status hs_serve_flight_start(const struct hs_command_args *args, struct hs_sql_service *service,

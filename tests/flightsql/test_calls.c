@@ -217,6 +217,22 @@ static void test_closed_statements_wait_for_their_connection(void **state)
     assert_refused(flight_close_prepared(&one, &many[0]), &one, "no such prepared statement");
 }
 
+static void test_the_most_that_may_be_open(void **state)
+{
+    (void)state;
+    struct bytes excess;
+    flight->config.max_handles = 2;
+    assert_ok(flight_prepare(&one, "SELECT n FROM t", NULL, &many[0]), &one);
+    assert_ok(flight_begin(&one, &many[1]), &one);
+    assert_int_equal(flight_prepare(&one, "SELECT n FROM t", NULL, &excess),
+                     HS_GRPC_RESOURCE_EXHAUSTED);
+    assert_non_null(strstr(one.grpc.text, "2 statements and transactions are open"));
+    assert_non_null(strstr(one.grpc.text, "--flight-handles"));
+    assert_int_equal(flight_begin(&one, &excess), HS_GRPC_RESOURCE_EXHAUSTED);
+    assert_ok(flight_close_prepared(&one, &many[0]), &one);
+    assert_ok(flight_begin(&one, &excess), &one);
+}
+
 /* ---- sessions ---- */
 
 static void test_two_first_calls_begin_one_session(void **state)
@@ -391,6 +407,7 @@ int main(void)
         TEST(test_all_that_run_a_statement_are_cancelled),
         TEST(test_a_session_that_is_closed_begins_nothing),
         TEST(test_closed_statements_wait_for_their_connection),
+        TEST(test_the_most_that_may_be_open),
         TEST(test_two_first_calls_begin_one_session),
         TEST(test_a_transaction_sees_nothing_of_another),
         TEST(test_temporary_tables_stay_where_they_are_seen),
