@@ -50,7 +50,7 @@ deps: ## only fetch what hyprstream is built from, into deps/
 	@$(BOOTSTRAP) $(BUILD_STEPS) model
 
 test: ## fetch, build and run all tests (TEST_ARGS: more arguments for ctest)
-	@$(BOOTSTRAP) $(BUILD_STEPS) model gemma python node browser
+	@$(BOOTSTRAP) $(BUILD_STEPS) model gemma python node clients browser
 	$(call configure,release)
 	$(call compile,release)
 	@scripts/run-tests build --python $(TEST_ARGS)

@@ -25,6 +25,7 @@ TOOL = Path(os.environ.get("HS_TINY_GGUF_TOOL") or BINARY.parents[1] / "tests" /
 PINS = dict(re.findall(r"^(\w+)=(\S+)$", (ROOT / "pins.env").read_text(), re.M))
 DEPS = Path(os.environ.get("HS_DEPS_DIR") or ROOT / "deps")
 DEMO = Path(os.environ.get("HS_DEMO_MODEL") or DEPS / "models" / PINS["DEMO_FILE"])
+FLIGHT_SERVER = BINARY.parents[1] / "tests" / "flight_server"
 # for models whose own template cannot show tools
 SHOWS_TOOLS = ("--chat-template-file", ROOT / "tests" / "data" / "templates" / "tools.jinja")
 TIMEOUT = 120  # seconds; generous, as the machine may be busy
@@ -235,6 +236,45 @@ def serve(hs):
     for server in servers:
         if server.process.poll() is None:
             assert server.stop() == 0
+
+
+class FlightServer:
+    """Flight SQL without a model."""
+
+    def __init__(self, *args):
+        self.process = subprocess.Popen([FLIGHT_SERVER, *map(str, args)], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True)
+        self.port = int(self.process.stdout.readline())
+        self.uri = f"grpc://127.0.0.1:{self.port}"
+
+    def stop(self):
+        self.process.stdin.close()
+        assert self.process.wait(TIMEOUT) == 0
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def serve_flight():
+    if not FLIGHT_SERVER.exists():
+        pytest.skip("built without Flight SQL")
+    servers = []
+
+    def start(*args):
+        servers.append(FlightServer(*args))
+        return servers[-1]
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    need("openssl")
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1",
+                    "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1",
+                    "-keyout", key, "-out", cert], check=True, capture_output=True)
+    return cert, key
 
 
 def need(tool):

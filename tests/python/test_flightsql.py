@@ -3,14 +3,12 @@ import concurrent.futures
 import datetime
 import decimal
 import re
-import subprocess
 
 import pytest
 
-from conftest import BINARY, TIMEOUT
+from conftest import FLIGHT_SERVER, FlightServer
 
-SERVER = BINARY.parents[1] / "tests" / "flight_server"
-if not SERVER.exists():
+if not FLIGHT_SERVER.exists():
     pytest.skip("built without Flight SQL", allow_module_level=True)
 
 import adbc_driver_flightsql  # noqa: E402
@@ -35,42 +33,16 @@ TYPES = {
 }
 
 
-class Server:
-    def __init__(self, *args):
-        self.process = subprocess.Popen([SERVER, *map(str, args)], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, text=True)
-        self.port = int(self.process.stdout.readline())
-        self.uri = f"grpc://127.0.0.1:{self.port}"
-
-    def stop(self):
-        self.process.stdin.close()
-        assert self.process.wait(TIMEOUT) == 0
-        self.process.stdout.close()
-
-
 @pytest.fixture
-def start():
-    servers = []
-
-    def make(*args):
-        servers.append(Server(*args))
-        return servers[-1]
-
-    yield make
-    for server in servers:
-        server.stop()
-
-
-@pytest.fixture
-def client(start):
-    made = Client(start().port)
+def client(serve_flight):
+    made = Client(serve_flight().port)
     yield made
     made.close()
 
 
 @pytest.fixture
-def connection(start):
-    with adbc.connect(start().uri, autocommit=True) as made:
+def connection(serve_flight):
+    with adbc.connect(serve_flight().uri, autocommit=True) as made:
         yield made
 
 
@@ -163,8 +135,8 @@ def test_texts_are_whole(client):
     assert client.query("SELECT 'gr\u00fc\u00df' AS s")["s"].to_pylist() == ["gr\u00fc\u00df"]
 
 
-def test_ticket_is_for_one_use_and_its_session(start):
-    server = start()
+def test_ticket_is_for_one_use_and_its_session(serve_flight):
+    server = serve_flight()
     one, two = Client(server.port), Client(server.port, flight.FlightCallOptions())
     two.login("other", "")
     info = one.client.get_flight_info(statement("SELECT 1 AS x"))
@@ -384,10 +356,10 @@ def test_calls_share_a_statement_and_options(client):
 
 # ---- keys and TLS ----
 
-def test_keys(hs, start):
+def test_keys(hs, serve_flight):
     key = hs.ok("key", "create", "laptop").out.strip()
     admin = hs.ok("key", "create", "boss", "--scopes", "admin").out.strip()
-    server = start("--keys", hs.home / "keys.json")
+    server = serve_flight("--keys", hs.home / "keys.json")
     stranger = Client(server.port)
     with pytest.raises(flight.FlightUnauthenticatedError, match="API key"):
         stranger.query("SELECT 1")
@@ -412,12 +384,9 @@ def test_keys(hs, start):
     stranger.close()
 
 
-def test_tls(start, tmp_path):
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key,
-                    "-out", cert, "-days", "2", "-subj", "/CN=localhost",
-                    "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
-    server = start("--cert", cert, key)
+def test_tls(serve_flight, certificate):
+    cert, key = certificate
+    server = serve_flight("--cert", cert, key)
     client = Client(server.port, tls_root_certs=cert.read_bytes())
     assert client.query("SELECT * FROM range(1000000)").num_rows == 1000000
     client.close()
@@ -465,8 +434,8 @@ def test_adbc_ingest(connection):
     assert fetch(connection, "SELECT sum(n) FROM t")[0][0] == 499999500000
 
 
-def test_adbc_transactions(start):
-    server = start()
+def test_adbc_transactions(serve_flight):
+    server = serve_flight()
     with adbc.connect(server.uri, autocommit=True) as connection:
         run(connection, "CREATE TABLE t(i INTEGER)")
         with adbc.connect(server.uri) as writer:
@@ -493,8 +462,8 @@ def test_adbc_metadata(connection):
 
 # ---- many clients, and restarts ----
 
-def test_fifty_clients(start):
-    server = start()
+def test_fifty_clients(serve_flight):
+    server = serve_flight()
 
     def work(number):
         with adbc.connect(server.uri, autocommit=True) as connection:
@@ -504,15 +473,15 @@ def test_fifty_clients(start):
         assert list(pool.map(work, range(50))) == [[n + i for i in range(5)] for n in range(50)]
 
 
-def test_restart(start, tmp_path):
+def test_restart(serve_flight, tmp_path):
     database = tmp_path / "tables.duckdb"
-    first = Server("--file", database)
+    first = FlightServer("--file", database)
     client = Client(first.port)
     client.query("CREATE TABLE t AS SELECT 42 AS x")
     first.stop()
     with pytest.raises(flight.FlightUnavailableError):
         client.query("SELECT 1")
-    second = start("--file", database, "--port", first.port)
+    second = serve_flight("--file", database, "--port", first.port)
     assert second.port == first.port
     assert Client(second.port).query("SELECT x FROM t")["x"].to_pylist() == [42]
     client.close()

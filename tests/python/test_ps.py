@@ -2,11 +2,10 @@
 import json
 import re
 import signal
-import subprocess
 
 import pytest
 
-from conftest import TIMEOUT, need
+from conftest import TIMEOUT
 
 
 def test_idle_and_busy(hs, serve, cycle):
@@ -58,16 +57,6 @@ def test_keys(hs, serve, say):
     assert "HYPRSTREAM_API_KEY" in result.err
     hs.ok("ps", "--check", "--server", server.url)
     hs.ok("ps", "--server", server.url, env={"HYPRSTREAM_API_KEY": key})
-
-
-@pytest.fixture
-def certificate(tmp_path):
-    need("openssl")
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1",
-                    "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1",
-                    "-keyout", key, "-out", cert], check=True, capture_output=True)
-    return cert, key
 
 
 def test_tls(hs, serve, say, certificate):

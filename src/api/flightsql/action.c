@@ -15,8 +15,11 @@ typedef enum hs_grpc_code (*handler)(struct hs_flight_context *context,
 
 /* ---- prepared statements ---- */
 
-/* JDBC's driver sends milliseconds in whatever unit a timestamp has: it is asked for those. */
-static hs_status use_milliseconds(struct ArrowSchema *schema, struct hs_error *err)
+/*
+ * What JDBC's driver can send, which goes by this: milliseconds, as it puts those into whatever
+ * unit a timestamp or time has, and a text where the statement leaves the type open.
+ */
+static hs_status use_sendable_types(struct ArrowSchema *schema, struct hs_error *err)
 {
     struct ArrowSchema copy;
     if (ArrowSchemaDeepCopy(schema, &copy)) {
@@ -26,11 +29,19 @@ static hs_status use_milliseconds(struct ArrowSchema *schema, struct hs_error *e
     *schema = copy;
     for (int64_t i = 0; i < schema->n_children; i++) {
         const char *format = schema->children[i]->format;
-        if (strncmp(format, "tsu:", 4) == 0) {
-            char *text HS_CLEANUP(hs_freep) = hs_asprintf("tsm:%s", format + 4);
-            if (!text || ArrowSchemaSetFormat(schema->children[i], text)) {
-                return hs_error_nomem(err, "a statement");
-            }
+        char *text HS_CLEANUP(hs_freep) = NULL;
+        if (strncmp(format, "tsu:", 4) == 0 || strncmp(format, "tsn:", 4) == 0 ||
+            strncmp(format, "tss:", 4) == 0) {
+            text = hs_asprintf("tsm:%s", format + 4);
+        } else if (strcmp(format, "ttu") == 0) {
+            text = hs_strdup("ttm");
+        } else if (strcmp(format, "n") == 0) {
+            text = hs_strdup("u");
+        } else {
+            continue;
+        }
+        if (!text || ArrowSchemaSetFormat(schema->children[i], text)) {
+            return hs_error_nomem(err, "a statement");
         }
     }
     return HS_OK;
@@ -50,7 +61,7 @@ static hs_status fill_schemas(hs_sql_stmt *stmt, struct hs_buf *dataset, struct 
     }
     status = status ? status : hs_sql_stmt_param_schema(stmt, &schema, err);
     if (!status) {
-        status = use_milliseconds(&schema, err);
+        status = use_sendable_types(&schema, err);
         status = status ? status : hs_ipc_schema(&schema, true, parameters, err);
         schema.release(&schema);
     }

@@ -187,8 +187,10 @@ enum hs_grpc_code hs_flight_handshake(hs_grpc_call *call, void *user)
     struct login login;
     struct hs_error err;
     struct hs_flight_session *session;
-    if (!credentials(call, "Basic") || !check_call(flight, call, &login)) {
-        return refuse(call, "a login needs a name and, as its password, an API key");
+    bool has_credentials = credentials(call, "Basic") || credentials(call, "Bearer");
+    if (!has_credentials || !check_call(flight, call, &login)) {
+        return refuse(call, "a login needs a name and, as its password, an API key; or the key "
+                            "as a bearer token");
     }
     hs_status status = hs_flight_session_new(flight, login.user, login.key, 0, &session, &err);
     if (status) {

@@ -113,6 +113,21 @@ static hs_status add_tables(const Fs__CommandGetTables *command, struct hs_buf *
     return status ? status : hs_buf_append_str(text, " ORDER BY 1, 2, 3, 4");
 }
 
+/* The same tables, and of each column in a fifth one whether it may be NULL: "101" and the like. */
+static hs_status add_tables_with_nullability(const Fs__CommandGetTables *command,
+                                             struct hs_buf *text)
+{
+    hs_status status = hs_buf_append_str(text, "SELECT t.*, flags FROM (");
+    status = status ? status : add_tables(command, text);
+    return status ? status
+                  : hs_buf_append_str(
+                        text, ") t LEFT JOIN (SELECT database_name, schema_name, table_name, "
+                              "string_agg(is_nullable::INTEGER::VARCHAR, '' ORDER BY column_index) "
+                              "AS flags FROM duckdb_columns() GROUP BY ALL) c "
+                              "ON database_name = catalog_name AND schema_name = db_schema_name "
+                              "AND c.table_name = t.table_name ORDER BY 1, 2, 3, 4");
+}
+
 static hs_status primary_keys(const ProtobufCBinaryData *value, struct hs_buf *text,
                               struct hs_error *err)
 {
@@ -294,7 +309,8 @@ static hs_status describe(struct ArrowSchema *column, struct ArrowStringView nam
     return code ? hs_error_nomem(err, "a table's schema") : HS_OK;
 }
 
-static hs_status table_schema(hs_sql_conn *conn, struct ArrowStringView names[3],
+/* The schema of SELECT * has no column that is NOT NULL; `names` end with that: '0' for each. */
+static hs_status table_schema(hs_sql_conn *conn, struct ArrowStringView names[5],
                               struct hs_buf *out, struct hs_error *err)
 {
     struct hs_buf text HS_CLEANUP(hs_buf_free) = HS_BUF_INIT(TEXT_MAX);
@@ -321,6 +337,9 @@ static hs_status table_schema(hs_sql_conn *conn, struct ArrowStringView names[3]
     }
     for (int64_t i = 0; i < copy.n_children && !status; i++) {
         status = describe(copy.children[i], names, err);
+        if (i < names[4].size_bytes && names[4].data[i] == '0') {
+            copy.children[i]->flags &= ~ARROW_FLAG_NULLABLE;
+        }
     }
     status = status ? status : hs_ipc_schema(&copy, true, out, err);
     copy.release(&copy);
@@ -337,11 +356,13 @@ static hs_status add_table(hs_sql_conn *conn, const struct ArrowArrayView *view,
                            struct ArrowArray *array, struct hs_error *err)
 {
     struct hs_buf bytes HS_CLEANUP(hs_buf_free) = HS_BUF_INIT(HS_FLIGHT_BYTES_MAX);
-    struct ArrowStringView names[4];
+    struct ArrowStringView names[5];
     struct hs_error own;
     ArrowErrorCode code = NANOARROW_OK;
-    for (int i = 0; i < 4 && !code; i++) {
+    for (int i = 0; i < 5; i++) {
         names[i] = ArrowArrayViewGetStringUnsafe(view->children[i], row);
+    }
+    for (int i = 0; i < 4 && !code; i++) {
         code = ArrowArrayAppendString(array->children[i], names[i]);
     }
     /* a view may be broken: it is listed, without columns */
@@ -431,7 +452,8 @@ static hs_status get_tables(const ProtobufCBinaryData *value, hs_sql_conn *conn,
     if (!command) {
         return malformed(err);
     }
-    hs_status status = add_tables(command, &text);
+    hs_status status = command->include_schema ? add_tables_with_nullability(command, &text)
+                                               : add_tables(command, &text);
     if (status) {
         return hs_error_set(err, status, "the filters are too long");
     }

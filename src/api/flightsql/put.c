@@ -117,7 +117,9 @@ static hs_status run_rows(struct hs_flight_handle *handle, hs_sql_stmt *stmt, hs
     struct hs_error own;
     bool is_first = true;
     hs_status status = next_array(upload, &array, err);
-    bool is_ours = !status && array.release && hs_sql_begin(conn, &own) == HS_OK;
+    /* a statement without parameters runs once; and it may itself be a BEGIN */
+    bool is_ours = !status && array.release && hs_sql_stmt_n_params(stmt) > 0 &&
+                   hs_sql_begin(conn, &own) == HS_OK;
     while (!status && (is_first || array.release)) {
         is_first = false;
         bool has_values = array.release != NULL;
