@@ -3,7 +3,7 @@
  * from.
  *
  *   bench-route MODEL EXAMPLES.tsv ASKED.tsv NUMBER FILLER NAME=PATH...
- *   bench-route --scores MODEL EXAMPLES.tsv ASKED.tsv NAME=PATH...
+ *   bench-route --scores MODEL ASKED.tsv NAME=PATH...
  *
  * Lines of the files are an adapter's name, a tab and a text; in ASKED.tsv "-" stands for none.
  *
@@ -14,9 +14,8 @@
  * largest; `right` of `asked`, and of them those for which none is right. No text is begun later
  * than ASKED_MS after the start; `asked` says how many were.
  *
- * --scores prints one JSON array for each text: the name, how close the text is to those that no
- * adapter is for, and for each adapter its name, how close the text is to its examples, and what
- * its weights say (null: nothing).
+ * --scores prints one JSON array for each text, those that no adapter is for first (their name is
+ * "background"): the name, the embedding, and what each adapter's weights say (null: nothing).
  */
 #include <math.h>
 #include <stdbool.h>
@@ -31,7 +30,7 @@
 
 #define LINES_MAX 4096
 #define ASKED_MS 150e3
-#define NO_FLOOR (-1e9) /* every adapter matches, unless the background points away */
+#define ADAPTERS_MAX 64 /* of --scores */
 #define EXAMPLES_MAX 256
 
 struct line {
@@ -89,7 +88,8 @@ static size_t pick(const char *name, const struct line *lines, size_t n_lines, c
     return n;
 }
 
-static void start(const char *model)
+/* n_threads 0: as many as the machine has. */
+static void start(const char *model, int32_t n_threads)
 {
     struct hs_error err;
     struct hs_engine_params params;
@@ -99,6 +99,7 @@ static void start(const char *model)
     hs_model_params_defaults(&load);
     load.n_ctx = 1024;
     load.n_seq_max = 1;
+    load.n_threads = n_threads;
     need(hs_engine_create(&params, &engine, &err), &err);
     need(hs_engine_load_model(engine, model, NULL, &load, model_id, &err), &err);
 }
@@ -199,71 +200,54 @@ static void ask_all(const struct line *lines, size_t n_lines, double until_ms)
 
 /* ---- scores ---- */
 
-struct scores {
-    hs_route_examples *examples;
-    hs_route_arrows *arrows;
-    struct hs_adapter_info *infos; /* [n] */
-    size_t n;
-};
-
-static double closeness_to(const struct hs_route_found *found, const char *name)
-{
-    for (int32_t i = 0; i < found->matches.n; i++) {
-        if (strcmp(found->matches.items[i].name, name) == 0) {
-            return found->matches.items[i].closeness;
-        }
-    }
-    return -1; /* away from it, as the background is */
-}
-
-static void print_scores(const struct scores *all, const struct line *line)
+static void print_scores(hs_route_arrows *arrows, const struct hs_adapter_info *const *adapters,
+                         size_t n, const struct line *line)
 {
     const struct hs_route_embedder how = {.engine = engine, .model_id = model_id};
-    const struct hs_adapter_info *adapters[HS_ROUTE_MATCHES_MAX];
-    double arrows[HS_ROUTE_MATCHES_MAX];
-    struct hs_route_found found = {0};
+    double scores[ADAPTERS_MAX];
+    struct hs_embeddings embedding = {0};
+    const char *text = line->text;
     struct hs_error err;
-    for (size_t i = 0; i < all->n; i++) {
-        adapters[i] = &all->infos[i];
+    need(hs_route_embed(&how, &text, 1, &embedding, &err), &err);
+    need(hs_route_arrows_score(arrows, engine, model_id, adapters, n, text, 0, scores, &err), &err);
+    printf("[\"%s\", [", line->name);
+    for (int32_t i = 0; i < embedding.n_dims; i++) {
+        printf("%s%.6g", i > 0 ? ", " : "", (double)embedding.values[i]);
     }
-    need(hs_route_examples_match(all->examples, &how, line->text, NO_FLOOR, NULL, NULL, &found,
-                                 &err),
-         &err);
-    need(hs_route_arrows_score(all->arrows, engine, model_id, adapters, all->n, line->text, 0,
-                               arrows, &err),
-         &err);
-    printf("[\"%s\", %.6f, [", line->name, found.matches.background);
-    for (size_t i = 0; i < all->n; i++) {
-        printf("%s[\"%s\", %.6f, ", i > 0 ? ", " : "", all->infos[i].name,
-               closeness_to(&found, all->infos[i].name));
-        if (isnan(arrows[i])) {
-            printf("null]");
+    printf("], {");
+    for (size_t i = 0; i < n; i++) {
+        printf("%s\"%s\": ", i > 0 ? ", " : "", adapters[i]->name);
+        if (isnan(scores[i])) {
+            printf("null");
         } else {
-            printf("%.6f]", arrows[i]);
+            printf("%.6f", scores[i]);
         }
     }
-    printf("]]\n");
+    printf("}]\n");
+    hs_embeddings_free(&embedding);
 }
 
-static void print_all_scores(char **names, int n_names, const struct line *examples,
-                             size_t n_examples, const struct line *asked, size_t n_asked)
+static void print_all_scores(const struct line *asked, size_t n_asked)
 {
-    struct scores all = {0};
+    const struct hs_adapter_info *adapters[ADAPTERS_MAX];
+    struct hs_adapter_info *infos = NULL;
+    hs_route_arrows *arrows = NULL;
     struct hs_error err;
-    need(hs_route_examples_new(&all.examples, &err), &err);
-    need(hs_route_arrows_new(&all.arrows, &err), &err);
-    for (int i = 0; i < n_names; i++) {
-        const char *texts[EXAMPLES_MAX];
-        size_t n = pick(names[i], examples, n_examples, texts);
-        need(hs_route_examples_set(all.examples, names[i], texts, n, &err), &err);
+    size_t n = 0;
+    need(hs_route_arrows_new(&arrows, &err), &err);
+    need(hs_engine_list_adapters(engine, model_id, &infos, &n, &err), &err);
+    for (size_t i = 0; i < n; i++) {
+        adapters[i] = &infos[i];
     }
-    need(hs_engine_list_adapters(engine, model_id, &all.infos, &all.n, &err), &err);
+    for (int32_t i = 0; i < hs_route_n_background; i++) {
+        struct line line = {"background", (char *)hs_route_background[i]};
+        print_scores(arrows, adapters, n, &line);
+    }
     for (size_t i = 0; i < n_asked; i++) {
-        print_scores(&all, &asked[i]);
+        print_scores(arrows, adapters, n, &asked[i]);
     }
-    hs_adapter_infos_free(all.infos);
-    hs_route_examples_free(all.examples);
-    hs_route_arrows_free(all.arrows);
+    hs_adapter_infos_free(infos);
+    hs_route_arrows_free(arrows);
 }
 
 int main(int argc, char **argv)
@@ -271,22 +255,22 @@ int main(int argc, char **argv)
     static struct line examples[LINES_MAX], asked[LINES_MAX];
     double until_ms = now_ms() + ASKED_MS;
     bool with_scores = argc > 1 && strcmp(argv[1], "--scores") == 0;
-    int n_fixed = with_scores ? 5 : 6;
-    if (argc < n_fixed || (with_scores && argc - n_fixed > HS_ROUTE_MATCHES_MAX)) {
+    int n_fixed = with_scores ? 4 : 6;
+    if (argc < n_fixed || (with_scores && argc - n_fixed > ADAPTERS_MAX)) {
         fprintf(stderr,
                 "bench-route MODEL EXAMPLES.tsv ASKED.tsv NUMBER FILLER NAME=PATH...\n"
-                "bench-route --scores MODEL EXAMPLES.tsv ASKED.tsv NAME=PATH... (%d)\n",
-                HS_ROUTE_MATCHES_MAX);
+                "bench-route --scores MODEL ASKED.tsv NAME=PATH... (%d)\n",
+                ADAPTERS_MAX);
         return 2;
     }
-    char **fixed = argv + with_scores, **names = argv + n_fixed;
-    size_t n_examples = read_lines(fixed[2], examples), n_asked = read_lines(fixed[3], asked);
-    start(fixed[1]);
-    for (int i = 0; i < argc - n_fixed; i++) {
-        add_named(names[i], examples, n_examples);
+    size_t n_examples = with_scores ? 0 : read_lines(argv[2], examples);
+    size_t n_asked = read_lines(argv[3], asked);
+    start(argv[1 + with_scores], with_scores);
+    for (int i = n_fixed; i < argc; i++) {
+        add_named(argv[i], examples, n_examples);
     }
     if (with_scores) {
-        print_all_scores(names, argc - n_fixed, examples, n_examples, asked, n_asked);
+        print_all_scores(asked, n_asked);
     } else {
         add_fillers(atoi(argv[4]), argv[5]);
         ask_all(asked, n_asked, until_ms);

@@ -519,6 +519,16 @@ HS_API HS_CHECKED hs_status hs_session_set_system(hs_engine *engine, const char 
 HS_API HS_CHECKED hs_status hs_engine_apply_lora_weights(hs_engine *engine, const char *session_id,
                                                          const struct hs_adapter_ref *adapters,
                                                          int32_t n_adapters, struct hs_error *err);
+/*
+ * Say that every turn of a session is to choose its adapters by what its prompt is about, or no
+ * longer. It is saved with the session. The engine does not choose by itself: whoever asks a turn
+ * of such a session calls hs_engine_route and hs_engine_apply_lora_weights before, by rules and
+ * settings of its own. Errors: HS_NOT_FOUND, HS_BUSY while it generates, HS_IO and the like.
+ */
+HS_API HS_CHECKED hs_status hs_engine_route_session(hs_engine *engine, const char *session_id,
+                                                    bool is_routed, struct hs_error *err);
+HS_API HS_CHECKED hs_status hs_session_is_routed(hs_engine *engine, const char *session_id,
+                                                 bool *ret_is_routed, struct hs_error *err);
 /* A copy of a session's adapters, refs[ret_n], to be freed by hs_adapter_refs_free. */
 HS_API HS_CHECKED hs_status hs_session_adapters(hs_engine *engine, const char *session_id,
                                                 struct hs_adapter_ref **ret_refs, size_t *ret_n,

@@ -102,6 +102,11 @@ int32_t hs_arrow_n_matrices(const hs_arrow *arrow)
     return arrow->n;
 }
 
+const char *hs_arrow_tensor(const hs_arrow *arrow, int32_t i)
+{
+    return arrow->items[i].tensor;
+}
+
 static int compare_tensor(const void *tensor, const void *item)
 {
     return strcmp(tensor, ((const struct matrix *)item)->tensor);

@@ -1,14 +1,24 @@
 #include "adapters/route_table.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "merge_svd.h"
 
 #define MATCH_SHARE 0.5 /* of the first's margin, below which another is left out */
 
-/* Examples of one adapter or of the background, unit vectors. */
+/* What is subtracted from every unit vector, and along which directions it is shortened. */
+struct frame {
+    double *mean;       /* [n_dims] */
+    double *directions; /* [n, n_dims], of length 1 */
+    double *shortening; /* [n], 0..1: what is taken away */
+    int32_t n;
+};
+
+/* Examples of one adapter or of the background, unit vectors in the frame; or 0. */
 struct card {
     char *name;     /* NULL: the background */
     float *vectors; /* [n, n_dims] */
@@ -17,11 +27,10 @@ struct card {
 
 struct hs_route_table {
     int32_t n_dims;
+    struct frame frame;
     struct card background;
-    struct card *cards; /* [n_cards] */
+    struct card *cards; /* [n_cards], by name */
     size_t n_cards, cap_cards;
-    double *sum; /* [n_dims] of all vectors */
-    int64_t n_vectors;
 };
 
 static void clear_card(struct card *card)
@@ -31,7 +40,7 @@ static void clear_card(struct card *card)
     *card = (struct card){0};
 }
 
-static hs_status make_unit(const float *from, int32_t n_dims, float *to, struct hs_error *err)
+static hs_status make_unit(const float *from, int32_t n_dims, double *to, struct hs_error *err)
 {
     double squares = 0;
     for (int32_t i = 0; i < n_dims; i++) {
@@ -44,18 +53,137 @@ static hs_status make_unit(const float *from, int32_t n_dims, float *to, struct 
     }
     double factor = 1 / sqrt(squares);
     for (int32_t i = 0; i < n_dims; i++) {
-        to[i] = (float)((double)from[i] * factor);
+        to[i] = (double)from[i] * factor;
     }
     return HS_OK;
+}
+
+/* room f64[n_dims] is scratch. */
+static hs_status put_into_frame(const hs_route_table *table, const float *from, double *room,
+                                float *to, struct hs_error *err)
+{
+    const struct frame *frame = &table->frame;
+    int32_t n_dims = table->n_dims;
+    hs_status status = make_unit(from, n_dims, room, err);
+    double squares = 0;
+    if (status != HS_OK) {
+        return status;
+    }
+    for (int32_t i = 0; i < n_dims; i++) {
+        room[i] -= frame->mean[i];
+    }
+    for (int32_t k = 0; k < frame->n; k++) { /* orthogonal ones: the order does not matter */
+        const double *direction = frame->directions + (size_t)k * (size_t)n_dims;
+        double along = 0;
+        for (int32_t i = 0; i < n_dims; i++) {
+            along += room[i] * direction[i];
+        }
+        for (int32_t i = 0; i < n_dims; i++) {
+            room[i] -= frame->shortening[k] * along * direction[i];
+        }
+    }
+    for (int32_t i = 0; i < n_dims; i++) {
+        squares += room[i] * room[i];
+    }
+    double factor = squares > 1e-12 ? 1 / sqrt(squares) : 0;
+    for (int32_t i = 0; i < n_dims; i++) {
+        to[i] = (float)(room[i] * factor);
+    }
+    return HS_OK;
+}
+
+/* ---- the frame ---- */
+
+/* The unit vectors less their mean, f64[n, n_dims]; *ret_squares: of all their values. */
+static hs_status centre(hs_route_table *table, const float *vectors, int32_t n, double *ret_rows,
+                        double *ret_squares, struct hs_error *err)
+{
+    size_t n_dims = (size_t)table->n_dims;
+    hs_status status = HS_OK;
+    for (size_t k = 0; k < (size_t)n && status == HS_OK; k++) {
+        status = make_unit(vectors + k * n_dims, table->n_dims, ret_rows + k * n_dims, err);
+        for (size_t i = 0; i < n_dims && status == HS_OK; i++) {
+            table->frame.mean[i] += ret_rows[k * n_dims + i] / n;
+        }
+    }
+    *ret_squares = 0;
+    for (size_t i = 0; i < (size_t)n * n_dims; i++) {
+        ret_rows[i] -= table->frame.mean[i % n_dims];
+        *ret_squares += ret_rows[i] * ret_rows[i];
+    }
+    return status;
+}
+
+/* Whitening, with the mean variance added to each: sqrt(m / (variance + m)) of it stays. */
+static hs_status find_directions(hs_route_table *table, const double *rows, int32_t n,
+                                 double squares, struct hs_error *err)
+{
+    struct frame *frame = &table->frame;
+    size_t n_dims = (size_t)table->n_dims;
+    int32_t rank = n < table->n_dims ? n : table->n_dims;
+    struct hs_merge_product product = {0};
+    hs_status status = hs_merge_svd_exact(rows, n, (int64_t)n_dims, rank, &product, err);
+    if (status != HS_OK) {
+        return status;
+    }
+    hs_free(product.left);
+    frame->directions = product.right; /* each is as long as the root of its singular value */
+    frame->shortening = hs_calloc((size_t)product.rank, sizeof(double));
+    if (frame->shortening == NULL) {
+        return hs_error_nomem(err, "routing table");
+    }
+    double mean_variance = squares / n / rank;
+    for (int32_t k = 0; k < product.rank; k++) {
+        double *direction = frame->directions + (size_t)frame->n * n_dims, length = 0;
+        memmove(direction, frame->directions + (size_t)k * n_dims, n_dims * sizeof(*direction));
+        for (size_t i = 0; i < n_dims; i++) {
+            length += direction[i] * direction[i];
+        }
+        if (!(length * length > 1e-9 * squares)) {
+            continue; /* what rounding leaves */
+        }
+        for (size_t i = 0; i < n_dims; i++) {
+            direction[i] /= sqrt(length);
+        }
+        frame->shortening[frame->n++] =
+            1 - sqrt(mean_variance / (length * length / n + mean_variance));
+    }
+    return HS_OK;
+}
+
+static hs_status make_frame(hs_route_table *table, const float *background, int32_t n,
+                            struct hs_error *err)
+{
+    size_t n_dims = (size_t)table->n_dims;
+    double squares = 0;
+    table->frame.mean = hs_calloc(n_dims, sizeof(double));
+    HS_CLEANUP(hs_freep) double *rows = hs_calloc((size_t)n * n_dims, sizeof(double));
+    if (table->frame.mean == NULL || rows == NULL) {
+        return hs_error_nomem(err, "routing table");
+    }
+    hs_status status = centre(table, background, n, rows, &squares, err);
+    return status == HS_OK && squares > 1e-9 ? find_directions(table, rows, n, squares, err)
+                                             : status;
+}
+
+/* ---- cards ---- */
+
+static hs_status check_number(const char *name, int32_t n, struct hs_error *err)
+{
+    if (n >= 1 && n <= HS_ROUTE_EXAMPLES_MAX) {
+        return HS_OK;
+    }
+    return hs_error_set(err, n < 1 ? HS_INVALID_ARGUMENT : HS_LIMIT,
+                        "%d examples of '%s'; there must be 1 to %d", n,
+                        name == NULL ? "no adapter" : name, HS_ROUTE_EXAMPLES_MAX);
 }
 
 static hs_status make_card(const hs_route_table *table, const char *name, const float *examples,
                            int32_t n, struct card *ret_card, struct hs_error *err)
 {
-    if (n < 1 || n > HS_ROUTE_EXAMPLES_MAX) {
-        return hs_error_set(err, n < 1 ? HS_INVALID_ARGUMENT : HS_LIMIT,
-                            "%d examples of '%s'; there must be 1 to %d", n,
-                            name == NULL ? "no adapter" : name, HS_ROUTE_EXAMPLES_MAX);
+    hs_status status = check_number(name, n, err);
+    if (status != HS_OK) {
+        return status;
     }
     size_t n_dims = (size_t)table->n_dims;
     struct card card = {
@@ -63,13 +191,13 @@ static hs_status make_card(const hs_route_table *table, const char *name, const 
         .vectors = hs_calloc((size_t)n * n_dims, sizeof(float)),
         .n = n,
     };
-    hs_status status = HS_OK;
-    if (card.vectors == NULL || (name != NULL && card.name == NULL)) {
+    HS_CLEANUP(hs_freep) double *room = hs_calloc(n_dims, sizeof(double));
+    if (room == NULL || card.vectors == NULL || (name != NULL && card.name == NULL)) {
         status = hs_error_nomem(err, "examples of an adapter");
     }
     for (int32_t i = 0; status == HS_OK && i < n; i++) {
         size_t at = (size_t)i * n_dims;
-        status = make_unit(examples + at, table->n_dims, card.vectors + at, err);
+        status = put_into_frame(table, examples + at, room, card.vectors + at, err);
     }
     if (status != HS_OK) {
         clear_card(&card);
@@ -77,17 +205,6 @@ static hs_status make_card(const hs_route_table *table, const char *name, const 
     }
     *ret_card = card;
     return HS_OK;
-}
-
-static void count_card(hs_route_table *table, const struct card *card, double sign)
-{
-    for (int32_t k = 0; k < card->n; k++) {
-        for (int32_t i = 0; i < table->n_dims; i++) {
-            table->sum[i] +=
-                sign * (double)card->vectors[(size_t)k * (size_t)table->n_dims + (size_t)i];
-        }
-    }
-    table->n_vectors += sign > 0 ? card->n : -card->n;
 }
 
 hs_status hs_route_table_new(int32_t n_dims, const float *background, int32_t n_background,
@@ -102,8 +219,8 @@ hs_status hs_route_table_new(int32_t n_dims, const float *background, int32_t n_
         return hs_error_nomem(err, "routing table");
     }
     table->n_dims = n_dims;
-    table->sum = hs_calloc((size_t)n_dims, sizeof(*table->sum));
-    hs_status status = table->sum == NULL ? hs_error_nomem(err, "routing table") : HS_OK;
+    hs_status status = check_number(NULL, n_background, err);
+    status = status == HS_OK ? make_frame(table, background, n_background, err) : status;
     if (status == HS_OK) {
         status = make_card(table, NULL, background, n_background, &table->background, err);
     }
@@ -111,7 +228,6 @@ hs_status hs_route_table_new(int32_t n_dims, const float *background, int32_t n_
         hs_route_table_free(table);
         return status;
     }
-    count_card(table, &table->background, 1);
     *ret_table = table;
     return HS_OK;
 }
@@ -126,18 +242,32 @@ void hs_route_table_free(hs_route_table *table)
     }
     clear_card(&table->background);
     hs_free(table->cards);
-    hs_free(table->sum);
+    hs_free(table->frame.mean);
+    hs_free(table->frame.directions);
+    hs_free(table->frame.shortening);
     hs_free(table);
+}
+
+/* Where a name is, or would be. */
+static size_t place_of(const hs_route_table *table, const char *name)
+{
+    size_t first = 0, last = table->n_cards;
+    while (first < last) {
+        size_t middle = (first + last) / 2;
+        if (strcmp(table->cards[middle].name, name) < 0) {
+            first = middle + 1;
+        } else {
+            last = middle;
+        }
+    }
+    return first;
 }
 
 static struct card *find_card(const hs_route_table *table, const char *name)
 {
-    for (size_t i = 0; i < table->n_cards; i++) {
-        if (strcmp(table->cards[i].name, name) == 0) {
-            return &table->cards[i];
-        }
-    }
-    return NULL;
+    size_t place = place_of(table, name);
+    bool is_there = place < table->n_cards && strcmp(table->cards[place].name, name) == 0;
+    return is_there ? &table->cards[place] : NULL;
 }
 
 bool hs_route_table_has(const hs_route_table *table, const char *name)
@@ -176,8 +306,9 @@ hs_status hs_route_table_set(hs_route_table *table, const char *name, const floa
         return status;
     }
     hs_route_table_remove(table, name);
-    count_card(table, &card, 1);
-    table->cards[table->n_cards++] = card;
+    struct card *at = table->cards + place_of(table, name);
+    memmove(at + 1, at, (size_t)(table->cards + table->n_cards++ - at) * sizeof(*at));
+    *at = card;
     return HS_OK;
 }
 
@@ -185,76 +316,28 @@ void hs_route_table_remove(hs_route_table *table, const char *name)
 {
     struct card *card = find_card(table, name);
     if (card != NULL) {
-        count_card(table, card, -1);
         clear_card(card);
-        *card = table->cards[--table->n_cards];
+        memmove(card, card + 1, (size_t)(table->cards + --table->n_cards - card) * sizeof(*card));
     }
 }
 
 /* ---- matching ---- */
 
-/* A query and the mean that every vector is compared less of. */
-struct query {
-    float *centred;                 /* [n_dims], a unit vector, or 0 */
-    double *mean;                   /* [n_dims] */
-    double mean_mean, centred_mean; /* products */
-};
-
-static hs_status make_query(const hs_route_table *table, const float *text, struct query *query,
-                            struct hs_error *err)
+static double dot(const float *a, const float *b, int32_t n)
 {
-    size_t n = (size_t)table->n_dims;
-    query->centred = hs_calloc(n, sizeof(*query->centred));
-    query->mean = hs_calloc(n, sizeof(*query->mean));
-    if (query->centred == NULL || query->mean == NULL) {
-        return hs_error_nomem(err, "routing");
+    double sum = 0;
+    for (int32_t i = 0; i < n; i++) {
+        sum += (double)a[i] * (double)b[i];
     }
-    hs_status status = make_unit(text, table->n_dims, query->centred, err);
-    if (status != HS_OK) {
-        return status;
-    }
-    double squares = 0;
-    for (size_t i = 0; i < n; i++) {
-        query->mean[i] = table->sum[i] / (double)table->n_vectors;
-        double value = (double)query->centred[i] - query->mean[i];
-        query->centred[i] = (float)value;
-        squares += value * value;
-    }
-    double factor = squares > 0 ? 1 / sqrt(squares) : 0;
-    for (size_t i = 0; i < n; i++) {
-        query->centred[i] = (float)((double)query->centred[i] * factor);
-        query->mean_mean += query->mean[i] * query->mean[i];
-        query->centred_mean += query->mean[i] * (double)query->centred[i];
-    }
-    return HS_OK;
+    return sum;
 }
 
-static void clear_query(struct query *query)
-{
-    hs_free(query->centred);
-    hs_free(query->mean);
-}
-
-/* |v - m|^2 is 1 - 2 v.m + m.m for a unit vector, so that no centred copy of it is needed. */
-static double cosine(const struct query *query, const float *vector, int32_t n_dims)
-{
-    double with_query = 0, with_mean = 0;
-    for (int32_t i = 0; i < n_dims; i++) {
-        with_query += (double)vector[i] * (double)query->centred[i];
-        with_mean += (double)vector[i] * query->mean[i];
-    }
-    double squares = 1 - 2 * with_mean + query->mean_mean;
-    return squares > 1e-12 ? (with_query - query->centred_mean) / sqrt(squares) : 0;
-}
-
-static double closeness(const hs_route_table *table, const struct query *query,
-                        const struct card *card)
+static double closeness(const hs_route_table *table, const float *query, const struct card *card)
 {
     double nearest[HS_ROUTE_NEAREST];
     int32_t n = 0;
     for (int32_t k = 0; k < card->n; k++) {
-        double value =
-            cosine(query, card->vectors + (size_t)k * (size_t)table->n_dims, table->n_dims);
+        double value = dot(query, card->vectors + (size_t)k * (size_t)table->n_dims, table->n_dims);
         if (n == HS_ROUTE_NEAREST && value <= nearest[n - 1]) {
             continue;
         }
@@ -285,18 +368,24 @@ static void keep_match(struct hs_route_matches *matches, struct hs_route_match m
     items[at] = match;
 }
 
+static int compare_margins(const void *a, const void *b)
+{
+    double x = ((const struct hs_route_match *)a)->margin;
+    double y = ((const struct hs_route_match *)b)->margin;
+    return (x < y) - (x > y);
+}
+
 void hs_route_matches_weigh(struct hs_route_matches *matches, int32_t max)
 {
-    double first = matches->n > 0 ? matches->items[0].closeness - matches->floor : 0;
+    struct hs_route_match *items = matches->items;
+    qsort(items, (size_t)matches->n, sizeof(items[0]), compare_margins);
     double sum = 0;
     int32_t n = 0;
-    while (n < matches->n && n < max &&
-           matches->items[n].closeness - matches->floor >= MATCH_SHARE * first) {
-        sum += matches->items[n++].closeness - matches->floor;
+    while (n < matches->n && n < max && items[n].margin >= MATCH_SHARE * items[0].margin) {
+        sum += items[n++].margin;
     }
     for (int32_t i = 0; i < n; i++) {
-        struct hs_route_match *match = &matches->items[i];
-        match->weight = sum > 0 ? (match->closeness - matches->floor) / sum : 1.0 / n;
+        items[i].weight = sum > 0 ? items[i].margin / sum : 1.0 / n;
     }
     matches->n = n;
 }
@@ -305,25 +394,30 @@ hs_status hs_route_table_match(const hs_route_table *table, const float *text, d
                                bool (*is_wanted)(const char *name, void *user), void *user,
                                struct hs_route_matches *ret_matches, struct hs_error *err)
 {
-    HS_CLEANUP(clear_query) struct query query = {0};
-    hs_status status = make_query(table, text, &query, err);
+    size_t n_dims = (size_t)table->n_dims;
+    HS_CLEANUP(hs_freep) float *query = hs_calloc(n_dims, sizeof(*query));
+    HS_CLEANUP(hs_freep) double *room = hs_calloc(n_dims, sizeof(*room));
+    if (query == NULL || room == NULL) {
+        return hs_error_nomem(err, "routing");
+    }
+    hs_status status = put_into_frame(table, text, room, query, err);
     struct hs_route_matches matches = {0};
     if (status != HS_OK) {
         return status;
     }
-    matches.background = closeness(table, &query, &table->background);
-    /* A background that points away still is no reason to take an adapter that does, too. */
-    matches.floor = matches.background > 0 ? matches.background * floor : 0;
+    matches.background = closeness(table, query, &table->background);
     for (size_t i = 0; i < table->n_cards; i++) {
         const struct card *card = &table->cards[i];
         if (is_wanted != NULL && !is_wanted(card->name, user)) {
             continue;
         }
-        struct hs_route_match match = {card->name, closeness(table, &query, card), 0};
+        struct hs_route_match match = {.name = card->name};
+        match.closeness = closeness(table, query, card);
+        match.margin = match.closeness - matches.background - floor;
         if (matches.best.name == NULL || match.closeness > matches.best.closeness) {
             matches.best = match;
         }
-        if (match.closeness > matches.floor) {
+        if (match.margin > 0) {
             keep_match(&matches, match);
         }
     }

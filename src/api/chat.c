@@ -57,6 +57,8 @@ static hs_status load_model(struct hs_chat *chat, struct hs_error *err)
     }
     settings.model.progress = load_progress;
     settings.model.progress_user = chat;
+    hs_adapter_table_free(chat->routing.table); /* of the model before */
+    chat->routing.table = NULL;
     chat->model_id[0] = '\0';
     hs_model_choice_id(&chat->model, id);
     status = hs_engine_load_model(chat->engine, chat->model.path, id, &settings.model,
@@ -221,6 +223,7 @@ hs_status hs_chat_close(struct hs_chat *chat, struct hs_error *err)
         status = status ? status : hs_registry_model_touch(chat->registry, chat->model.name, err);
     }
     hs_dialogue_free(&chat->conversation);
+    hs_routing_close(&chat->routing);
     hs_engine_free(chat->engine);
     hs_remote_close(chat->remote);
     hs_registry_close(chat->registry);
@@ -237,7 +240,11 @@ hs_status hs_chat_ask(struct hs_chat *chat, const char *prompt, enum hs_answer_m
     struct hs_generate_params params;
     hs_generate_params_fill(chat->args->config, chat->record.params, &params);
     struct hs_token_source source;
-    hs_status status = hs_dialogue_generate(&chat->conversation, prompt, &params, &source, err);
+    hs_status status = hs_chat_adapters_route(chat, prompt, err);
+    if (status) {
+        return status;
+    }
+    status = hs_dialogue_generate(&chat->conversation, prompt, &params, &source, err);
     if (status) {
         return status;
     }
@@ -474,6 +481,7 @@ static hs_status write_session(struct hs_chat *chat, const char *name, struct hs
                                        .n_messages = chat->conversation.n_messages,
                                        .adapters = chat->conversation.adapters,
                                        .n_adapters = chat->conversation.n_adapters,
+                                       .is_routed = chat->conversation.is_routed,
                                        .overflow = hs_config_overflow(chat->args->config),
                                        .created_unix_ms = now,
                                        .updated_unix_ms = now,

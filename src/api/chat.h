@@ -11,6 +11,7 @@
 #include "answer.h"
 #include "dialogue.h"
 #include "model_ref.h"
+#include "routing.h"
 #include "storage/session_store.h"
 
 struct hs_chat {
@@ -21,6 +22,7 @@ struct hs_chat {
     struct hs_model_choice model;
     char model_id[HS_ID_MAX]; /* "": none is loaded */
     struct hs_dialogue conversation;
+    struct hs_routing routing;       /* of the model, once it was needed; table NULL: not yet */
     struct hs_session_record record; /* of the named session as it was opened */
     struct hs_usage usage;           /* of the last answer */
     bool has_usage;

@@ -85,6 +85,52 @@ hs_status hs_chat_adapters_restore(struct hs_chat *chat, struct hs_error *err)
     return status;
 }
 
+/* ---- routing ---- */
+
+static hs_status open_routing(struct hs_chat *chat, struct hs_error *err)
+{
+    struct hs_routing *routing = &chat->routing;
+    if (routing->table) {
+        return HS_OK;
+    }
+    hs_status status = routing->rules ? HS_OK : hs_routing_read(chat->args->config, routing, err);
+    return status ? status
+                  : hs_routing_open(chat->args, chat->engine, chat->model_id, &chat->registry,
+                                    routing, err);
+}
+
+static hs_status take_route(struct hs_chat *chat, const struct hs_route *route,
+                            struct hs_error *err)
+{
+    struct hs_adapter_ref refs[HS_ROUTE_MAX];
+    for (int32_t i = 0; i < route->n_choices; i++) {
+        refs[i] = (struct hs_adapter_ref){route->choices[i].name, route->choices[i].scale};
+        hs_err_info(chat->args->io, "adapter %s:%g", refs[i].name, (double)refs[i].scale);
+    }
+    hs_err_info(chat->args->io, "%s%s", route->n_choices == 0 ? "no adapter: " : "", route->reason);
+    return hs_dialogue_set_adapters(&chat->conversation, refs, (size_t)route->n_choices, err);
+}
+
+hs_status hs_chat_adapters_route(struct hs_chat *chat, const char *prompt, struct hs_error *err)
+{
+    struct hs_route route;
+    bool is_routed = false;
+    if (chat->remote || !prompt) {
+        return HS_OK;
+    }
+    hs_status status = hs_dialogue_is_routed(&chat->conversation, &is_routed, err);
+    if (status || !is_routed) {
+        return status;
+    }
+    status = open_routing(chat, err);
+    if (!status) {
+        hs_adapter_table_sync(chat->routing.table, false);
+        status = hs_engine_route(chat->engine, chat->model_id, prompt, &chat->routing.params,
+                                 &route, err);
+    }
+    return status ? status : take_route(chat, &route, err);
+}
+
 /* ---- setting ---- */
 
 struct refs {
@@ -122,6 +168,23 @@ static hs_status parse(const char *const *texts, size_t n, struct refs *ret, str
     return HS_OK;
 }
 
+/* false: they are names. */
+static bool is_auto(const char *const *texts, size_t n)
+{
+    return n == 1 && strcmp(texts[0], "auto") == 0;
+}
+
+static hs_status set_auto(struct hs_chat *chat, struct hs_error *err)
+{
+    if (chat->remote) {
+        json_t *word = json_string("auto");
+        return word ? hs_remote_set_adapters(chat->remote, word, err)
+                    : hs_error_nomem(err, "adapters");
+    }
+    hs_status status = open_routing(chat, err);
+    return status ? status : hs_dialogue_set_routed(&chat->conversation, true, err);
+}
+
 static json_t *wire_list(const struct refs *refs)
 {
     json_t *list = json_array();
@@ -138,6 +201,9 @@ hs_status hs_chat_adapters_set(struct hs_chat *chat, const char *const *texts, s
                                struct hs_error *err)
 {
     struct refs refs HS_CLEANUP(free_refs) = {0};
+    if (is_auto(texts, n_texts)) {
+        return set_auto(chat, err);
+    }
     hs_status status = parse(texts, n_texts, &refs, err);
     if (status) {
         return status;
@@ -150,7 +216,9 @@ hs_status hs_chat_adapters_set(struct hs_chat *chat, const char *const *texts, s
     for (size_t i = 0; i < refs.n && !status; i++) {
         status = bring(chat, refs.items[i].name, err);
     }
-    return status ? status : hs_dialogue_set_adapters(&chat->conversation, refs.items, refs.n, err);
+    status =
+        status ? status : hs_dialogue_set_adapters(&chat->conversation, refs.items, refs.n, err);
+    return status ? status : hs_dialogue_set_routed(&chat->conversation, false, err);
 }
 
 /* ---- showing ---- */
@@ -201,6 +269,14 @@ static json_t *scales_in_use(struct hs_chat *chat, struct hs_error *err)
     return scales;
 }
 
+static bool is_chosen(struct hs_chat *chat)
+{
+    bool is_routed = false;
+    return chat->remote
+               ? json_is_string(hs_remote_adapters(chat->remote))
+               : hs_dialogue_is_routed(&chat->conversation, &is_routed, NULL) == HS_OK && is_routed;
+}
+
 hs_status hs_chat_adapters_print(struct hs_chat *chat, struct hs_error *err)
 {
     json_t *names HS_CLEANUP(hs_json_freep) = hs_chat_adapters_names(chat);
@@ -210,6 +286,9 @@ hs_status hs_chat_adapters_print(struct hs_chat *chat, struct hs_error *err)
     }
     size_t i, n = 0;
     const json_t *name;
+    if (is_chosen(chat)) {
+        hs_err_printf(chat->args->io, "chosen for each question; at present:\n");
+    }
     json_array_foreach(names, i, name)
     {
         const json_t *scale = json_object_get(scales, json_string_value(name));

@@ -20,13 +20,22 @@ HS_CHECKED hs_status hs_adapter_bring(hs_engine *engine, const char *model_id,
                                       const char *name, struct hs_error *err);
 
 /*
- * Answer with these adapters from now on, each "NAME" or "NAME:SCALE"; none: the model alone. A
- * named session keeps them. After a failure those before stay.
+ * Answer with these adapters from now on, each "NAME" or "NAME:SCALE"; none: the model alone;
+ * "auto" by itself: with those that are chosen for each question. A named session keeps it. After a
+ * failure those before stay.
  * Errors: HS_INVALID_ARGUMENT (a text that names none, one twice), HS_NOT_FOUND (not in the
  * registry), HS_MISMATCH and the like when it is loaded.
  */
 HS_CHECKED hs_status hs_chat_adapters_set(struct hs_chat *chat, const char *const *texts,
                                           size_t n_texts, struct hs_error *err);
+/*
+ * Where each answer chooses its adapters: choose them for this question, and say which and why on
+ * standard error. prompt NULL, for an answer anew: those of the last one stay. With a server
+ * nothing is done here.
+ * Errors: those of hs_routing_open and hs_engine_route.
+ */
+HS_CHECKED hs_status hs_chat_adapters_route(struct hs_chat *chat, const char *prompt,
+                                            struct hs_error *err);
 /* Bring those that the saved session uses into the engine, before it is opened. */
 HS_CHECKED hs_status hs_chat_adapters_restore(struct hs_chat *chat, struct hs_error *err);
 /* Those that there are, on standard error, with the scales of those in use. */

@@ -218,7 +218,7 @@ static hs_status run_model(struct loop *loop, const char *rest, struct hs_error 
     return status;
 }
 
-/* Words as texts of adapters; "off" alone: none. */
+/* Words as texts of adapters; "off" alone: none; "auto" alone: as each question asks for. */
 static hs_status run_adapter(struct loop *loop, const char *rest, struct hs_error *err)
 {
     static const char blanks[] = " \t\n";
@@ -247,6 +247,8 @@ static hs_status run_adapter(struct loop *loop, const char *rest, struct hs_erro
     hs_status status = hs_chat_adapters_set(loop->chat, texts, is_off ? 0 : n, err);
     if (!status && is_off) {
         hs_err_printf(loop->io, "the model alone answers\n");
+    } else if (!status && n == 1 && strcmp(texts[0], "auto") == 0) {
+        hs_err_printf(loop->io, "adapters are chosen for each question\n");
     } else if (!status) {
         hs_err_printf(loop->io, "answering with %zu adapter%s\n", n, plural((int64_t)n));
     }
@@ -464,7 +466,7 @@ static hs_status offer_adapters(struct hs_chat *chat, const char *typed, size_t 
                                 struct hs_buf *words)
 {
     json_t *names HS_CLEANUP(hs_json_freep) = hs_chat_adapters_names(chat);
-    hs_status status = HS_OK;
+    hs_status status = offer(words, typed, len, "", "auto");
     for (size_t i = 0; i < json_array_size(names) && !status; i++) {
         status = offer(words, typed, len, "", json_string_value(json_array_get(names, i)));
     }

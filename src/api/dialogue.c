@@ -225,6 +225,28 @@ hs_status hs_dialogue_adapters(const struct hs_dialogue *conversation,
     return status;
 }
 
+hs_status hs_dialogue_set_routed(struct hs_dialogue *conversation, bool is_routed,
+                                 struct hs_error *err)
+{
+    if (is_engines(conversation)) {
+        return hs_engine_route_session(conversation->engine, conversation->session_id, is_routed,
+                                       err);
+    }
+    conversation->is_routed = is_routed;
+    return HS_OK;
+}
+
+hs_status hs_dialogue_is_routed(const struct hs_dialogue *conversation, bool *ret_is_routed,
+                                struct hs_error *err)
+{
+    if (is_engines(conversation)) {
+        return hs_session_is_routed(conversation->engine, conversation->session_id, ret_is_routed,
+                                    err);
+    }
+    *ret_is_routed = conversation->is_routed;
+    return HS_OK;
+}
+
 hs_status hs_dialogue_copy(const struct hs_dialogue *conversation, struct hs_dialogue *ret,
                            struct hs_error *err)
 {
@@ -241,6 +263,7 @@ hs_status hs_dialogue_copy(const struct hs_dialogue *conversation, struct hs_dia
         }
     }
     status = status ? status : hs_dialogue_adapters(conversation, &c.adapters, &c.n_adapters, err);
+    status = status ? status : hs_dialogue_is_routed(conversation, &c.is_routed, err);
     if (status) {
         hs_dialogue_free(&c);
         return status;

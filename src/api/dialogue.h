@@ -26,6 +26,7 @@ struct hs_dialogue {
     size_t n_messages, capacity;
     struct hs_adapter_ref *adapters; /* [n_adapters], of the engine without a session */
     size_t n_adapters;
+    bool is_routed;       /* likewise: each answer chooses its adapters */
     struct hs_message cut; /* without a name: the answer cut off last, until another one is there */
     bool has_question;     /* without a name: the request that runs brought the last message */
 };
@@ -68,6 +69,12 @@ HS_CHECKED hs_status hs_dialogue_set_adapters(struct hs_dialogue *conversation,
 HS_CHECKED hs_status hs_dialogue_adapters(const struct hs_dialogue *conversation,
                                           struct hs_adapter_ref **ret_refs, size_t *ret_n,
                                           struct hs_error *err);
+/* Have each answer choose its adapters, or no longer; a session keeps it. The dialogue does not
+ * choose: see chat_adapters.h. Not with a server. */
+HS_CHECKED hs_status hs_dialogue_set_routed(struct hs_dialogue *conversation, bool is_routed,
+                                            struct hs_error *err);
+HS_CHECKED hs_status hs_dialogue_is_routed(const struct hs_dialogue *conversation,
+                                           bool *ret_is_routed, struct hs_error *err);
 void hs_dialogue_adapters_free(struct hs_adapter_ref *refs, size_t n);
 
 /* Ask; prompt NULL: answer the messages as they stand. */

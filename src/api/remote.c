@@ -78,15 +78,17 @@ hs_status hs_remote_set_model(hs_remote *remote, const char *id, struct hs_error
 
 /* ---- life ---- */
 
-/* Settings of loading act where the model is. */
+/* Settings of loading and of routing act where the model is. */
 static hs_status check_settings(const struct hs_config *config, struct hs_error *err)
 {
     for (int id = 0; id < HS_CFG_COUNT; id++) {
         const char *name = hs_config_row((enum hs_config_id)id)->name;
-        bool is_servers = hs_command_list_has(HS_SETTINGS_LOADING " overflow", name);
+        bool is_servers =
+            hs_command_list_has(HS_SETTINGS_LOADING " overflow " HS_SETTINGS_ROUTING, name);
         if (is_servers && config->values[id].source == HS_CONFIG_FLAG) {
             hs_error_set(err, HS_INVALID_ARGUMENT, "--%s and --server do not go together", name);
-            return hs_error_hint(err, "how models are loaded is up to the server");
+            return hs_error_hint(err,
+                                 "how models are loaded and adapters chosen is up to the server");
         }
     }
     return HS_OK;

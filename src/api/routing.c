@@ -39,7 +39,7 @@ hs_status hs_routing_load_model(const struct hs_command_args *args, hs_engine *e
     const char *ref = hs_config_str(args->config, HS_CFG_ROUTE_MODEL);
     char name[HS_ID_MAX], id[HS_ID_MAX + sizeof "route/"];
     struct hs_model_params params;
-    if (ref == NULL || *ref == '\0') {
+    if (ref == NULL || *ref == '\0' || routing->embed_model_id[0] != '\0') {
         return HS_OK;
     }
     hs_status status = hs_model_resolve(args->paths, ref, registry, &choice, err);
@@ -81,4 +81,5 @@ void hs_routing_close(struct hs_routing *routing)
 {
     hs_adapter_table_free(routing->table);
     hs_route_rules_free(routing->rules);
+    *routing = (struct hs_routing){0};
 }

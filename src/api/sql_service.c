@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "rest/lora.h"
 #include "sql_settings.h"
 
 struct hs_sql_service {
@@ -42,6 +43,12 @@ static hs_status find_adapter(void *user, const char *model_id, const char *name
     (void)model_id;
     struct hs_adapter_info info;
     return hs_adapter_table_find(((hs_sql_service *)user)->rest->adapters, name, &info, err);
+}
+
+static hs_status route(void *user, const char *model_id, const char *text,
+                       struct hs_route *ret_route, struct hs_error *err)
+{
+    return hs_rest_route(((hs_sql_service *)user)->rest, model_id, text, ret_route, err);
 }
 
 static hs_status open_session(void *user, const char *name, const char *model_id,
@@ -85,9 +92,9 @@ hs_status hs_sql_service_new(const struct hs_config *config, const struct hs_pat
     service->host = (struct hs_sql_host){.user = service,
                                          .engine = rest->engine,
                                          .defaults = &rest->defaults,
-                                         .routing = &rest->routing,
                                          .find_model = find_model,
                                          .find_adapter = find_adapter,
+                                         .route = route,
                                          .open_session = open_session,
                                          .close_session = close_session,
                                          .list_models = list_models,

@@ -147,6 +147,18 @@ hs_status hs_engine_apply_lora_weights(hs_engine *engine, const char *session_id
                                    n_adapters, err);
 }
 
+hs_status hs_engine_route_session(hs_engine *engine, const char *session_id, bool is_routed,
+                                  struct hs_error *err)
+{
+    return hs_session_set_routed(engine->sessions, session_id, is_routed, err);
+}
+
+hs_status hs_session_is_routed(hs_engine *engine, const char *session_id, bool *ret_is_routed,
+                               struct hs_error *err)
+{
+    return hs_session_get_routed(engine->sessions, session_id, ret_is_routed, err);
+}
+
 hs_status hs_session_adapters(hs_engine *engine, const char *session_id,
                               struct hs_adapter_ref **ret_refs, size_t *ret_n, struct hs_error *err)
 {

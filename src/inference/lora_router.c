@@ -12,9 +12,7 @@
 #include "route_arrows.h"
 #include "route_examples.h"
 
-/* Who chose them had seen results on held-out texts (docs/adapters.md). */
-#define ARROW_AGREES 1.5 /* of an adapter whose examples are close */
-#define ARROW_ALONE 2.5
+#define ARROW_ALONE 2.5 /* of an adapter without examples (bench/calibrate_routing) */
 
 struct hs_lora_router {
     hs_route_examples *examples;
@@ -205,17 +203,18 @@ static hs_status look_at_weights(struct call *call, struct hs_error *err)
                                  call->embedder.deadline_at_ms, call->scores, err);
 }
 
-/* Weights that say nothing leave it to the examples, which then have to be closer. */
-static bool agrees(const struct call *call, int32_t i)
+/* What is left of a match's margin when its weights have had their say; those that say nothing
+ * leave it to the examples, which then have to be closer. */
+static double margin_of(const struct call *call, int32_t i)
 {
-    const struct hs_route_matches *matches = &call->found.matches;
+    double margin = call->found.matches.items[i].margin;
     if (call->params->method == HS_ROUTE_EXAMPLES) {
-        return true;
+        return margin;
     }
     if (isnan(call->scores[i])) {
-        return matches->items[i].closeness > HS_ROUTE_FLOOR * matches->background;
+        return margin - (HS_ROUTE_FLOOR - HS_ROUTE_FLOOR_SEEN);
     }
-    return call->scores[i] > ARROW_AGREES;
+    return margin - HS_ROUTE_STEP * fmax(0, HS_ROUTE_AGREES - call->scores[i]);
 }
 
 static bool has_scores(const struct call *call)
@@ -237,12 +236,13 @@ static float arrow_of(const struct call *call, size_t i)
 static void choose_by_examples(struct call *call, struct hs_route *route)
 {
     struct hs_route_matches *matches = &call->found.matches;
-    float arrows[HS_ROUTE_MATCHES_MAX];
     int32_t n = 0;
     for (int32_t i = 0; i < matches->n; i++) {
-        if (agrees(call, i)) {
-            arrows[n] = arrow_of(call, (size_t)i);
-            matches->items[n++] = matches->items[i];
+        struct hs_route_match match = matches->items[i];
+        match.margin = margin_of(call, i);
+        match.arrow = arrow_of(call, (size_t)i);
+        if (match.margin > 0) {
+            matches->items[n++] = match;
         }
     }
     matches->n = n;
@@ -252,7 +252,7 @@ static void choose_by_examples(struct call *call, struct hs_route *route)
         snprintf(choice->name, sizeof(choice->name), "%s", matches->items[i].name);
         choice->scale = (float)matches->items[i].weight * call->params->scale;
         choice->closeness = (float)matches->items[i].closeness;
-        choice->arrow = arrows[i];
+        choice->arrow = (float)matches->items[i].arrow;
     }
 }
 
@@ -301,7 +301,8 @@ static void give_reason(const struct call *call, double refused, struct hs_route
                          "closest to the examples of '%s': %.3f, other texts are at %.3f",
                          first->name, (double)first->closeness, (double)route->background);
         if (first->arrow != 0 && n > 0 && (size_t)n < size) {
-            snprintf(route->reason + n, size - (size_t)n, "; its weights agree: %.1f deviations",
+            snprintf(route->reason + n, size - (size_t)n, "; its weights %s: %.1f deviations",
+                     (double)first->arrow >= HS_ROUTE_AGREES ? "agree" : "do not, but it is close",
                      (double)first->arrow);
         }
     } else if (!isnan(refused)) {

@@ -33,6 +33,7 @@ struct hs_model {
     char plain_key[HS_CACHE_KEY_MAX]; /* the same before adapters were merged into the weights */
     struct hs_fused_tensor *fused;    /* [n_fused], guarded by the engine's mutex */
     int32_t n_fused;
+    struct hs_route_inputs *route_inputs; /* guarded by the router's lock for learning; or NULL */
     struct hs_rt_context_params context_params; /* of the worker's context */
     bool is_loading;                            /* the id is taken, nothing else is there yet */
     int32_t n_users;                            /* calls under way */

@@ -10,6 +10,7 @@
 #include "embedder.h"
 #include "model_fit.h"
 #include "models/families.h"
+#include "route_inputs.h"
 #include "storage/gguf.h"
 #include "worker.h"
 
@@ -330,4 +331,6 @@ void hs_model_unload(struct hs_model *model)
     model->chat_template = NULL;
     hs_free(model->fused);
     model->fused = NULL;
+    hs_route_inputs_free(model->route_inputs);
+    model->route_inputs = NULL;
 }

@@ -12,9 +12,11 @@
 #include "base/mem.h"
 #include "engine_internal.h"
 #include "route_examples.h"
+#include "route_inputs.h"
+#include "route_reading.h"
 
-#define TOKENS_MAX 128   /* of a text */
-#define LEARN_AT_ONCE 64 /* adapters that share a reading of the background */
+#define LEARN_AT_ONCE 64 /* adapters */
+#define INPUTS_MAX_BYTES ((size_t)256 << 20)
 
 /* One version of an adapter. */
 struct card {
@@ -29,13 +31,6 @@ struct hs_route_arrows {
     pthread_mutex_t mutex;    /* guards everything below */
     struct card **cards;      /* [n], by name */
     size_t n, cap;
-};
-
-/* Who reads, and until when. */
-struct reading {
-    hs_engine *engine;
-    struct hs_model *model;
-    double deadline_at_ms;
 };
 
 hs_status hs_route_arrows_new(hs_route_arrows **ret_arrows, struct hs_error *err)
@@ -155,10 +150,6 @@ struct text {
     struct card *const *cards; /* [n_cards] */
     size_t n_cards;
     struct hs_arrow_sum **sums; /* [n_cards] */
-    int64_t n_tokens;
-    float *unit; /* rows of length 1 */
-    size_t n_unit;
-    bool has_no_memory;
 };
 
 static bool wants(void *user, const char *tensor)
@@ -173,68 +164,24 @@ static bool wants(void *user, const char *tensor)
     return false;
 }
 
-static void make_unit(const float *from, int64_t n, float *to)
-{
-    double squares = 0;
-    for (int64_t i = 0; i < n; i++) {
-        squares += (double)from[i] * (double)from[i];
-    }
-    float factor = squares > 0 ? (float)(1 / sqrt(squares)) : 0;
-    for (int64_t i = 0; i < n; i++) {
-        to[i] = from[i] * factor;
-    }
-}
-
-/* The first token's activations are alike in all texts, and large. */
 static void see(void *user, const char *tensor, const float *rows, int64_t n_rows, int64_t n_in)
 {
-    struct text *text = user;
-    int64_t skip = n_rows > 1;
-    size_t n = (size_t)((n_rows - skip) * n_in);
-    if (n_rows != text->n_tokens) {
-        return; /* only some tokens go on from here */
-    }
-    if (n > text->n_unit) {
-        float *unit = hs_realloc_array(text->unit, n, sizeof(*unit));
-        if (unit == NULL) {
-            text->has_no_memory = true;
-            return;
-        }
-        text->unit = unit;
-        text->n_unit = n;
-    }
-    for (int64_t k = skip; k < n_rows; k++) {
-        make_unit(rows + k * n_in, n_in, text->unit + (k - skip) * n_in);
-    }
+    const struct text *text = user;
     for (size_t i = 0; i < text->n_cards; i++) {
         const hs_arrow *arrow = arrow_of(text->cards[i]);
         if (arrow != NULL) {
-            hs_arrow_see(arrow, tensor, text->unit, n_rows - skip, n_in, text->sums[i]);
+            hs_arrow_see(arrow, tensor, rows, n_rows, n_in, text->sums[i]);
         }
     }
 }
 
-static hs_status read_text(const struct reading *how, const char *words, struct card *const *cards,
-                           size_t n_cards, struct hs_arrow_sum **sums, struct hs_error *err)
+static hs_status read_text(const struct hs_route_reading *how, const char *words,
+                           struct card *const *cards, size_t n_cards, struct hs_arrow_sum **sums,
+                           struct hs_error *err)
 {
     struct text text = {.cards = cards, .n_cards = n_cards, .sums = sums};
-    const struct hs_rt_observer observer = {wants, see, &text};
-    int32_t *tokens = NULL;
-    size_t n = 0;
-    if (how->deadline_at_ms > 0 && hs_clock_ms() > how->deadline_at_ms) {
-        return hs_error_set(err, HS_TIMEOUT, "routing took longer than the request may");
-    }
-    hs_status status = hs_engine_tokenize(how->engine, how->model->info.id, words, strlen(words),
-                                          true, false, &tokens, &n, err);
-    if (status == HS_OK && n > 0) {
-        text.n_tokens = (int64_t)(n < TOKENS_MAX ? n : TOKENS_MAX);
-        status =
-            how->model->rt->observe(how->model->rt_model, tokens, (int32_t)text.n_tokens,
-                                    how->model->context_params.n_threads_batch, &observer, err);
-    }
-    hs_tokens_free(tokens);
-    hs_free(text.unit);
-    return status == HS_OK && text.has_no_memory ? hs_error_nomem(err, "rows of a matrix") : status;
+    const struct hs_route_reader reader = {wants, see, &text};
+    return hs_route_read(how, words, &reader, err);
 }
 
 /* ---- learning ---- */
@@ -280,11 +227,49 @@ static struct hs_arrow_sum *new_sums(const struct card *card, int32_t n_texts)
     return hs_calloc(n_matrices(card) * (size_t)n_texts, sizeof(struct hs_arrow_sum));
 }
 
-static hs_status calibrate(const struct reading *how, struct card *const *cards, size_t n,
+/* What the texts of the background make of the matrices is kept with the model, so that only the
+ * first adapter waits for it; where that takes too much memory they are read again. */
+static hs_status keep_inputs(const struct hs_route_reading *how, struct card *const *cards,
+                             size_t n, struct hs_error *err)
+{
+    const hs_arrow *arrows[LEARN_AT_ONCE];
+    hs_status status = HS_OK;
+    for (size_t i = 0; i < n; i++) {
+        arrows[i] = arrow_of(cards[i]);
+    }
+    if (how->model->route_inputs == NULL) {
+        status = hs_route_inputs_new(INPUTS_MAX_BYTES, &how->model->route_inputs, err);
+    }
+    return status == HS_OK
+               ? hs_route_inputs_read(how->model->route_inputs, how, hs_route_background,
+                                      hs_route_n_background, arrows, n, err)
+               : status;
+}
+
+/* now[n]: what text t adds up to. */
+static hs_status sum_up(const struct hs_route_reading *how, bool is_kept, int32_t t,
+                        struct card *const *cards, size_t n, struct hs_arrow_sum **now,
+                        struct hs_error *err)
+{
+    hs_status status = HS_OK;
+    if (!is_kept) {
+        return read_text(how, hs_route_background[t], cards, n, now, err);
+    }
+    for (size_t i = 0; i < n && status == HS_OK; i++) {
+        if (cards[i]->arrow != NULL) {
+            status = hs_route_inputs_see(how->model->route_inputs, t, cards[i]->arrow, now[i], err);
+        }
+    }
+    return status;
+}
+
+static hs_status calibrate(const struct hs_route_reading *how, struct card *const *cards, size_t n,
                            struct hs_error *err)
 {
     struct hs_arrow_sum *all[LEARN_AT_ONCE] = {0}, *now[LEARN_AT_ONCE] = {0};
-    hs_status status = HS_OK;
+    hs_status status = keep_inputs(how, cards, n, err);
+    bool is_kept = status == HS_OK;
+    status = status == HS_LIMIT ? HS_OK : status;
     for (size_t i = 0; i < n && status == HS_OK; i++) {
         all[i] = new_sums(cards[i], hs_route_n_background);
         status = all[i] == NULL ? hs_error_nomem(err, "directions of adapters") : HS_OK;
@@ -293,7 +278,7 @@ static hs_status calibrate(const struct reading *how, struct card *const *cards,
         for (size_t i = 0; i < n; i++) {
             now[i] = all[i] + (size_t)t * n_matrices(cards[i]);
         }
-        status = read_text(how, hs_route_background[t], cards, n, now, err);
+        status = sum_up(how, is_kept, t, cards, n, now, err);
     }
     for (size_t i = 0; i < n; i++) {
         if (status == HS_OK && cards[i]->arrow != NULL &&
@@ -307,7 +292,7 @@ static hs_status calibrate(const struct reading *how, struct card *const *cards,
 }
 
 /* Cards of adapters[n], n <= LEARN_AT_ONCE, that have none; with `learning` held. */
-static hs_status learn(hs_route_arrows *all, const struct reading *how,
+static hs_status learn(hs_route_arrows *all, const struct hs_route_reading *how,
                        const struct hs_adapter_info *const *adapters, size_t n,
                        struct hs_error *err)
 {
@@ -332,7 +317,7 @@ static hs_status learn(hs_route_arrows *all, const struct reading *how,
     return status;
 }
 
-static hs_status learn_missing(hs_route_arrows *all, const struct reading *how,
+static hs_status learn_missing(hs_route_arrows *all, const struct hs_route_reading *how,
                                const struct hs_adapter_info *const *adapters, size_t n,
                                struct hs_error *err)
 {
@@ -358,8 +343,8 @@ static hs_status learn_missing(hs_route_arrows *all, const struct reading *how,
 
 /* ---- scores ---- */
 
-static hs_status score(const struct reading *how, const char *text, struct card *const *cards,
-                       size_t n, double *scores, struct hs_error *err)
+static hs_status score(const struct hs_route_reading *how, const char *text,
+                       struct card *const *cards, size_t n, double *scores, struct hs_error *err)
 {
     struct hs_arrow_sum **sums = hs_calloc(n, sizeof(*sums));
     hs_status status = sums == NULL ? hs_error_nomem(err, "routing") : HS_OK;
@@ -379,7 +364,7 @@ static hs_status score(const struct reading *how, const char *text, struct card 
     return status;
 }
 
-static hs_status score_known(hs_route_arrows *all, const struct reading *how,
+static hs_status score_known(hs_route_arrows *all, const struct hs_route_reading *how,
                              const struct hs_adapter_info *const *adapters, size_t n,
                              const char *text, double *scores, struct hs_error *err)
 {
@@ -407,7 +392,7 @@ hs_status hs_route_arrows_score(hs_route_arrows *all, hs_engine *engine, const c
                                 const char *text, double deadline_at_ms, double *scores,
                                 struct hs_error *err)
 {
-    struct reading how = {.engine = engine, .deadline_at_ms = deadline_at_ms};
+    struct hs_route_reading how = {.engine = engine, .deadline_at_ms = deadline_at_ms};
     hs_status status = hs_engine_acquire_model(engine, model_id, &how.model, err);
     if (status != HS_OK) {
         return status;

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 
 #define TEXT_MAX_BYTES ((size_t)64 << 10)
+#define EMBED_AT_ONCE 128 /* texts, or a few more: an adapter's stay together */
 
 const char *const hs_route_background[] = {
 #define HS_BACKGROUND(text) text,
@@ -32,12 +33,12 @@ struct model_table {
     uint64_t id;
     char model_id[HS_ID_MAX];
     hs_route_table *table;
-    size_t n_known; /* the first so many entries are in it */
+    uint64_t complete_to; /* it has all entries up to this id */
 };
 
 struct hs_route_examples {
     pthread_mutex_t mutex; /* guards everything below */
-    struct entry *entries; /* [n_entries] */
+    struct entry *entries; /* [n_entries], by name */
     size_t n_entries, cap_entries;
     struct model_table *tables; /* [n_tables] */
     size_t n_tables;
@@ -106,14 +107,26 @@ void hs_route_examples_free(hs_route_examples *all)
 
 /* ---- texts ---- */
 
-static struct entry *find_entry(const hs_route_examples *all, const char *name)
+/* Where a name is, or would be. */
+static size_t place_of(const hs_route_examples *all, const char *name)
 {
-    for (size_t i = 0; i < all->n_entries; i++) {
-        if (strcmp(all->entries[i].name, name) == 0) {
-            return &all->entries[i];
+    size_t first = 0, last = all->n_entries;
+    while (first < last) {
+        size_t middle = (first + last) / 2;
+        if (strcmp(all->entries[middle].name, name) < 0) {
+            first = middle + 1;
+        } else {
+            last = middle;
         }
     }
-    return NULL;
+    return first;
+}
+
+static struct entry *find_entry(const hs_route_examples *all, const char *name)
+{
+    size_t place = place_of(all, name);
+    bool is_there = place < all->n_entries && strcmp(all->entries[place].name, name) == 0;
+    return is_there ? &all->entries[place] : NULL;
 }
 
 static void forget(hs_route_examples *all, const char *name)
@@ -122,15 +135,11 @@ static void forget(hs_route_examples *all, const char *name)
     if (entry == NULL) {
         return;
     }
-    size_t place = (size_t)(entry - all->entries);
     for (size_t i = 0; i < all->n_tables; i++) {
         hs_route_table_remove(all->tables[i].table, name);
-        if (all->tables[i].n_known > place) { /* the last entry comes here */
-            all->tables[i].n_known = place;
-        }
     }
     clear_texts(&entry->texts);
-    *entry = all->entries[--all->n_entries];
+    memmove(entry, entry + 1, (size_t)(all->entries + --all->n_entries - entry) * sizeof(*entry));
 }
 
 static hs_status add_entry(hs_route_examples *all, const char *name, struct texts *texts,
@@ -145,10 +154,10 @@ static hs_status add_entry(hs_route_examples *all, const char *name, struct text
         all->entries = entries;
         all->cap_entries = cap;
     }
-    struct entry *entry = &all->entries[all->n_entries++];
-    entry->id = ++all->last_id;
+    struct entry *entry = all->entries + place_of(all, name);
+    memmove(entry + 1, entry, (size_t)(all->entries + all->n_entries++ - entry) * sizeof(*entry));
+    *entry = (struct entry){.id = ++all->last_id, .texts = *texts};
     snprintf(entry->name, sizeof(entry->name), "%s", name);
-    entry->texts = *texts;
     *texts = (struct texts){0};
     return HS_OK;
 }
@@ -240,7 +249,7 @@ static hs_status add_table(hs_route_examples *all, const char *model_id, hs_rout
     added->id = ++all->last_id;
     snprintf(added->model_id, sizeof(added->model_id), "%s", model_id);
     added->table = table;
-    added->n_known = 0;
+    added->complete_to = 0;
     return HS_OK;
 }
 
@@ -267,11 +276,16 @@ static hs_status make_table(hs_route_examples *all, const struct hs_route_embedd
     return status;
 }
 
-/* Examples that a table lacks. */
+/* Examples that a table lacks: of as many adapters as are embedded at once. */
 struct missing {
-    uint64_t entry_id, table_id;
-    char name[HS_ADAPTER_NAME_SIZE];
-    struct texts texts; /* none: the table is complete */
+    struct {
+        uint64_t entry_id;
+        char name[HS_ADAPTER_NAME_SIZE];
+        size_t n_texts;
+    } items[EMBED_AT_ONCE]; /* [n] */
+    size_t n;
+    uint64_t table_id;
+    struct texts texts; /* of all items */
 };
 
 static void clear_missing(struct missing *missing)
@@ -279,20 +293,64 @@ static void clear_missing(struct missing *missing)
     clear_texts(&missing->texts);
 }
 
+static hs_status add_missing(const struct entry *entry, struct missing *missing,
+                             struct hs_error *err)
+{
+    struct texts *all = &missing->texts;
+    char **texts = hs_realloc_array(all->texts, all->n + entry->texts.n, sizeof(*texts));
+    if (texts == NULL) {
+        return hs_error_nomem(err, "examples of an adapter");
+    }
+    all->texts = texts;
+    for (size_t i = 0; i < entry->texts.n; i++) {
+        texts[all->n] = hs_strdup(entry->texts.texts[i]);
+        if (texts[all->n] == NULL) {
+            return hs_error_nomem(err, "examples of an adapter");
+        }
+        all->n++;
+    }
+    missing->items[missing->n].entry_id = entry->id;
+    missing->items[missing->n].n_texts = entry->texts.n;
+    memcpy(missing->items[missing->n++].name, entry->name, sizeof(entry->name));
+    return HS_OK;
+}
+
 static hs_status find_missing(const hs_route_examples *all, struct model_table *table,
                               struct missing *missing, struct hs_error *err)
 {
-    for (; table->n_known < all->n_entries; table->n_known++) {
-        const struct entry *entry = &all->entries[table->n_known];
-        if (!hs_route_table_has(table->table, entry->name)) {
-            missing->entry_id = entry->id;
-            missing->table_id = table->id;
-            memcpy(missing->name, entry->name, sizeof(missing->name));
-            return copy_texts((const char *const *)entry->texts.texts, entry->texts.n,
-                              &missing->texts, err);
+    hs_status status = HS_OK;
+    missing->table_id = table->id;
+    if (table->complete_to == all->last_id) {
+        return HS_OK;
+    }
+    for (size_t i = 0; i < all->n_entries && missing->texts.n < EMBED_AT_ONCE; i++) {
+        const struct entry *entry = &all->entries[i];
+        if (status == HS_OK && !hs_route_table_has(table->table, entry->name)) {
+            status = add_missing(entry, missing, err);
         }
     }
-    return HS_OK;
+    if (status == HS_OK && missing->n == 0) {
+        table->complete_to = all->last_id;
+    }
+    return status;
+}
+
+/* With the mutex held. What was set anew meanwhile is still missing. */
+static hs_status take_missing(hs_route_examples *all, struct model_table *table,
+                              const struct missing *missing, const struct hs_embeddings *embeddings,
+                              struct hs_error *err)
+{
+    const float *values = embeddings->values;
+    hs_status status = HS_OK;
+    for (size_t i = 0; i < missing->n && status == HS_OK; i++) {
+        const struct entry *entry = find_entry(all, missing->items[i].name);
+        size_t n = missing->items[i].n_texts;
+        if (entry != NULL && entry->id == missing->items[i].entry_id) {
+            status = hs_route_table_set(table->table, entry->name, values, (int32_t)n, err);
+        }
+        values += n * (size_t)embeddings->n_dims;
+    }
+    return status;
 }
 
 static hs_status embed_missing(hs_route_examples *all, const struct hs_route_embedder *how,
@@ -305,38 +363,34 @@ static hs_status embed_missing(hs_route_examples *all, const struct hs_route_emb
         return status;
     }
     pthread_mutex_lock(&all->mutex);
-    const struct entry *entry = find_entry(all, missing->name);
     struct model_table *table = find_table(all, how->model_id);
-    if (entry != NULL && entry->id == missing->entry_id && table != NULL &&
-        table->id == missing->table_id) {
-        status = hs_route_table_set(table->table, missing->name, embeddings.values,
-                                    (int32_t)missing->texts.n, err);
+    if (table != NULL && table->id == missing->table_id) {
+        status = take_missing(all, table, missing, &embeddings, err);
     }
     pthread_mutex_unlock(&all->mutex);
     return status;
 }
 
-/* Bring the table of the model that embeds up to date, adapter by adapter. */
+/* Bring the table of the model that embeds up to date, some adapters at a time. */
 static hs_status complete_table(hs_route_examples *all, const struct hs_route_embedder *how,
                                 struct hs_error *err)
 {
-    for (;;) {
-        HS_CLEANUP(clear_missing) struct missing missing = {0};
+    HS_CLEANUP(hs_freep) struct missing *missing = hs_calloc(1, sizeof(*missing));
+    hs_status status = missing == NULL ? hs_error_nomem(err, "examples of adapters") : HS_OK;
+    for (bool is_done = false; status == HS_OK && !is_done;) {
+        *missing = (struct missing){0};
         pthread_mutex_lock(&all->mutex);
         struct model_table *table = find_table(all, how->model_id);
-        hs_status status = table == NULL ? HS_OK : find_missing(all, table, &missing, err);
+        status = table == NULL ? HS_OK : find_missing(all, table, missing, err);
         pthread_mutex_unlock(&all->mutex);
-        if (status == HS_OK && table == NULL) {
-            status = make_table(all, how, err);
-        } else if (status == HS_OK && missing.texts.n > 0) {
-            status = embed_missing(all, how, &missing, err);
-        } else {
-            return status;
+        is_done = table != NULL && missing->n == 0;
+        if (status == HS_OK && !is_done) {
+            status =
+                table == NULL ? make_table(all, how, err) : embed_missing(all, how, missing, err);
         }
-        if (status != HS_OK) {
-            return status;
-        }
+        clear_missing(missing);
     }
+    return status;
 }
 
 /* ---- matching ---- */

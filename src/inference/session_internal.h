@@ -22,6 +22,7 @@ struct hs_session {
     struct hs_adapter_ref *adapters; /* [n_adapters], guarded by the manager's mutex; also read by
                                         whoever made it busy */
     size_t n_adapters;
+    bool is_routed; /* guarded alike */
     /* Guarded by the manager's mutex; the messages are also read by whoever made it busy. */
     struct hs_conversation conversation;
     /* What hs_session_keep cut off behind it, until a turn joins or the text is saved: a turn that

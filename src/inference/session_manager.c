@@ -169,6 +169,13 @@ static void set_adapters(hs_session *session, struct hs_adapter_ref *refs, size_
     pthread_mutex_unlock(&session->manager->mutex);
 }
 
+static void set_routed(hs_session *session, bool is_routed)
+{
+    pthread_mutex_lock(&session->manager->mutex);
+    session->is_routed = is_routed;
+    pthread_mutex_unlock(&session->manager->mutex);
+}
+
 /* ---- opening and closing ---- */
 
 static bool has_system(const struct hs_conversation *conversation)
@@ -375,6 +382,38 @@ hs_status hs_session_get_adapters(hs_session_manager *manager, const char *id,
                                                               session->n_adapters, ret_refs, err);
     if (status == HS_OK) {
         *ret_n = session->n_adapters;
+    }
+    pthread_mutex_unlock(&manager->mutex);
+    return status;
+}
+
+hs_status hs_session_set_routed(hs_session_manager *manager, const char *id, bool is_routed,
+                                struct hs_error *err)
+{
+    hs_session *session = NULL;
+    hs_status status = acquire(manager, id, &session, err);
+    if (status != HS_OK) {
+        return status;
+    }
+    if (session->is_routed != is_routed) {
+        set_routed(session, is_routed);
+        status = hs_session_save_text(session, &session->conversation, err);
+        if (status != HS_OK) {
+            set_routed(session, !is_routed);
+        }
+    }
+    release(session);
+    return status;
+}
+
+hs_status hs_session_get_routed(hs_session_manager *manager, const char *id, bool *ret_is_routed,
+                                struct hs_error *err)
+{
+    pthread_mutex_lock(&manager->mutex);
+    const hs_session *session = hs_session_find(manager, id);
+    hs_status status = session == NULL ? not_found(id, err) : HS_OK;
+    if (status == HS_OK) {
+        *ret_is_routed = session->is_routed;
     }
     pthread_mutex_unlock(&manager->mutex);
     return status;

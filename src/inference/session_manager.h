@@ -47,6 +47,11 @@ HS_CHECKED hs_status hs_session_system(hs_session_manager *manager, const char *
 HS_CHECKED hs_status hs_session_set_adapters(hs_session_manager *manager, hs_adapter_pool *pool,
                                              const char *id, const struct hs_adapter_ref *refs,
                                              int32_t n, struct hs_error *err);
+/* As hs_engine_route_session and hs_session_is_routed say. */
+HS_CHECKED hs_status hs_session_set_routed(hs_session_manager *manager, const char *id,
+                                           bool is_routed, struct hs_error *err);
+HS_CHECKED hs_status hs_session_get_routed(hs_session_manager *manager, const char *id,
+                                           bool *ret_is_routed, struct hs_error *err);
 /* As hs_session_adapters says. */
 HS_CHECKED hs_status hs_session_get_adapters(hs_session_manager *manager, const char *id,
                                              struct hs_adapter_ref **ret_refs, size_t *ret_n,

@@ -28,6 +28,7 @@ hs_status hs_session_save_text(hs_session *session, const struct hs_conversation
         .fingerprint = session->model->info.fingerprint,
         .adapters = session->adapters,
         .n_adapters = session->n_adapters,
+        .is_routed = session->is_routed,
         .messages = conversation->messages,
         .n_messages = conversation->n,
         .overflow = session->overflow,
@@ -155,6 +156,7 @@ hs_status hs_session_load(hs_session *session, struct hs_error *err)
         record.params = NULL;
         session->adapters = record.adapters;
         session->n_adapters = record.n_adapters;
+        session->is_routed = record.is_routed;
         record.adapters = NULL;
         record.n_adapters = 0;
         if (session->overflow == HS_OVERFLOW_SAVED) {

@@ -206,6 +206,16 @@ static hs_status check_version(const json_t *root, struct hs_error *err)
     return HS_OK;
 }
 
+static hs_status read_routed(const json_t *root, struct hs_session_record *record,
+                             struct hs_error *err)
+{
+    const json_t *routed = json_object_get(root, "routed");
+    if (routed != NULL && !json_is_boolean(routed))
+        return corrupt(err, "\"routed\" is neither true nor false");
+    record->is_routed = json_is_true(routed);
+    return HS_OK;
+}
+
 static hs_status read_record(const json_t *root, struct hs_session_record *record,
                              struct hs_error *err)
 {
@@ -222,6 +232,8 @@ static hs_status read_record(const json_t *root, struct hs_session_record *recor
         status = read_overflow(root, &record->overflow, err);
     if (status == HS_OK)
         status = read_adapters(root, record, err);
+    if (status == HS_OK)
+        status = read_routed(root, record, err);
     if (status == HS_OK)
         status = read_messages(root, record, err);
     json_t *params = json_object_get(root, "params");
@@ -396,6 +408,9 @@ static hs_status put_record(json_t *root, const struct hs_session_record *record
         status = put_string(root, "overflow", OVERFLOW_NAMES[record->overflow], err);
     if (status == HS_OK)
         status = put_adapters(root, record, err);
+    if (status == HS_OK && record->is_routed &&
+        json_object_set_new(root, "routed", json_true()) != 0)
+        status = hs_error_nomem(err, "session");
     json_t *params = NULL;
     if (status == HS_OK && record->params != NULL)
         status = hs_session_params_format(record->params, &params, err);

@@ -470,6 +470,41 @@ static void sessions_keep_adapters(void **state)
     expect_adapters(3, "");
 }
 
+/* The fake engine chooses those whose names are in the text; its model has another fingerprint
+ * than the registry's adapters, so they are named once. */
+static void adapters_by_the_question(void **state)
+{
+    struct api_test *test = *state;
+    test->io.err_is_terminal = true;
+    add_adapters(test);
+    assert_int_equal(TALK(test, "/adapter french formal", "/adapter auto", "in french", "/regen",
+                          "Hi", "/adapter auto french", "formal", "/adapter", "/save s", "french",
+                          "/adapter formal", "french"),
+                     HS_OK);
+    expect_adapters(0, "french:1");
+    expect_adapters(1, "french:1");
+    expect_adapters(2, "");
+    assert_contains(test->err_out.data, "no adapter named 'auto'");
+    expect_adapters(3, "formal:1");
+    assert_contains(test->err_out.data, "because of its name");
+    assert_contains(test->err_out.data, "chosen for each question");
+    expect_adapters(4, "french:1");
+    expect_adapters(5, "formal:1");
+}
+
+static void a_session_goes_on_choosing(void **state)
+{
+    struct api_test *test = *state;
+    add_adapters(test);
+    api_flag(test, HS_CFG_SESSION, "s");
+    assert_int_equal(TALK(test, "/adapter french formal", "/adapter auto", "in french"), HS_OK);
+    assert_int_equal(TALK(test, "formal", "/adapter off", "french"), HS_OK);
+    expect_adapters(1, "formal:1");
+    expect_adapters(2, "");
+    assert_int_equal(TALK(test, "french"), HS_OK);
+    expect_adapters(3, "");
+}
+
 static void adapters_are_completed(void **state)
 {
     struct api_test *test = *state;
@@ -512,6 +547,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_adapter_that_is_not_there, setup, api_teardown),
         cmocka_unit_test_setup_teardown(an_adapter_that_does_not_load, setup, api_teardown),
         cmocka_unit_test_setup_teardown(sessions_keep_adapters, setup, api_teardown),
+        cmocka_unit_test_setup_teardown(adapters_by_the_question, setup, api_teardown),
+        cmocka_unit_test_setup_teardown(a_session_goes_on_choosing, setup, api_teardown),
         cmocka_unit_test_setup_teardown(adapters_are_completed, setup, api_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -187,13 +187,30 @@ static void chosen_by_the_prompt(void **state)
     assert_string_equal(value, "rule caf");
     rest_ask(test, "POST /v1/completions", "{" AUTO ",\"prompt\":[1,2]}", 400);
     rest_ask(test, "POST /api/v1/sessions", "{\"name\":\"s\",\"model\":\"fake\"}", 201);
-    rest_ask(test, "PATCH /api/v1/sessions/s", "{" AUTO "}", 400);
-    rest_expect_error(test, "lora");
     ask(test, "POST /api/v1/sessions/s/generate", "{" AUTO ",\"prompt\":\"in french\"}",
         "french:1");
     /* Chosen once, and kept. */
     ask(test, "POST /api/v1/sessions/s/generate", "{\"prompt\":\"formal\"}", "french:1");
     ask(test, "POST /api/v1/sessions/s/generate", "{" AUTO ",\"prompt\":\"formal\"}", "formal:1");
+    /* A session that every turn chooses for, until somebody names adapters. */
+    rest_ask(test, "PATCH /api/v1/sessions/s", "{" AUTO "}", 200);
+    rest_expect_string(test, "lora", "auto");
+    ask(test, "POST /api/v1/sessions/s/generate", "{\"prompt\":\"in french\"}", "french:1");
+    assert_non_null(reply_header(&test->reply, "x-hyprstream-adapters", value));
+    assert_string_equal(value, "french:1");
+    ask(test, "POST /api/v1/sessions/s/generate", "{\"prompt\":\"formal\"}", "formal:1");
+    ask(test, "POST /api/v1/sessions/s/generate", "{\"regenerate\":true}", "formal:1");
+    ask(test, "POST /api/v1/sessions/s/generate", "{\"prompt\":\"Hi\"}", "");
+    rest_ask(test, "GET /api/v1/sessions/s", "", 200);
+    rest_expect_string(test, "lora", "auto");
+    ask(test, "POST /api/v1/sessions/s/generate",
+        "{\"prompt\":\"in french\",\"lora\":[{\"name\":\"formal\"}]}", "formal:1");
+    ask(test, "POST /api/v1/sessions/s/generate", "{\"prompt\":\"in french\"}", "formal:1");
+    rest_ask(test, "PATCH /api/v1/sessions/s", "{" AUTO "}", 200);
+    rest_ask(test, "PATCH /api/v1/sessions/s", "{\"system\":\"Be brief\"}", 200);
+    rest_expect_string(test, "lora", "auto");
+    rest_ask(test, "PATCH /api/v1/sessions/s", "{\"lora\":[]}", 200);
+    ask(test, "POST /api/v1/sessions/s/generate", "{\"prompt\":\"in french\"}", "");
     hs_route_rules_free(rules);
 }
 

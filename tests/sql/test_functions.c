@@ -300,23 +300,31 @@ static void test_route(void **state)
               "~|~|true\n");
 }
 
+static struct hs_route_params route_params;
+
+static hs_status route_by_rules(void *user, const char *model_id, const char *text,
+                                struct hs_route *ret_route, struct hs_error *err)
+{
+    (void)user;
+    return hs_engine_route(world.host.engine, model_id, text, &route_params, ret_route, err);
+}
+
 static void test_route_rules(void **state)
 {
     (void)state;
     static const char *const texts[] = {"^plain=", "pirates?=nobody"};
     struct hs_error err;
-    struct hs_route_params params;
     hs_route_rules *rules = NULL;
     assert_int_equal(hs_route_rules_parse(texts, 2, &rules, &err), HS_OK);
-    hs_route_params_defaults(&params);
-    params.rules = rules;
-    world.host.routing = &params;
+    hs_route_params_defaults(&route_params);
+    route_params.rules = rules;
+    world.host.route = route_by_rules;
     fn_expect(
         &world,
         "SELECT adapter, (reason LIKE '%^plain%')::VARCHAR FROM route('Plain words of pirates')",
         "~|true\n");
     fn_expect_error(&world, "FROM route('a song of pirates')", HS_NOT_FOUND, "nobody");
-    world.host.routing = NULL;
+    world.host.route = NULL;
     hs_route_rules_free(rules);
 }
 

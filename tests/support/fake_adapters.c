@@ -231,6 +231,28 @@ void hs_adapter_infos_free(struct hs_adapter_info *infos)
     free(infos);
 }
 
+hs_status hs_engine_route_session(hs_engine *engine, const char *session_id, bool is_routed,
+                                  struct hs_error *err)
+{
+    struct hs_session_record *record = fake_session(engine, session_id);
+    if (!record) {
+        return hs_error_set(err, HS_NOT_FOUND, "no session '%s' is open", session_id);
+    }
+    record->is_routed = is_routed;
+    return HS_OK;
+}
+
+hs_status hs_session_is_routed(hs_engine *engine, const char *session_id, bool *ret_is_routed,
+                               struct hs_error *err)
+{
+    const struct hs_session_record *record = fake_session(engine, session_id);
+    if (!record) {
+        return hs_error_set(err, HS_NOT_FOUND, "no session '%s' is open", session_id);
+    }
+    *ret_is_routed = record->is_routed;
+    return HS_OK;
+}
+
 hs_status hs_engine_apply_lora_weights(hs_engine *engine, const char *session_id,
                                        const struct hs_adapter_ref *adapters, int32_t n_adapters,
                                        struct hs_error *err)

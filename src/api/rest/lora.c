@@ -357,6 +357,13 @@ static void say_route(hs_http_request *request, const struct hs_route *route)
     hs_http_set_header(request, "x-hyprstream-route", reason);
 }
 
+hs_status hs_rest_route(const struct hs_rest *rest, const char *model_id, const char *text,
+                        struct hs_route *ret_route, struct hs_error *err)
+{
+    hs_adapter_table_sync(rest->adapters, false);
+    return hs_engine_route(rest->engine, model_id, text, &rest->routing, ret_route, err);
+}
+
 hs_status hs_rest_lora_route(const struct hs_rest *rest, const struct hs_model_info *model,
                              hs_http_request *request, const char *text, struct hs_rest_lora *lora,
                              struct hs_error *err)
@@ -369,8 +376,7 @@ hs_status hs_rest_lora_route(const struct hs_rest *rest, const struct hs_model_i
         return hs_error_set(err, HS_INVALID_ARGUMENT,
                             "\"lora\" is \"auto\", but there is no text to choose by");
     }
-    hs_adapter_table_sync(rest->adapters, false);
-    hs_status status = hs_engine_route(rest->engine, model->id, text, &rest->routing, &route, err);
+    hs_status status = hs_rest_route(rest, model->id, text, &route, err);
     status = status ? status : take_route(&route, lora, err);
     if (!status) {
         say_route(request, &route);

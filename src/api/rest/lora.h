@@ -26,6 +26,11 @@ const struct hs_model_info *hs_rest_lora_model(const struct hs_rest *rest, const
  * said. false: the request was answered. */
 bool hs_rest_lora_read(const struct hs_model_info *model, const struct hs_fields *fields,
                        const char *name, struct hs_rest_settings *settings);
+/* Choose adapters for a text as the server's settings say, of those that the registry has now.
+ * Errors: those of hs_engine_route. */
+HS_CHECKED hs_status hs_rest_route(const struct hs_rest *rest, const char *model_id,
+                                   const char *text, struct hs_route *ret_route,
+                                   struct hs_error *err);
 /*
  * Where the request says "lora": "auto": choose adapters for `text`, wait for that, and say which
  * and why in the headers x-hyprstream-adapters and x-hyprstream-route of the answer. Those that the

@@ -187,7 +187,8 @@ struct call {
     struct hs_rest_conversation conversation; /* its tools only */
     struct hs_session_ref ref;
     const char *prompt;
-    bool is_anew; /* answer the last question again */
+    bool is_anew;   /* answer the last question again */
+    bool is_routed; /* the session is */
 };
 
 static bool read(struct call *call)
@@ -241,14 +242,20 @@ static hs_status begin(struct call *call, struct hs_generation *generation, stru
     params.name = call->ref.stored;
     params.model_id = call->model->id;
     params.save_kv = false; /* it stays in the engine; on disk it would be written with each turn */
-    hs_status status = hs_rest_lora_route(call->rest, call->model, call->fields.request,
-                                          call->prompt, &call->settings.lora, err);
+    struct hs_rest_lora *lora = &call->settings.lora;
+    if (call->is_routed && !lora->is_said && call->prompt != NULL) {
+        lora->is_said = lora->is_auto = true; /* an answer anew has what the last one had */
+    }
+    hs_status status =
+        hs_rest_lora_route(call->rest, call->model, call->fields.request, call->prompt, lora, err);
     if (status == HS_OK) {
         status = hs_engine_create_session(engine, &params, turn->id, err);
     }
-    if (status == HS_OK && call->settings.lora.is_said) { /* the session has its own otherwise */
-        status = hs_engine_apply_lora_weights(engine, turn->id, call->settings.lora.refs,
-                                              call->settings.lora.n, err);
+    if (status == HS_OK && lora->is_said) { /* the session has its own otherwise */
+        status = hs_engine_apply_lora_weights(engine, turn->id, lora->refs, lora->n, err);
+    }
+    if (status == HS_OK && call->is_routed && lora->is_said && !lora->is_auto) {
+        status = hs_engine_route_session(engine, turn->id, false, err);
     }
     if (status == HS_OK && call->is_anew) {
         status = drop_answer(engine, turn->id, err);
@@ -285,6 +292,7 @@ static bool choose_model(struct call *call)
         !hs_field_string(&call->fields, "model", &name)) {
         return false;
     }
+    call->is_routed = record.is_routed;
     bool has_own = name == NULL && record.model_name != NULL && *record.model_name != '\0';
     if (!has_own) {
         call->model = hs_rest_model(call->rest, request, name);

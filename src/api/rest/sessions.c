@@ -108,8 +108,8 @@ json_t *hs_rest_session_message(const struct hs_message *message)
 
 static json_t *adapters_of(const struct hs_session_record *record)
 {
-    json_t *list = json_array();
-    for (size_t i = 0; i < record->n_adapters && list != NULL; i++) {
+    json_t *list = record->is_routed ? json_string("auto") : json_array();
+    for (size_t i = 0; i < record->n_adapters && json_is_array(list); i++) {
         const struct hs_adapter_ref *ref = &record->adapters[i];
         if (json_array_append_new(list, json_pack("{s:s, s:f}", "name", ref->name, "scale",
                                                   (double)ref->scale)) != 0) {
@@ -299,10 +299,8 @@ static bool read_adapters(struct change *change, const struct hs_model_info *mod
     if (!hs_rest_lora_read(model, &change->fields, name, settings)) {
         return false;
     }
-    if (settings->lora.is_auto) {
-        return hs_field_refuse(&change->fields, "lora",
-                               "\"auto\" chooses for one request: say it where you generate");
-    }
+    change->record.is_routed =
+        settings->lora.is_auto || (!settings->lora.is_said && change->record.is_routed);
     if (settings->lora.is_said || name != NULL) {
         change->record.adapters = settings->lora.is_said ? settings->lora.refs : NULL;
         change->record.n_adapters = settings->lora.is_said ? (size_t)settings->lora.n : 0;

@@ -7,19 +7,25 @@ static void end(struct hs_fn_scan *scan)
     (void)scan;
 }
 
-static hs_status next(struct hs_fn_scan *scan, duckdb_data_chunk out, struct hs_error *err)
+static hs_status choose(const struct hs_sql_host *host, const char *model_id, const char *text,
+                        struct hs_route *ret_route, struct hs_error *err)
 {
     struct hs_route_params params;
+    hs_route_params_defaults(&params);
+    return host->route != NULL
+               ? host->route(host->user, model_id, text, ret_route, err)
+               : hs_engine_route(host->engine, model_id, text, &params, ret_route, err);
+}
+
+static hs_status next(struct hs_fn_scan *scan, duckdb_data_chunk out, struct hs_error *err)
+{
     struct hs_route route;
     if (scan->state != NULL) {
         return HS_OK;
     }
     scan->state = scan; /* it was read */
-    const struct hs_sql_host *host = scan->batch.host;
-    hs_route_params_defaults(&params);
     hs_status status =
-        hs_engine_route(host->engine, scan->target->model.id, scan->prompt,
-                        host->routing != NULL ? host->routing : &params, &route, err);
+        choose(scan->batch.host, scan->target->model.id, scan->prompt, &route, err);
     if (status != HS_OK) {
         return status;
     }

@@ -12,7 +12,7 @@
  *
  * Owner:   hs_arrow and the sums own their memory. Threads: no state.
  * Source:  Ostapenko et al., arXiv 2405.11157, section 4 (the directions); the scale and the choice
- *          of matrices are ours; who chose them had seen results on held-out texts.
+ *          of matrices are ours, and who chose them had seen results on held-out texts.
  */
 #ifndef ADAPTERS_ARROW_H
 #define ADAPTERS_ARROW_H
@@ -37,6 +37,7 @@ HS_CHECKED hs_status hs_arrow_new(const struct hs_lora *lora, hs_arrow **ret_arr
                                   struct hs_error *err);
 void hs_arrow_free(hs_arrow *arrow);
 int32_t hs_arrow_n_matrices(const hs_arrow *arrow);
+const char *hs_arrow_tensor(const hs_arrow *arrow, int32_t i);
 bool hs_arrow_has(const hs_arrow *arrow, const char *tensor);
 /* f32[*ret_n_in] of length 1; NULL: it has none for this matrix. */
 const float *hs_arrow_direction(const hs_arrow *arrow, const char *tensor, int64_t *ret_n_in);

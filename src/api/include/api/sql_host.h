@@ -15,7 +15,6 @@ struct hs_sql_host {
     void *user; /* handed to the functions below */
     hs_engine *engine;
     const struct hs_generate_params *defaults; /* the program's settings for answers */
-    const struct hs_route_params *routing;     /* how `route` chooses; NULL: the defaults */
     /*
      * The loaded model that a name means, as in a request over HTTP; NULL or "": the default one.
      * May load it. Errors: HS_NOT_FOUND, those of loading.
@@ -29,6 +28,13 @@ struct hs_sql_host {
      */
     hs_status (*find_adapter)(void *user, const char *model_id, const char *name,
                               struct hs_error *err);
+    /*
+     * Choose adapters for a text as "lora": "auto" does in a request, of those that the registry
+     * has now. NULL: of those that the engine knows, without rules. Errors: those of
+     * hs_engine_route.
+     */
+    hs_status (*route)(void *user, const char *model_id, const char *text,
+                       struct hs_route *ret_route, struct hs_error *err);
     /*
      * Open a named session of the model, or borrow it when it is open already; close_session gives
      * it back. Errors: HS_BUSY (somebody else has it open), those of hs_engine_create_session.

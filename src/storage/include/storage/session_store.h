@@ -39,6 +39,7 @@ struct hs_session_record {
     char *fingerprint;
     struct hs_adapter_ref *adapters;
     size_t n_adapters;
+    bool is_routed; /* each turn chooses its adapters; those here are the last turn's */
     struct hs_message *messages;
     size_t n_messages;
     enum hs_overflow overflow;
