@@ -26,7 +26,7 @@ struct hs_dialogue {
     size_t n_messages, capacity;
     struct hs_adapter_ref *adapters; /* [n_adapters], of the engine without a session */
     size_t n_adapters;
-    bool is_routed;       /* likewise: each answer chooses its adapters */
+    bool is_routed;        /* likewise: each answer chooses its adapters */
     struct hs_message cut; /* without a name: the answer cut off last, until another one is there */
     bool has_question;     /* without a name: the request that runs brought the last message */
 };

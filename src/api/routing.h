@@ -22,8 +22,8 @@ struct hs_routing {
 /* The settings alone. Errors: those of hs_route_rules_parse. */
 HS_CHECKED hs_status hs_routing_read(const struct hs_config *config, struct hs_routing *routing,
                                      struct hs_error *err);
-/* Load the model of --route-model, if there is one and it is not loaded, beside the others. *registry as
- * hs_registry_need. Errors: those of hs_model_resolve and hs_engine_load_model. */
+/* Load the model of --route-model, if there is one and it is not loaded, beside the others.
+ * *registry as hs_registry_need. Errors: those of hs_model_resolve and hs_engine_load_model. */
 HS_CHECKED hs_status hs_routing_load_model(const struct hs_command_args *args, hs_engine *engine,
                                            hs_registry **registry, struct hs_routing *routing,
                                            struct hs_error *err);

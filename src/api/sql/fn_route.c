@@ -24,8 +24,7 @@ static hs_status next(struct hs_fn_scan *scan, duckdb_data_chunk out, struct hs_
         return HS_OK;
     }
     scan->state = scan; /* it was read */
-    hs_status status =
-        choose(scan->batch.host, scan->target->model.id, scan->prompt, &route, err);
+    hs_status status = choose(scan->batch.host, scan->target->model.id, scan->prompt, &route, err);
     if (status != HS_OK) {
         return status;
     }
