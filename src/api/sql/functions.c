@@ -45,15 +45,22 @@ static const char memo_key; /* its address */
 
 /* ---- calls ---- */
 
+/* The connection of a client context, which ends here; NULL: none of ours. */
+static hs_sql_conn *take_conn(const struct context *context, duckdb_client_context client)
+{
+    hs_sql_conn *conn =
+        hs_sql_conn_find(context->sql, duckdb_client_context_get_connection_id(client));
+    duckdb_destroy_client_context(&client);
+    return conn;
+}
+
 /* Once for each call that a statement holds. */
 static void bind(duckdb_bind_info info)
 {
     const struct context *context = duckdb_scalar_function_bind_get_extra_info(info);
     duckdb_client_context client = NULL;
     duckdb_scalar_function_get_client_context(info, &client);
-    hs_sql_conn *conn =
-        hs_sql_conn_find(context->sql, duckdb_client_context_get_connection_id(client));
-    duckdb_destroy_client_context(&client);
+    hs_sql_conn *conn = take_conn(context, client);
     if (conn != NULL) {
         hs_sql_conn_infers(conn);
     }
@@ -65,9 +72,7 @@ static void init(duckdb_init_info info)
     const struct context *context = duckdb_scalar_function_init_get_extra_info(info);
     duckdb_client_context client = NULL;
     duckdb_scalar_function_init_get_client_context(info, &client);
-    hs_sql_conn *conn =
-        hs_sql_conn_find(context->sql, duckdb_client_context_get_connection_id(client));
-    duckdb_destroy_client_context(&client);
+    hs_sql_conn *conn = take_conn(context, client);
     duckdb_scalar_function_init_set_state(info, conn, NULL);
 }
 
