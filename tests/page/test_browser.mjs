@@ -711,6 +711,69 @@ test("adapters are picked, and an answer is made again with other scales", async
     });
 });
 
+test("the server chooses adapters for each question", async () => {
+    const served = await serve("auto", "-m", model("say", ANSWER), "--adapter", adapter("french"),
+        "--route", "in french=french:0.8", "--route-method", "examples");
+    await visit(served, async (page) => {
+        const auto = page.locator("#adapters [data-auto]");
+        const check = row(page, "french").locator("[type=checkbox]");
+        const stats = page.locator(".answer:last-child .stats");
+        const asked = async (act, path = "v1/chat/completions") => {
+            const request = page.waitForRequest(`**/${path}`);
+            await act();
+            const body = (await request).postDataJSON();
+            assert.equal(await answer(page), ANSWER);
+            return body;
+        };
+        await page.click("#open-adapters");
+        await auto.check();
+        assert.equal(await page.locator("#open-adapters").getAttribute("aria-label"),
+            "Adapters, chosen for each question");
+        assert.equal((await asked(() => ask(page, "Say it in French"))).lora, "auto");
+        assert.match(await stats.innerText(), / · auto: french 0\.80$/);
+        assert.match(await stats.getAttribute("title"), /rule/);
+        await asked(() => ask(page, "Hi"));
+        assert.match(await stats.innerText(), / · auto: no adapter$/);
+        await page.reload(); // kept with the conversation, as what was chosen
+        await page.click("#conversations .title");
+        await page.waitForSelector(".answer");
+        assert.match(await page.locator(".stats").first().innerText(), /auto: french 0\.80$/);
+        await page.click("#open-adapters");
+        assert.ok(await auto.isChecked());
+        await check.check();
+        assert.equal(await auto.isChecked(), false);
+        assert.deepEqual((await asked(() => ask(page, "in french"))).lora,
+            [{name: "french", scale: 1}]);
+        assert.match(await stats.innerText(), / · french 1\.00$/);
+        await auto.check();
+        assert.equal(await check.isChecked(), false);
+        await auto.uncheck();
+        assert.equal((await asked(() => ask(page, "in french"))).lora, undefined);
+
+        await page.click("#new"); // and where the server keeps it, for other programs, too
+        await page.selectOption("#keep", "server");
+        await auto.check();
+        const generate = "api/v1/sessions/*/generate";
+        await asked(() => ask(page, "Salut in French"), generate);
+        assert.match(await stats.innerText(), /auto: french 0\.80$/);
+        const lora = async () => (await (await fetch(`${served}/api/v1/sessions`)).json())
+            .data[0].lora;
+        assert.equal(await lora(), "auto");
+        const again = () => page.click(".answer:last-child [aria-label='Answer again']");
+        assert.equal((await asked(again, generate)).lora, "auto");
+        assert.match(await stats.innerText(), /auto: french 0\.80$/);
+        await check.check();
+        await asked(() => ask(page, "Hi"), generate);
+        assert.deepEqual(await lora(), [{name: "french", scale: 1}]);
+        await auto.check();
+        await asked(() => ask(page, "Hi"), generate);
+        assert.equal(await lora(), "auto");
+        await page.reload();
+        await page.locator("#conversations .title", {hasText: "salut"}).click();
+        await until(() => auto.isChecked(), "not chosen for each question");
+    });
+});
+
 test("hundreds of adapters are searched", () => visit(url, async (page) => {
     await withAdapters(page, 300);
     await page.reload();

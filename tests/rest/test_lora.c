@@ -186,12 +186,27 @@ static void chosen_by_the_prompt(void **state)
     assert_non_null(reply_header(&test->reply, "x-hyprstream-route", value));
     assert_string_equal(value, "rule caf");
     rest_ask(test, "POST /v1/completions", "{" AUTO ",\"prompt\":[1,2]}", 400);
+    hs_route_rules_free(rules);
+}
+
+static void chosen_in_a_session(void **state)
+{
+    struct rest_test *test = *state;
+    char value[512];
+    add(test, "french");
+    add(test, "formal");
     rest_ask(test, "POST /api/v1/sessions", "{\"name\":\"s\",\"model\":\"fake\"}", 201);
     ask(test, "POST /api/v1/sessions/s/generate", "{" AUTO ",\"prompt\":\"in french\"}",
         "french:1");
     /* Chosen once, and kept. */
     ask(test, "POST /api/v1/sessions/s/generate", "{\"prompt\":\"formal\"}", "french:1");
     ask(test, "POST /api/v1/sessions/s/generate", "{" AUTO ",\"prompt\":\"formal\"}", "formal:1");
+    /* Answered anew by the question that is there. */
+    ask(test, "POST /api/v1/sessions/s/generate", "{\"prompt\":\"in french\"}", "formal:1");
+    ask(test, "POST /api/v1/sessions/s/generate", "{" AUTO ",\"regenerate\":true}", "french:1");
+    rest_ask(test, "POST /api/v1/sessions", "{\"name\":\"empty\",\"model\":\"fake\"}", 201);
+    rest_ask(test, "POST /api/v1/sessions/empty/generate", "{" AUTO "}", 400);
+    rest_ask(test, "DELETE /api/v1/sessions/empty", "", 200);
     /* A session that every turn chooses for, until somebody names adapters. */
     rest_ask(test, "PATCH /api/v1/sessions/s", "{" AUTO "}", 200);
     rest_expect_string(test, "lora", "auto");
@@ -211,7 +226,6 @@ static void chosen_by_the_prompt(void **state)
     rest_expect_string(test, "lora", "auto");
     rest_ask(test, "PATCH /api/v1/sessions/s", "{\"lora\":[]}", 200);
     ask(test, "POST /api/v1/sessions/s/generate", "{\"prompt\":\"in french\"}", "");
-    hs_route_rules_free(rules);
 }
 
 static void what_is_refused(void **state)
@@ -448,6 +462,7 @@ int main(void)
         TEST(every_endpoint),
         TEST(sessions_keep_them),
         TEST(chosen_by_the_prompt),
+        TEST(chosen_in_a_session),
         TEST(what_is_refused),
         TEST(the_limit),
         TEST(adapters_of_other_models),

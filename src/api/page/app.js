@@ -2,7 +2,7 @@
  * app.js - the page: one conversation is shown, any number are kept, each may have one answer
  * coming.
  */
-import {AdapterPanel, requestAdapters} from "./adapters.js";
+import {AdapterPanel, pickedText, requestAdapters} from "./adapters.js";
 import {acceptFiles} from "./attach.js";
 import {Client} from "./client.js";
 import {BrowserStore, Conversation, readConversations, titleOf, writeConversations}
@@ -216,10 +216,9 @@ class App {
 
     showAdapters(isOpen = !at("adapters").hidden) {
         const names = this.adapterNames();
-        const n = requestAdapters(this.conversation.settings, names)?.length ?? 0;
         const button = at("open-adapters");
         button.hidden = names.length === 0;
-        button.setAttribute("aria-label", n > 0 ? `Adapters, ${n} picked` : "Adapters");
+        button.setAttribute("aria-label", pickedText(this.lora(this.conversation)));
         at("adapters").hidden = !isOpen || names.length === 0;
         button.setAttribute("aria-expanded", String(!at("adapters").hidden));
         this.adapterPanel.show(names, this.conversation.settings.adapters);
@@ -342,7 +341,8 @@ class App {
         }
         let session = null;
         await this.attempt(async () => {
-            session = await this.sessions.create(conversation, titleOf(text), this.model()?.id);
+            session = await this.sessions.create(conversation, titleOf(text), this.model()?.id,
+                this.lora(conversation));
             this.kept.push(session);
             this.conversation = this.conversation === conversation ? session : this.conversation;
         });
@@ -409,7 +409,8 @@ class App {
         const messages = conversation.messages(question.id);
         const node = conversation.add(question.id, "assistant", "");
         node.isAgain = fields.regenerate;
-        node.adapters = this.lora(conversation);
+        const lora = this.lora(conversation);
+        node.adapters = Array.isArray(lora) ? lora : undefined; // the server says what it chose
         this.run(conversation, node, conversation instanceof Session
             ? (signal) => this.sessions.generate(conversation, this.body(conversation, fields),
                 signal)
@@ -544,7 +545,7 @@ class App {
     copyToServer(conversation) {
         this.attempt(async () => {
             const session = await this.sessions.create(conversation, conversation.title,
-                this.model(conversation)?.id);
+                this.model(conversation)?.id, this.lora(conversation));
             this.kept.push(session);
             await this.open(session);
         });

@@ -69,6 +69,18 @@ function parse(data) {
     return chunk;
 }
 
+// What the server chose for an answer, and why; undefined: it was not asked to.
+function routed({headers}) {
+    const names = headers.get("x-hyprstream-adapters");
+    return names === null ? undefined : {
+        route: headers.get("x-hyprstream-route") ?? "",
+        adapters: names === "none" ? [] : names.split(", ").map((entry) => {
+            const colon = entry.lastIndexOf(":");
+            return {name: entry.slice(0, colon), scale: Number(entry.slice(colon + 1))};
+        }),
+    };
+}
+
 export class Client {
     // askKey(message): resolves to a key, or null when the person has none.
     constructor(askKey) {
@@ -137,10 +149,12 @@ export class Client {
         return this.json(`props?model=${encodeURIComponent(model)}`);
     }
 
-    // The chunks of an answer; an error that comes in mid-stream is thrown.
+    // The chunks of an answer, the first with the adapters that were chosen; an error that comes in
+    // mid-stream is thrown.
     async* chat(body, signal) {
         const response = await this.send("POST", "v1/chat/completions",
             {...body, stream: true, stream_options: {include_usage: true}}, signal);
+        yield {routed: routed(response)};
         for await (const [, data] of events(response.body)) {
             if (data === "[DONE]") {
                 return;
@@ -153,6 +167,7 @@ export class Client {
     // The same of an answer in a session.
     async* generate(path, body, signal) {
         const response = await this.send("POST", path, {...body, stream: true}, signal);
+        yield {routed: routed(response)};
         for await (const [name, data] of events(response.body)) {
             const {text, model, usage, finish_reason: finish} = parse(data);
             const delta = name === "text" ? {content: text}

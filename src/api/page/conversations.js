@@ -6,6 +6,8 @@
  * again stand beside the old ones, and `leaf` names the end of the branch that is shown.
  */
 
+import {checkedAdapters} from "./adapters.js";
+
 const PREFIX = "hyprstream.chat.";
 const FORMAT = "hyprstream-conversations";
 const TITLE_MAX = 60;
@@ -115,18 +117,13 @@ export class Conversation {
 
 const isText = (value) => typeof value === "string";
 
-function checkedAdapters(raw) {
-    return raw.filter((item) => isText(item?.name) && Number.isFinite(item.scale))
-        .map(({name, scale}) => ({name, scale}));
-}
-
 function checkedNode(raw, known) {
     if (!isText(raw?.id) || !ROLES.includes(raw.role) || !isText(raw.content) ||
         known.has(raw.id) || (raw.parent !== null && !known.has(raw.parent))) {
         return null;
     }
     const node = {id: raw.id, parent: raw.parent, role: raw.role, content: raw.content};
-    for (const key of ["reasoning", "error", "finish", "model"]) {
+    for (const key of ["reasoning", "error", "finish", "model", "route"]) {
         if (isText(raw[key])) {
             node[key] = raw[key];
         }
@@ -143,8 +140,7 @@ function checkedNode(raw, known) {
 function checkedSettings(raw) {
     const settings = Object.fromEntries(Object.entries(raw ?? {}).filter(([, value]) =>
         isText(value) || Number.isFinite(value)));
-    return Array.isArray(raw?.adapters)
-        ? {...settings, adapters: checkedAdapters(raw.adapters)} : settings;
+    return {...settings, adapters: checkedAdapters(raw?.adapters)};
 }
 
 function checked(raw) {

@@ -37,6 +37,7 @@ export class Generation {
         const delta = choice?.delta ?? {};
         const {node} = this;
         node.model = chunk.model ?? node.model;
+        Object.assign(node, chunk.routed);
         if (delta.content || delta.reasoning_content) {
             const now = performance.now();
             this.first ??= now;

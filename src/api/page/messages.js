@@ -109,8 +109,8 @@ class AnswerView {
             parts.push(iconButton("again", "Answer again", () => actions.regenerate(node)));
         }
         if (node.stats) {
-            parts.push(el("span", {class: "stats"}, [
-                statsText(node.stats, adaptersText(node.adapters))]));
+            parts.push(el("span", {class: "stats", title: node.route ?? null}, [
+                statsText(node.stats, adaptersText(node))]));
         }
         this.bar.replaceChildren(...parts);
     }

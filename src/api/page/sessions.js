@@ -23,6 +23,7 @@ export class Session extends Conversation {
                 adapters: info.lora?.length > 0 ? info.lora : undefined}});
         this.name = info.id;
         this.isLoaded = false;
+        this.isRouted = info.lora === "auto"; // every turn chooses, whoever asks
     }
 
     // Its messages, from the server. `index` is a message's place there.
@@ -97,11 +98,11 @@ export class Sessions {
         session.take((await this.client.json(this.address(session))).messages);
     }
 
-    // One with the messages of a conversation.
-    async create(conversation, title, model) {
+    // One with the messages of a conversation. lora: as requests name adapters.
+    async create(conversation, title, model, lora) {
         const {settings} = conversation;
         const session = new Session(await this.post(PATH, {name: nameOf(title),
-            model, ...settings.system ? {system: settings.system} : {}}), settings);
+            model, lora, ...settings.system ? {system: settings.system} : {}}), settings);
         const messages = conversation.messages(conversation.leaf)
             .filter(({role}) => role !== "system");
         const answer = messages.length === 0 ? {messages: settings.system
@@ -128,7 +129,11 @@ export class Sessions {
     }
 
     // The chunks of an answer, in the form of Client.chat.
-    generate(session, body, signal) {
-        return this.client.generate(this.address(session, "/generate"), body, signal);
+    async* generate(session, body, signal) {
+        if (body.lora === "auto" && !session.isRouted) {
+            await this.client.send("PATCH", this.address(session), {lora: "auto"}, signal);
+        }
+        session.isRouted = body.lora === undefined ? session.isRouted : body.lora === "auto";
+        yield* this.client.generate(this.address(session, "/generate"), body, signal);
     }
 }

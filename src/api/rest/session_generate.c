@@ -227,6 +227,42 @@ static hs_status drop_answer(hs_engine *engine, const char *id, struct hs_error 
     return status == HS_OK ? hs_session_truncate(engine, id, n, err) : status;
 }
 
+/* What the user said last in a session; empty: nothing. */
+static hs_status last_question(hs_engine *engine, const char *id, struct hs_message *ret_question,
+                               struct hs_error *err)
+{
+    size_t n = 0;
+    hs_status status = hs_session_message_count(engine, id, &n, err);
+    for (; status == HS_OK && n > 0; n--) {
+        struct hs_message message = {0};
+        status = hs_session_message(engine, id, n - 1, &message, err);
+        if (status == HS_OK && strcmp(message.role, "user") == 0) {
+            *ret_question = message;
+            return HS_OK;
+        }
+        hs_message_free(&message);
+    }
+    return status;
+}
+
+/* By the prompt, or by the question that is answered without one. */
+static hs_status choose_adapters(struct call *call, const char *id, struct hs_error *err)
+{
+    struct hs_rest_lora *lora = &call->settings.lora;
+    struct hs_message question HS_CLEANUP(hs_message_free) = {0};
+    hs_status status = HS_OK;
+    if (call->is_routed && !lora->is_said && call->prompt != NULL) {
+        lora->is_said = lora->is_auto = true; /* an answer anew has what the last one had */
+    }
+    if (lora->is_auto && call->prompt == NULL) {
+        status = last_question(call->rest->engine, id, &question, err);
+    }
+    const char *text = call->prompt != NULL ? call->prompt : question.content;
+    return status == HS_OK
+               ? hs_rest_lora_route(call->rest, call->model, call->fields.request, text, lora, err)
+               : status;
+}
+
 static hs_status begin(struct call *call, struct hs_generation *generation, struct hs_error *err)
 {
     hs_engine *engine = call->rest->engine;
@@ -243,14 +279,8 @@ static hs_status begin(struct call *call, struct hs_generation *generation, stru
     params.model_id = call->model->id;
     params.save_kv = false; /* it stays in the engine; on disk it would be written with each turn */
     struct hs_rest_lora *lora = &call->settings.lora;
-    if (call->is_routed && !lora->is_said && call->prompt != NULL) {
-        lora->is_said = lora->is_auto = true; /* an answer anew has what the last one had */
-    }
-    hs_status status =
-        hs_rest_lora_route(call->rest, call->model, call->fields.request, call->prompt, lora, err);
-    if (status == HS_OK) {
-        status = hs_engine_create_session(engine, &params, turn->id, err);
-    }
+    hs_status status = hs_engine_create_session(engine, &params, turn->id, err);
+    status = status == HS_OK ? choose_adapters(call, turn->id, err) : status;
     if (status == HS_OK && lora->is_said) { /* the session has its own otherwise */
         status = hs_engine_apply_lora_weights(engine, turn->id, lora->refs, lora->n, err);
     }
