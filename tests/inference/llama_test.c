@@ -51,6 +51,29 @@ size_t llama_tokens(hs_engine *engine, const char *text, bool add_special, int32
     return n;
 }
 
+size_t llama_session_prompt(hs_engine *engine, const char *id, size_t first, size_t n,
+                            int32_t *tokens)
+{
+    struct hs_error err;
+    struct hs_message messages[128] = {{0}};
+    assert_in_range(n - first, 1, 128);
+    for (size_t i = first; i < n; i++) {
+        assert_int_equal(hs_session_message(engine, id, i, &messages[i - first], &err), HS_OK);
+    }
+    char *text = NULL;
+    size_t len = 0;
+    struct hs_generate_params params;
+    hs_generate_params_defaults(&params);
+    assert_int_equal(hs_engine_render(engine, "m", messages, n - first, &params, &text, &len, &err),
+                     HS_OK);
+    size_t n_tokens = llama_tokens(engine, text, false, tokens);
+    hs_text_free(text);
+    for (size_t i = first; i < n; i++) {
+        hs_message_free(&messages[i - first]);
+    }
+    return n_tokens;
+}
+
 hs_stream *llama_complete(hs_engine *engine, const int32_t *tokens, size_t n,
                           const struct hs_generate_params *params)
 {

@@ -24,6 +24,9 @@ void llama_start(struct llama_fixture *f, const struct tiny_gguf_spec *spec,
 void llama_stop(struct llama_fixture *f);
 
 size_t llama_tokens(hs_engine *engine, const char *text, bool add_special, int32_t *tokens);
+/* Prompt tokens of a session's messages [first, n) as the chat template renders them. */
+size_t llama_session_prompt(hs_engine *engine, const char *id, size_t first, size_t n,
+                            int32_t *tokens);
 hs_stream *llama_complete(hs_engine *engine, const int32_t *tokens, size_t n,
                           const struct hs_generate_params *params);
 /*

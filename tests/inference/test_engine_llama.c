@@ -439,28 +439,6 @@ static void cuts_go_back_to_checkpoints(void **state)
 
 /* ---- sessions ---- */
 
-/* Prompt tokens of a session's messages [first, n) as the chat template renders them. */
-static size_t session_prompt(hs_engine *engine, const char *id, size_t first, size_t n)
-{
-    struct hs_message messages[128] = {{0}};
-    assert_in_range(n - first, 1, 128);
-    for (size_t i = first; i < n; i++) {
-        assert_int_equal(hs_session_message(engine, id, i, &messages[i - first], &err), HS_OK);
-    }
-    char *text = NULL;
-    size_t len = 0;
-    struct hs_generate_params params;
-    hs_generate_params_defaults(&params);
-    assert_int_equal(hs_engine_render(engine, "m", messages, n - first, &params, &text, &len, &err),
-                     HS_OK);
-    size_t n_tokens = llama_tokens(engine, text, false, tokens);
-    hs_text_free(text);
-    for (size_t i = first; i < n; i++) {
-        hs_message_free(&messages[i - first]);
-    }
-    return n_tokens;
-}
-
 /* Ask and compare with the formula for the messages from `first` on. */
 static void ask_exact(struct llama_fixture *f, const char *id, const char *question,
                       int32_t max_tokens, size_t first)
@@ -470,7 +448,7 @@ static void ask_exact(struct llama_fixture *f, const char *id, const char *quest
     assert_int_not_equal(answer.finish, HS_FINISH_ERROR);
     size_t n_messages = 0;
     assert_int_equal(hs_session_message_count(f->engine, id, &n_messages, &err), HS_OK);
-    size_t n = session_prompt(f->engine, id, first, n_messages - 1);
+    size_t n = llama_session_prompt(f->engine, id, first, n_messages - 1, tokens);
     assert_int_equal(answer.usage.prompt_tokens, n);
     llama_answer(&f->spec, tokens, n, (size_t)max_tokens, 1024, expected);
     assert_string_equal(answer.text, expected);
@@ -497,7 +475,7 @@ static void sixty_four_sessions_talk_in_turn(void **state)
         }
         for (int i = 0; i < 64; i++) {
             test_collect(streams[i], &answer);
-            size_t n = session_prompt(f.engine, ids[i], 0, 1 + 2 * (size_t)turn);
+            size_t n = llama_session_prompt(f.engine, ids[i], 0, 1 + 2 * (size_t)turn, tokens);
             llama_answer(&spec, tokens, n, 12, 1024, expected);
             assert_string_equal(answer.text, expected);
         }
@@ -701,10 +679,10 @@ static void the_context_shifts_by_whole_messages(void **state)
         assert_int_equal(answer.usage.completion_tokens, 6);
         size_t n_messages = 1 + 2 * turn;
         size_t before = first;
-        size_t n = session_prompt(f.engine, id, first, n_messages);
+        size_t n = llama_session_prompt(f.engine, id, first, n_messages, tokens);
         while (n >= n_ctx || (first > before && n > n_ctx - n_ctx / 4)) {
             first += 2;
-            n = session_prompt(f.engine, id, first, n_messages);
+            n = llama_session_prompt(f.engine, id, first, n_messages, tokens);
         }
         /* Or the answer itself reached the end. */
         bool is_late = n + 6 > n_ctx;

@@ -34,7 +34,8 @@ static const char *adapter_name(int i)
     return names[i];
 }
 
-static void start(enum hs_lora_engine engine)
+/* engine_params NULL: defaults. */
+static void start_with(const struct hs_engine_params *engine_params, enum hs_lora_engine engine)
 {
     struct tiny_gguf_spec spec;
     struct hs_model_params params;
@@ -47,7 +48,7 @@ static void start(enum hs_lora_engine engine)
     params.n_threads = 1;
     params.n_gpu_layers = 0;
     params.lora_engine = engine;
-    llama_start(&f, &spec, NULL, &params, 0, 0);
+    llama_start(&f, &spec, engine_params, &params, 0, 0);
     for (int i = 0; i < N_ADAPTERS; i++) {
         write_adapter(i, shifts[i]);
         struct hs_adapter_params adapter = test_adapter_params(adapter_name(i), adapter_path(i));
@@ -55,6 +56,11 @@ static void start(enum hs_lora_engine engine)
             fail_msg("%s", err.message);
         }
     }
+}
+
+static void start(enum hs_lora_engine engine)
+{
+    start_with(NULL, engine);
 }
 
 static void stop(void)
@@ -67,7 +73,7 @@ static void stop(void)
 
 /* A request with some adapters, and what they add up to. */
 struct asked {
-    int32_t tokens[256];
+    int32_t tokens[LLAMA_TOKENS_MAX];
     size_t n;
     struct hs_adapter_ref refs[2];
     int32_t n_refs, shift;
@@ -89,7 +95,8 @@ static void begin(struct asked *asked, uint32_t seed)
     }
 }
 
-static void expect(struct asked *asked)
+/* Compare the answer with the formula. */
+static void check(struct asked *asked)
 {
     char text[MAX_TOKENS * 16];
     size_t len = 0;
@@ -101,11 +108,16 @@ static void expect(struct asked *asked)
         len += piece;
     }
     text[len] = '\0';
-    test_collect(asked->stream, &answer);
     if (answer.finish == HS_FINISH_ERROR) {
         fail_msg("%s", answer.error.message);
     }
     assert_string_equal(answer.text, text);
+}
+
+static void expect(struct asked *asked)
+{
+    test_collect(asked->stream, &answer);
+    check(asked);
 }
 
 /* No adapter, one, two, scales of both signs. */
@@ -218,6 +230,75 @@ static void what_does_not_fit_the_model_is_refused(void **state)
     stop();
 }
 
+static void open_session(char id[HS_ID_MAX])
+{
+    struct hs_session_params params;
+    hs_session_params_defaults(&params);
+    params.name = "kept";
+    params.model_id = "m";
+    if (hs_engine_create_session(f.engine, &params, id, &err) != HS_OK) {
+        fail_msg("%s", err.message);
+    }
+}
+
+/* What a caller does for a turn of a session that chooses for each: adapters by the question, then
+ * the answer; name NULL: none. */
+static void take_turn(const char *id, const char *question, const char *name, int32_t shift)
+{
+    static struct asked asked;
+    struct hs_route_params how;
+    struct hs_route route;
+    bool is_routed = false;
+    hs_route_params_defaults(&how);
+    how.method = HS_ROUTE_EXAMPLES;
+    assert_int_equal(hs_session_is_routed(f.engine, id, &is_routed, &err), HS_OK);
+    assert_true(is_routed);
+    if (hs_engine_route(f.engine, "m", question, &how, &route, &err) != HS_OK) {
+        fail_msg("%s", err.message);
+    }
+    assert_int_equal(route.n_choices, name != NULL);
+    struct hs_adapter_ref ref = {route.choices[0].name, route.choices[0].scale};
+    if (name != NULL) {
+        assert_string_equal(ref.name, name);
+    }
+    assert_int_equal(hs_engine_apply_lora_weights(f.engine, id, &ref, route.n_choices, &err),
+                     HS_OK);
+    struct hs_generate_params params = test_params(MAX_TOKENS);
+    test_collect(test_generate(f.engine, id, question, &params), &answer);
+    size_t n_messages = 0;
+    assert_int_equal(hs_session_message_count(f.engine, id, &n_messages, &err), HS_OK);
+    asked.shift = shift;
+    asked.n = llama_session_prompt(f.engine, id, 0, n_messages - 1, asked.tokens);
+    check(&asked);
+}
+
+static void a_session_chooses_for_each_turn(void **state)
+{
+    (void)state;
+    static const char *const sea = "sail the old ship home", *const tax = "1 + 1 + 2 + 3 + 5 + 8";
+    char *dir = test_dir_make(), id[HS_ID_MAX];
+    struct hs_engine_params params;
+    hs_engine_params_defaults(&params);
+    params.sessions_dir = dir;
+    for (int run = 0; run < 2; run++) { /* the second finds that it is to choose */
+        start_with(&params, HS_LORA_ENGINE_AUTO);
+        assert_int_equal(hs_engine_set_adapter_examples(f.engine, "a", &sea, 1, &err), HS_OK);
+        assert_int_equal(hs_engine_set_adapter_examples(f.engine, "b", &tax, 1, &err), HS_OK);
+        open_session(id);
+        if (run == 0) {
+            assert_int_equal(hs_engine_route_session(f.engine, id, true, &err), HS_OK);
+            take_turn(id, sea, "a", shifts[0]);
+            take_turn(id, tax, "b", shifts[1]);
+        } else {
+            take_turn(id, sea, "a", shifts[0]);
+            take_turn(id, "How do I open a door?", NULL, 0);
+            assert_int_equal(hs_engine_route_session(f.engine, id, false, &err), HS_OK);
+        }
+        stop();
+    }
+    test_dir_remove(dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -226,6 +307,7 @@ int main(void)
         cmocka_unit_test(natively_they_take_turns),
         cmocka_unit_test(versions_are_swapped_while_others_run),
         cmocka_unit_test(what_does_not_fit_the_model_is_refused),
+        cmocka_unit_test(a_session_chooses_for_each_turn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

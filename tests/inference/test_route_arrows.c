@@ -5,9 +5,11 @@
  */
 #include "llama_test.h"
 
+#include <math.h>
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "route_inputs.h"
 
 static struct hs_error err;
 static struct llama_fixture f;
@@ -172,6 +174,36 @@ static void weights_have_a_say_beside_examples(void **state)
     end();
 }
 
+/* Where the inputs of the background are too much to be kept, its texts are read again. */
+static void what_is_not_kept_is_read_again(void **state)
+{
+    (void)state;
+    static const char *const own[] = {". aa aa aa aa", ". hh hh hh hh"};
+    float kept[2];
+    for (int round = 0; round < 2; round++) {
+        begin();
+        struct hs_model *model = NULL;
+        assert_int_equal(hs_engine_acquire_model(f.engine, "m", &model, &err), HS_OK);
+        if (round == 1) {
+            assert_int_equal(hs_route_inputs_new(1, &model->route_inputs, &err), HS_OK);
+        }
+        for (int i = 0; i < 2; i++) {
+            struct hs_route result = route(own[i], HS_ROUTE_ARROW, 1);
+            assert_int_equal(result.n_choices, 1);
+            assert_string_equal(result.choices[0].name, i == 0 ? "first" : "second");
+            if (round == 0) {
+                kept[i] = result.choices[0].arrow;
+            } /* code words are the same in 16 bits */
+            assert_true(fabsf(result.choices[0].arrow - kept[i]) < 1e-3f * kept[i]);
+        }
+        expect("How do I open a door?", HS_ROUTE_ARROW, NULL);
+        add("first", " tt", true); /* and for the next adapter */
+        expect(". tt tt tt tt", HS_ROUTE_ARROW, "first");
+        hs_engine_release_model(f.engine, model);
+        end();
+    }
+}
+
 /* It is known by its examples as before, and the others by their weights. */
 static void an_adapter_that_cannot_be_read(void **state)
 {
@@ -213,6 +245,7 @@ int main(void)
         cmocka_unit_test(weights_tell_without_examples),
         cmocka_unit_test(another_version_has_other_weights),
         cmocka_unit_test(weights_have_a_say_beside_examples),
+        cmocka_unit_test(what_is_not_kept_is_read_again),
         cmocka_unit_test(an_adapter_that_cannot_be_read),
         cmocka_unit_test(a_lack_of_memory_changes_nothing),
     };

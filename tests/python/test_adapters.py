@@ -167,6 +167,43 @@ def test_the_same_in_the_terminal(hs, say):
     assert result.code == 3 and "adapter list" in result.err
 
 
+def test_a_session_that_chooses_for_each_turn(hs, serve, say):
+    hs.ok("model", "add", say, "--name", "say")
+    texts = {"one": "Sail the old ship home.", "two": "My taxes, please."}
+    for seed, name in enumerate(texts):
+        add(hs, write_adapter(hs.folder / name, seed), name, "--model", "say")
+    hs.ok("adapter", "tag", "one", "--example", texts["one"])
+
+    def saved():
+        session = json.loads((hs.home / "sessions" / "s" / "session.json").read_text())
+        return session.get("routed"), [adapter["name"] for adapter in session["adapters"]]
+
+    how = ("--route-method", "examples", "--route", "plain=", "--route", "taxes=two")
+    chat = ("chat", "--session", "s", *how)
+    hs.ok(*chat, "-m", "say", "--adapter", "auto", texts["one"])
+    assert saved() == (True, ["one"])
+    hs.ok(*chat, texts["two"])  # the session knows
+    assert saved() == (True, ["two"])
+    hs.ok(*chat, "plain text")
+    assert saved() == (True, [])
+    server = serve("-m", "say", *how)
+
+    def generate(**body):
+        asked = urllib.request.Request(f"{server.url}/api/v1/sessions/s/generate",
+                                       data=json.dumps(body).encode())
+        with urllib.request.urlopen(asked, timeout=TIMEOUT) as reply:
+            assert json.load(reply)["message"]["content"] == "Hello world, my friend"
+            return reply.headers["x-hyprstream-adapters"]
+    assert generate(prompt=texts["one"]) == "one:1"
+    assert generate(prompt=texts["two"]) == "two:1"
+    assert generate(prompt="plain text") == "none"
+    assert server.get("/api/v1/sessions/s")["lora"] == "auto"
+    assert generate(prompt=texts["one"], lora=[{"name": "two"}]) is None
+    assert server.get("/api/v1/sessions/s")["lora"] == [{"name": "two", "scale": 1}]
+    assert server.stop() == 0
+    assert saved() == (None, ["two"])
+
+
 def test_two_real_adapters_in_one_batch(hs, serve):
     """What the README shows."""
     if not GEMMA.exists():

@@ -121,6 +121,25 @@ static void every_endpoint(void **state)
     ask(test, "POST /api/chat", "{\"model\":\"fake:latest\",\"stream\":false," USER "}", "");
 }
 
+/* In /openapi.json, too. */
+static void every_description(void **state)
+{
+    static const char *const schemas[] = {
+        "ChatRequest",           "CompletionRequest", "ResponseRequest",
+        "AnthropicRequest",      "InfillRequest",     "OllamaChatRequest",
+        "OllamaGenerateRequest", "SessionRequest",    "SessionChange",
+        "GenerateRequest",       "Session",
+    };
+    struct rest_test *test = *state;
+    rest_ask(test, "GET /openapi.json", "", 200);
+    for (size_t i = 0; i < sizeof schemas / sizeof schemas[0]; i++) {
+        char path[96];
+        snprintf(path, sizeof path, "components/schemas/%s/properties/lora/$ref", schemas[i]);
+        rest_expect_string(test, path, "#/components/schemas/Lora");
+    }
+    rest_expect_string(test, "components/schemas/Lora/pattern", "^auto$");
+}
+
 static void sessions_keep_them(void **state)
 {
     struct rest_test *test = *state;
@@ -460,6 +479,7 @@ int main(void)
         TEST(names_in_model),
         TEST(the_field_lora),
         TEST(every_endpoint),
+        TEST(every_description),
         TEST(sessions_keep_them),
         TEST(chosen_by_the_prompt),
         TEST(chosen_in_a_session),

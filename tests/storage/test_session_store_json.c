@@ -1,6 +1,10 @@
 /* session.json, read from memory: what is written can be read, everything else is refused. */
 #include "record_example.h"
 
+#include <jansson.h>
+
+#include "base/fs.h"
+
 /* ---- session.json ---- */
 
 #define HEAD                                                                                       \
@@ -67,6 +71,9 @@ static const struct {
     {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[{\"name\":\"a\",\"scale\":1e308}],"
                 "\"messages\":[]}",
      HS_CORRUPT},
+    {HEAD TIMES "\"routed\":1," TAIL, HS_CORRUPT},
+    {HEAD TIMES "\"routed\":null," TAIL, HS_CORRUPT},
+    {HEAD TIMES "\"routed\":false," TAIL, HS_OK},
     {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[],\"messages\":[{}]}", HS_CORRUPT},
     {HEAD TIMES "\"overflow\":\"stop\",\"adapters\":[],\"messages\":[{\"role\":\"user\"}]}",
      HS_CORRUPT},
@@ -159,6 +166,37 @@ static void test_json_keeps_tool_calls(void **state)
         }
         hs_session_record_free(&read);
         record.n_messages = 3;
+    }
+}
+
+/* Every key that is written stands in docs/formats.md; "routed" when it is true alone. */
+static void test_json_keys_are_documented(void **state)
+{
+    (void)state;
+    HS_CLEANUP(hs_buf_free) struct hs_buf docs = HS_BUF_INIT(1 << 20);
+    assert_int_equal(hs_fs_read(HS_TEST_DATA "/../../docs/formats.md", &docs, NULL), HS_OK);
+    struct hs_generate_params params = example_params();
+    struct hs_session_record record = example_record(&params);
+    for (int is_routed = 0; is_routed < 2; is_routed++) {
+        HS_CLEANUP(hs_buf_free) struct hs_buf text = HS_BUF_INIT(1 << 20);
+        record.is_routed = is_routed;
+        assert_int_equal(hs_session_record_format(&record, &text, NULL), HS_OK);
+        json_t *root = json_loads(text.data, 0, NULL);
+        const char *key;
+        json_t *value;
+        json_object_foreach(root, key, value)
+        {
+            char quoted[64];
+            snprintf(quoted, sizeof quoted, "`%s`", key);
+            if (strstr(docs.data, quoted) == NULL)
+                fail_msg("docs/formats.md does not tell of %s", quoted);
+        }
+        assert_true((json_object_get(root, "routed") != NULL) == is_routed);
+        json_decref(root);
+        struct hs_session_record back = {0};
+        assert_int_equal(parse(text.data, &back, NULL), HS_OK);
+        assert_true(back.is_routed == is_routed);
+        hs_session_record_free(&back);
     }
 }
 
@@ -346,6 +384,7 @@ int main(void)
         cmocka_unit_test(test_json_reads_the_documented_text),
         cmocka_unit_test(test_json_refuses),
         cmocka_unit_test(test_json_keeps_tool_calls),
+        cmocka_unit_test(test_json_keys_are_documented),
         cmocka_unit_test(test_json_errors_do_not_quote),
         cmocka_unit_test(test_json_nested_deep),
         cmocka_unit_test(test_json_comes_back),
