@@ -46,7 +46,8 @@ install(TARGETS hyprstream RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
 install(TARGETS hyprstream_shared LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}")
 install(FILES "${CMAKE_SOURCE_DIR}/include/hyprstream.h"
     DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
-install(FILES "${CMAKE_SOURCE_DIR}/include/hyprstream/status.def"
+install(FILES "${CMAKE_SOURCE_DIR}/include/hyprstream/model_pool.h"
+        "${CMAKE_SOURCE_DIR}/include/hyprstream/status.def"
     DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/hyprstream")
 
 file(RELATIVE_PATH hs_pc_to_prefix "/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/")

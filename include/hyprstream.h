@@ -128,6 +128,8 @@ struct hs_model_params {
     const char *rpc_servers;   /* comma-separated host:port; NULL: none */
     const char *chat_template; /* Jinja source used instead of the model's own; NULL: the model's */
     uint64_t reserve_bytes;    /* host memory to leave alone, for models that come later */
+    uint64_t limit_bytes;      /* most that weights, KV and compute may take, host and devices
+                                  together; 0: what there is */
     hs_progress_fn progress;   /* may be NULL */
     void *progress_user;
 };

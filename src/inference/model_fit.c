@@ -1,5 +1,7 @@
 #include "model_fit.h"
 
+#include <stdio.h>
+
 #include "base/error.h"
 #include "base/log.h"
 #include "base/machine.h"
@@ -81,18 +83,29 @@ static void set_context(const struct hs_model_params *params, int32_t n_ctx, int
     };
 }
 
+uint64_t hs_model_fit_total(const struct hs_rt_memory *memory)
+{
+    return memory->weights_bytes + memory->kv_bytes + memory->compute_bytes;
+}
+
 static uint64_t device_bytes(const struct hs_rt_memory *memory)
 {
-    uint64_t total = memory->weights_bytes + memory->kv_bytes + memory->compute_bytes;
+    uint64_t total = hs_model_fit_total(memory);
     return total > memory->host_bytes ? total - memory->host_bytes : 0;
 }
 
-static bool fits(const struct hs_rt_memory *memory)
+static bool is_over_limit(const struct hs_fit *fit)
 {
+    return fit->limit_bytes > 0 && hs_model_fit_total(&fit->memory) > fit->limit_bytes;
+}
+
+static bool fits(const struct hs_fit *fit)
+{
+    const struct hs_rt_memory *memory = &fit->memory;
     uint64_t available = memory->host_available_bytes;
     uint64_t margin = hs_model_fit_margin(available);
     return memory->host_bytes + margin <= available &&
-           device_bytes(memory) <= memory->device_free_bytes;
+           device_bytes(memory) <= memory->device_free_bytes && !is_over_limit(fit);
 }
 
 static double gib(uint64_t bytes)
@@ -104,14 +117,19 @@ static hs_status too_large(const struct hs_fit *fit, bool asked, int32_t n_ctx_t
                            struct hs_error *err)
 {
     const struct hs_rt_memory *memory = &fit->memory;
-    hs_error_set(err, HS_MODEL_TOO_LARGE,
-                 "the model needs %.2f GiB (weights %.2f, KV %.2f for %d tokens, compute %.2f); "
-                 "%.2f GiB are available, of which %.2f are left alone",
-                 gib(memory->weights_bytes + memory->kv_bytes + memory->compute_bytes),
-                 gib(memory->weights_bytes), gib(memory->kv_bytes), fit->context.n_ctx,
-                 gib(memory->compute_bytes),
+    char room[160];
+    if (is_over_limit(fit)) {
+        snprintf(room, sizeof(room), "%.2f GiB are left for it, %.2f too little",
+                 gib(fit->limit_bytes), gib(hs_model_fit_total(memory) - fit->limit_bytes));
+    } else {
+        snprintf(room, sizeof(room), "%.2f GiB are available, of which %.2f are left alone",
                  gib(memory->host_available_bytes + memory->device_free_bytes),
                  gib(hs_model_fit_margin(memory->host_available_bytes)));
+    }
+    hs_error_set(err, HS_MODEL_TOO_LARGE,
+                 "the model needs %.2f GiB (weights %.2f, KV %.2f for %d tokens, compute %.2f); %s",
+                 gib(hs_model_fit_total(memory)), gib(memory->weights_bytes), gib(memory->kv_bytes),
+                 fit->context.n_ctx, gib(memory->compute_bytes), room);
     if (asked && n_ctx_that_fits >= MIN_FITTED_CTX) {
         hs_error_hint(err, "use --ctx-size %d, or --kv-type q8_0", n_ctx_that_fits);
     } else {
@@ -125,11 +143,12 @@ static hs_status try_fit(const struct hs_runtime *rt, const char *path,
                          struct hs_fit *fit, bool *ret_fits, struct hs_error *err)
 {
     set_context(params, n_ctx, n_seq_max, &fit->context);
+    fit->limit_bytes = params->limit_bytes;
     hs_status status =
         rt->estimate(path, params, &fit->context, &fit->memory, NULL, &fit->n_gpu_layers, err);
     uint64_t *available = &fit->memory.host_available_bytes;
     *available -= *available < params->reserve_bytes ? *available : params->reserve_bytes;
-    *ret_fits = status == HS_OK && fits(&fit->memory);
+    *ret_fits = status == HS_OK && fits(fit);
     return status;
 }
 
@@ -151,6 +170,11 @@ static int32_t guess_between(const struct hs_fit *low, const struct hs_fit *high
     double device = part_until_full(device_bytes(&low->memory), device_bytes(&high->memory),
                                     low->memory.device_free_bytes);
     double part = host < device ? host : device;
+    if (low->limit_bytes > 0) {
+        double total = part_until_full(hs_model_fit_total(&low->memory),
+                                       hs_model_fit_total(&high->memory), low->limit_bytes);
+        part = part < total ? part : total;
+    }
     double way = (double)(high->context.n_ctx - low->context.n_ctx);
     int32_t n_ctx = (low->context.n_ctx + (int32_t)(part * way)) / CTX_STEP * CTX_STEP;
     return min_i32(n_ctx, (high->context.n_ctx - 1) / CTX_STEP * CTX_STEP);

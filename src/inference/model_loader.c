@@ -142,6 +142,27 @@ static hs_status fit_context(const struct hs_model_load *load, const struct head
     return hs_model_fit(load->rt, load->path, load->params, header->n_ctx_train, ret_fit, err);
 }
 
+hs_status hs_model_estimate(const struct hs_model_load *load, struct hs_rt_memory *ret_memory,
+                            struct hs_error *err)
+{
+    hs_gguf *gguf = NULL;
+    struct header header = {0};
+    const char *version = NULL;
+    struct hs_fit fit = {0};
+    hs_status status = hs_gguf_open(load->path, &gguf, err);
+    if (status == HS_OK) {
+        status = hs_gguf_check_model(gguf, load->path, err);
+        (void)hs_gguf_arch_u64(gguf, "context_length", &header.n_ctx_train);
+        hs_gguf_free(gguf);
+    }
+    status = status != HS_OK ? status : load->rt->init(&version, err);
+    status = status != HS_OK ? status : fit_context(load, &header, &fit, err);
+    if (status == HS_OK) {
+        *ret_memory = fit.memory;
+    }
+    return status;
+}
+
 static hs_status load_weights(const struct hs_model_load *load, const struct hs_fit *fit,
                               struct hs_model *model, struct hs_error *err)
 {

@@ -21,6 +21,9 @@ struct hs_model_load {
  */
 HS_CHECKED hs_status hs_model_load(const struct hs_model_load *load, struct hs_model *model,
                                    struct hs_error *err);
+/* What the model would take. Errors: those of a load that come before the weights are read. */
+HS_CHECKED hs_status hs_model_estimate(const struct hs_model_load *load,
+                                       struct hs_rt_memory *ret_memory, struct hs_error *err);
 /* Stop the worker and free what hs_model_load made. */
 void hs_model_unload(struct hs_model *model);
 

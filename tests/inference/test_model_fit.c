@@ -24,6 +24,7 @@ static hs_status try_fit(const struct fake_config *config, const struct hs_model
         params.n_threads = changes->n_threads;
         params.n_threads_batch = changes->n_threads_batch;
         params.reserve_bytes = changes->reserve_bytes;
+        params.limit_bytes = changes->limit_bytes;
     }
     memset(&fit, 0, sizeof(fit));
     return hs_model_fit(fake_runtime(), "x", &params, n_ctx_train, &fit, &err);
@@ -77,6 +78,26 @@ static void what_is_reserved_is_not_available(void **state)
     assert_int_equal(try_fit(NULL, &params, 8192), HS_MODEL_TOO_LARGE);
     params.reserve_bytes = UINT64_MAX;
     assert_int_equal(try_fit(NULL, &params, 8192), HS_MODEL_TOO_LARGE);
+}
+
+static void a_limit_holds_whatever_the_machine_has(void **state)
+{
+    (void)state;
+    struct fake_config config = {
+        .weights_bytes = GIB, .kv_bytes_per_token = 32768, .compute_bytes = 50 * MIB};
+    uint64_t rest = GIB + 50 * MIB;
+    struct hs_model_params params = {.limit_bytes = rest + 32768ull * 8192};
+    assert_int_equal(try_fit(&config, &params, 8192), HS_OK);
+    assert_int_equal(fit.context.n_ctx, 8192);
+    params.limit_bytes--;
+    assert_int_equal(try_fit(&config, &params, 8192), HS_OK);
+    assert_int_equal(fit.context.n_ctx, 8192 - 256);
+    params.n_ctx = 8192;
+    assert_int_equal(try_fit(&config, &params, 8192), HS_MODEL_TOO_LARGE);
+    assert_non_null(strstr(err.message, "0.00 too little"));
+    assert_non_null(strstr(err.hint, "--ctx-size 7936"));
+    params = (struct hs_model_params){.limit_bytes = rest};
+    assert_int_equal(try_fit(&config, &params, 8192), HS_MODEL_TOO_LARGE);
 }
 
 static void every_sequence_gets_its_token_in_a_batch(void **state)
@@ -222,6 +243,7 @@ int main(void)
         cmocka_unit_test(defaults_are_the_models_and_the_machines),
         cmocka_unit_test(what_is_asked_for_is_taken),
         cmocka_unit_test(what_is_reserved_is_not_available),
+        cmocka_unit_test(a_limit_holds_whatever_the_machine_has),
         cmocka_unit_test(every_sequence_gets_its_token_in_a_batch),
         cmocka_unit_test(the_context_shrinks_to_what_fits),
         cmocka_unit_test(room_counts_only_where_the_kv_lives),
