@@ -38,7 +38,8 @@ fi
 mv "$tmp/first" "$tmp/second"
 prefix=$tmp/second
 libdir=$(dirname "$(cd "$prefix" && find lib* -name libhyprstream.so)")
-must_exist bin/hyprstream include/hyprstream.h include/hyprstream/model_pool.h include/hyprstream/status.def \
+must_exist bin/hyprstream include/hyprstream.h include/hyprstream/model_pool.h \
+    include/hyprstream/status.def \
     "$libdir/pkgconfig/hyprstream.pc" share/man/man1/hyprstream.1 \
     share/bash-completion/completions/hyprstream share/zsh/site-functions/_hyprstream \
     share/fish/vendor_completions.d/hyprstream.fish share/doc/hyprstream/README.md \
