@@ -6,6 +6,7 @@
 
 #include "api/nearest.h"
 #include "api/output.h"
+#include "api/report.h"
 #include "base/error.h"
 #include "base/mem.h"
 #include "chat_adapters.h"
@@ -547,17 +548,6 @@ static hs_status run_command(struct loop *loop, const char *line, struct hs_erro
     return status;
 }
 
-static void print_error(struct loop *loop, const struct hs_error *err)
-{
-    struct hs_buf safe HS_CLEANUP(hs_buf_free) = HS_BUF_INIT(1u << 16);
-    if (!hs_safe_text(err->message, strlen(err->message), true, &safe)) {
-        hs_err_printf(loop->io, "%s\n", safe.len ? safe.data : "");
-    }
-    if (err->hint[0]) {
-        hs_err_printf(loop->io, "  %s\n", err->hint);
-    }
-}
-
 /* Whether the conversation cannot go on: nobody reads the answers, or there is no model. */
 static bool is_over(const struct loop *loop)
 {
@@ -586,7 +576,7 @@ static hs_status handle(struct loop *loop, const char *line, struct hs_error *er
         return status;
     }
     if (status) {
-        print_error(loop, &own);
+        hs_error_tell(loop->io, &own);
     }
     return HS_OK;
 }

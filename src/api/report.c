@@ -43,3 +43,14 @@ void hs_error_report(const struct hs_command_io *io, hs_status status, const str
         hs_err_printf(io, "  %s\n", hint.data);
     }
 }
+
+void hs_error_tell(const struct hs_command_io *io, const struct hs_error *error)
+{
+    struct hs_buf safe HS_CLEANUP(hs_buf_free) = HS_BUF_INIT(1u << 16);
+    if (!hs_safe_text(error->message, strlen(error->message), true, &safe)) {
+        hs_err_printf(io, "%s\n", safe.len ? safe.data : "");
+    }
+    if (error->hint[0]) {
+        hs_err_printf(io, "  %s\n", error->hint);
+    }
+}

@@ -17,18 +17,32 @@
 static const char *const formats[] = {
     [HS_SQL_FORMAT_TABLE] = "table", [HS_SQL_FORMAT_CSV] = "csv",
     [HS_SQL_FORMAT_JSON] = "json",   [HS_SQL_FORMAT_NDJSON] = "ndjson",
-    [HS_SQL_FORMAT_ARROW] = "arrow",
+    [HS_SQL_FORMAT_ARROW] = "arrow", NULL,
 };
+
+const char *const *hs_sql_format_names(void)
+{
+    return formats;
+}
 
 bool hs_sql_format_find(const char *name, enum hs_sql_format *ret_format)
 {
-    for (size_t i = 0; i < sizeof formats / sizeof formats[0]; i++) {
+    for (size_t i = 0; formats[i] != NULL; i++) {
         if (strcmp(formats[i], name) == 0) {
             *ret_format = (enum hs_sql_format)i;
             return true;
         }
     }
     return false;
+}
+
+hs_status hs_sql_format_read(const char *name, enum hs_sql_format *ret_format, struct hs_error *err)
+{
+    if (hs_sql_format_find(name, ret_format)) {
+        return HS_OK;
+    }
+    hs_error_set(err, HS_INVALID_ARGUMENT, "there is no format %s", name);
+    return hs_error_hint(err, "the formats are table, csv, json, ndjson and arrow");
 }
 
 /* One result on its way out. */

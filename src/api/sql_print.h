@@ -27,6 +27,11 @@ struct hs_sql_rows hs_sql_result_rows(hs_sql_result *result);
 
 /* false: there is no such format. */
 bool hs_sql_format_find(const char *name, enum hs_sql_format *ret_format);
+/* The same for people: HS_INVALID_ARGUMENT, with a hint at those that there are. */
+HS_CHECKED hs_status hs_sql_format_read(const char *name, enum hs_sql_format *ret_format,
+                                        struct hs_error *err);
+/* Names of the formats, in the order of the enumeration; NULL behind the last. */
+const char *const *hs_sql_format_names(void);
 /* Read them to their end and print them with io->out; a statement without columns prints nothing.
  * Only a table, which goes by the width of the terminal, is kept whole in memory. */
 HS_CHECKED hs_status hs_sql_print(const struct hs_command_io *io, const struct hs_sql_rows *rows,

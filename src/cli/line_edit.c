@@ -38,6 +38,7 @@ struct hs_line_edit {
     const char *prompt;
     hs_complete_fn complete;
     void *complete_user;
+    hs_whole_fn is_whole;
     bool is_plain;        /* a terminal without escape codes */
     bool was_interrupted; /* the read ended by a signal */
     mbstate_t decoder;
@@ -293,13 +294,16 @@ static unsigned char on_tab(EditLine *el, int key)
     hs_line_edit *editor = editor_of(el);
     const LineInfo *line = el_line(el);
     size_t len = (size_t)(line->cursor - line->buffer);
-    if (!editor->complete || len == 0 || line->buffer[0] != '/') {
+    struct hs_buf words HS_CLEANUP(hs_buf_free) = HS_BUF_INIT(COMPLETIONS_MAX_BYTES);
+    size_t start = SIZE_MAX;
+    hs_status status = HS_OK;
+    if (editor->complete) {
+        status = editor->complete(line->buffer, len, &start, &words, editor->complete_user);
+    }
+    if (start == SIZE_MAX) {
         return el_insertstr(el, "\t") == 0 ? CC_REFRESH : CC_ERROR;
     }
-    struct hs_buf words HS_CLEANUP(hs_buf_free) = HS_BUF_INIT(COMPLETIONS_MAX_BYTES);
-    size_t start = len;
-    if (editor->complete(line->buffer, len, &start, &words, editor->complete_user) ||
-        words.len == 0) {
+    if (status || words.len == 0) {
         return CC_ERROR;
     }
     bool is_one = strlen(words.data) + 1 == words.len;
@@ -516,6 +520,11 @@ void hs_line_edit_set_completer(hs_line_edit *editor, hs_complete_fn complete, v
     editor->complete_user = user;
 }
 
+void hs_line_edit_set_whole(hs_line_edit *editor, hs_whole_fn is_whole)
+{
+    editor->is_whole = is_whole;
+}
+
 /* The line as it was sent: without its newline, and with all that was typed at last. */
 static void draw_end(hs_line_edit *editor)
 {
@@ -581,11 +590,14 @@ hs_status hs_line_edit_read(hs_line_edit *editor, const char *prompt, char **ret
             *ret_line = NULL;
             return status;
         }
-        status = hs_multiline_add(&message, line, &is_complete);
+        status = editor->is_whole ? hs_multiline_add_plain(&message, line)
+                                  : hs_multiline_add(&message, line, &is_complete);
         if (status) {
             return hs_error_set(err, status, "the message is longer than %u MiB",
                                 HS_MULTILINE_MAX_BYTES >> 20);
         }
+        is_complete =
+            editor->is_whole ? editor->is_whole(message.text.data, message.text.len) : is_complete;
         prompt = CONTINUATION;
     }
     remember(editor, message.text.data);

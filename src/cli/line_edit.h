@@ -19,6 +19,8 @@ HS_CHECKED hs_status hs_line_edit_new(const char *history_file, hs_line_edit **r
                                       struct hs_error *err);
 void hs_line_edit_free(hs_line_edit *editor);
 void hs_line_edit_set_completer(hs_line_edit *editor, hs_complete_fn complete, void *user);
+/* As set_whole of struct hs_command_io. */
+void hs_line_edit_set_whole(hs_line_edit *editor, hs_whole_fn is_whole);
 /* As read_line of struct hs_command_io. */
 HS_CHECKED hs_status hs_line_edit_read(hs_line_edit *editor, const char *prompt, char **ret_line,
                                        struct hs_error *err);

@@ -36,6 +36,11 @@ hs_status hs_multiline_add(struct hs_multiline *message, const char *line, bool 
     return status;
 }
 
+hs_status hs_multiline_add_plain(struct hs_multiline *message, const char *line)
+{
+    return append_line(message, line, strlen(line));
+}
+
 void hs_multiline_free(struct hs_multiline *message)
 {
     hs_buf_free(&message->text);

@@ -29,6 +29,8 @@ struct hs_multiline {
 /* Add a line without its newline. *ret_complete: the message is complete, in `text`. */
 HS_CHECKED hs_status hs_multiline_add(struct hs_multiline *message, const char *line,
                                       bool *ret_complete);
+/* Add one as it is, whatever it holds. */
+HS_CHECKED hs_status hs_multiline_add_plain(struct hs_multiline *message, const char *line);
 void hs_multiline_free(struct hs_multiline *message);
 
 #endif

@@ -141,6 +141,7 @@ static hs_status read_line(void *self, const char *prompt, char **ret_line, stru
         }
     }
     hs_line_edit_set_completer(terminal->editor, terminal->complete, terminal->complete_user);
+    hs_line_edit_set_whole(terminal->editor, terminal->is_whole);
     return hs_line_edit_read(terminal->editor, prompt, ret_line, err);
 }
 
@@ -149,6 +150,12 @@ static void set_completer(void *self, hs_complete_fn complete, void *user)
     struct hs_terminal *terminal = self;
     terminal->complete = complete;
     terminal->complete_user = user;
+}
+
+static void set_whole(void *self, hs_whole_fn is_whole)
+{
+    struct hs_terminal *terminal = self;
+    terminal->is_whole = is_whole;
 }
 
 static hs_status confirm(void *self, const char *question, bool *ret_yes, struct hs_error *err)
@@ -220,6 +227,7 @@ void hs_terminal_init(struct hs_terminal *terminal)
                                             .read_all = read_all,
                                             .read_line = read_line,
                                             .set_completer = set_completer,
+                                            .set_whole = set_whole,
                                             .confirm = confirm,
                                             .progress = progress,
                                             .interrupted = interrupted,

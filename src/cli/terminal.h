@@ -17,6 +17,7 @@ struct hs_terminal {
     hs_line_edit *editor;     /* made with the first line that is read */
     hs_complete_fn complete;
     void *complete_user;
+    hs_whole_fn is_whole;
     double progress_since_ms; /* 0: none is under way */
     double progress_drawn_ms; /* 0: not on the screen */
 };

@@ -35,7 +35,7 @@ static hs_status read_line(void *self, const char *prompt, char **ret_line, stru
 {
     struct api_test *test = self;
     (void)prompt;
-    if (test->complete && test->complete_line) {
+    if (test->complete && test->complete_line && test->next_line >= test->completes_at) {
         hs_buf_clear(&test->words);
         assert_int_equal(test->complete(test->complete_line, strlen(test->complete_line),
                                         &test->word_start, &test->words, test->complete_user),
@@ -56,6 +56,12 @@ static void set_completer(void *self, hs_complete_fn complete, void *user)
     struct api_test *test = self;
     test->complete = complete;
     test->complete_user = user;
+}
+
+static void set_whole(void *self, hs_whole_fn is_whole)
+{
+    struct api_test *test = self;
+    test->is_whole = is_whole ? is_whole : test->is_whole;
 }
 
 static hs_status confirm(void *self, const char *question, bool *ret_yes, struct hs_error *err)
@@ -94,6 +100,7 @@ int api_setup(void **state)
                                      .read_all = read_all,
                                      .read_line = read_line,
                                      .set_completer = set_completer,
+                                     .set_whole = set_whole,
                                      .confirm = confirm,
                                      .progress = progress,
                                      .interrupted = interrupted},

@@ -43,6 +43,8 @@ struct api_test {
     int n_progress;
     hs_complete_fn complete;
     void *complete_user;
+    hs_whole_fn is_whole;      /* the last one that was set */
+    size_t completes_at;       /* lines that are read before complete_line is looked at */
     const char *complete_line; /* read_line completes this and keeps the words */
     struct hs_buf words;
     size_t word_start;

@@ -54,7 +54,7 @@ static void test_statements_come_from_input_or_a_file(void **state)
 {
     struct api_test *test = *state;
     test->in = "SELECT 1 AS a;\nSELECT 2 AS b;\n";
-    assert_prints(test, NULL, "b\n2\n");
+    assert_prints(test, NULL, "a\n1\nb\n2\n");
     char path[600];
     snprintf(path, sizeof path, "%s/q.sql", test->home);
     assert_int_equal(hs_fs_write_atomic(path, "SELECT 3 AS c", 13, 0600, NULL), HS_OK);

@@ -62,6 +62,18 @@ static void blocks(void **state)
     EXPECT("\"\"\"\"", "\"\"\"\"");
 }
 
+static void plain_lines(void **state)
+{
+    (void)state;
+    struct hs_multiline message = HS_MULTILINE_INIT;
+    static const char *const lines[] = {"", "a\\", "\"\"\"", "b"};
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
+        assert_int_equal(hs_multiline_add_plain(&message, lines[i]), HS_OK);
+    }
+    assert_string_equal(message.text.data, "\na\\\n\"\"\"\nb");
+    hs_multiline_free(&message);
+}
+
 static void the_limit_is_exact(void **state)
 {
     (void)state;
@@ -90,6 +102,7 @@ int main(void)
         cmocka_unit_test(single_lines),
         cmocka_unit_test(backslashes),
         cmocka_unit_test(blocks),
+        cmocka_unit_test(plain_lines),
         cmocka_unit_test(the_limit_is_exact),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -193,6 +193,16 @@ size_t hs_sql_statement_len(const char *text, size_t len, size_t *ret_next)
     }
 }
 
+bool hs_sql_is_complete(const char *text, size_t len)
+{
+    struct reader in = {text, text + len};
+    struct word last = {.type = WORD_END};
+    for (struct word word = next_word(&in); word.type != WORD_END; word = next_word(&in)) {
+        last = word;
+    }
+    return last.type == WORD_END || is_sign(&last, ';');
+}
+
 /* ---- functions ---- */
 
 /* Functions of DuckDB's that give a table, or act as they do, and only read what may be read. Any

@@ -1,5 +1,5 @@
 /*
- * guard.h - which statements are refused, and where a text with several is cut.
+ * guard.h - which statements are refused (and where a text with several is cut: api/sql.h).
  *
  * Words of a text are read as DuckDB's parser does: comments and strings are skipped, quoted names
  * count as names. A statement is judged by its text before DuckDB sees it (functions that change
@@ -11,10 +11,6 @@
 #define API_SQL_GUARD_H
 
 #include "sql_internal.h"
-
-/* The length of the statement that text begins with, without its semicolon; *ret_next is where the
- * next one begins. 0: there is only blank and comments, to the end. */
-size_t hs_sql_statement_len(const char *text, size_t len, size_t *ret_next);
 
 /* Functions that may not be called, found in DuckDB's own list of them: " a b c ", for hs_free. */
 HS_CHECKED hs_status hs_sql_refused_list(duckdb_connection connection, char **ret_names,

@@ -18,9 +18,13 @@
 #include "base/paths.h"
 
 /* Appends the words that could stand at the end of line[0, len), each NUL-terminated, to `words`.
- * *ret_start: where in the line the word begins that they would replace. */
+ * *ret_start: where in the line the word begins that they would replace; left as
+ * it is where nothing is completed, and the key stands for itself. */
 typedef hs_status (*hs_complete_fn)(const char *line, size_t len, size_t *ret_start,
                                     struct hs_buf *words, void *user);
+
+/* Whether what was typed is a whole message, or goes on in the next line. */
+typedef bool (*hs_whole_fn)(const char *text, size_t len);
 
 struct hs_command_io {
     void *self;
@@ -40,6 +44,9 @@ struct hs_command_io {
     hs_status (*read_line)(void *self, const char *prompt, char **ret_line, struct hs_error *err);
     /* What the Tab key offers in read_line from now on; NULL: nothing. */
     void (*set_completer)(void *self, hs_complete_fn complete, void *user);
+    /* What ends a message of read_line from now on; NULL: its line, unless that ends in a
+     * backslash or opens a block of lines. */
+    void (*set_whole)(void *self, hs_whole_fn is_whole);
     /* A yes-or-no question, no being the default. HS_CANCELLED: Ctrl-C. */
     hs_status (*confirm)(void *self, const char *question, bool *ret_yes, struct hs_error *err);
     /* Progress on stderr when that is a terminal: fraction in [0, 1], detail (may be NULL) beside

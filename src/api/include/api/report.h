@@ -16,4 +16,7 @@
 void hs_error_report(const struct hs_command_io *io, hs_status status, const struct hs_error *error,
                      bool as_json);
 
+/* In a conversation on the terminal, which goes on: the message and the hint, without more. */
+void hs_error_tell(const struct hs_command_io *io, const struct hs_error *error);
+
 #endif

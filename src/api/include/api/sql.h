@@ -78,6 +78,12 @@ size_t hs_sql_list(hs_sql *sql, struct hs_sql_running *ret_items, size_t max);
 
 /* ---- statements ---- */
 
+/* The length of the statement that text begins with, without its semicolon; *ret_next is where the
+ * next one begins. 0: there is only blank and comments, to the end. */
+size_t hs_sql_statement_len(const char *text, size_t len, size_t *ret_next);
+/* Whether a semicolon ends the last statement of a text; also of one without statements. */
+bool hs_sql_is_complete(const char *text, size_t len);
+
 /* Whether a text leaves something on its connection that others of its user do not have: temporary
  * objects, settings, prepared statements, a transaction. A text that is no SQL may be said to. */
 bool hs_sql_leaves_traces(const char *text);
