@@ -5,6 +5,8 @@
 
 #ifdef HS_HAVE_SQL
 
+#include <string.h>
+
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -41,6 +43,19 @@ static hs_status read_text(const struct hs_command_args *args, char **ret_text,
     return status;
 }
 
+/* A single statement needs nothing that outlives it; a command may read a file of many. */
+static bool has_several(const char *text)
+{
+    size_t next;
+    if (strchr(".\\", text[strspn(text, " \t\r\n")]) != NULL) {
+        return true;
+    }
+    if (hs_sql_statement_len(text, strlen(text), &next) > 0) {
+        text += next;
+    }
+    return hs_sql_statement_len(text, strlen(text), &next) > 0;
+}
+
 hs_status hs_cmd_sql(const struct hs_command_args *args, struct hs_error *err)
 {
     bool is_interactive =
@@ -50,7 +65,8 @@ hs_status hs_cmd_sql(const struct hs_command_args *args, struct hs_error *err)
     hs_sql_runner *runner;
     hs_status status = read_format(args, &format, err);
     status = status || is_interactive ? status : read_text(args, &text, err);
-    status = status ? status : hs_sql_runner_open(args, &runner, err);
+    bool is_session = is_interactive || (!status && has_several(text));
+    status = status ? status : hs_sql_runner_open(args, is_session, &runner, err);
     if (status) {
         return status;
     }

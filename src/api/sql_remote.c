@@ -135,21 +135,22 @@ static hs_status next_of(void *user, struct ArrowArray *ret_array, struct hs_err
     return status;
 }
 
-static char *write_request(const char *text)
+static char *write_request(const char *text, const char *session)
 {
-    json_t *request = json_pack("{s:s, s:s}", "query", text, "format", "arrow");
+    json_t *request =
+        json_pack("{s:s, s:s, s:s*}", "query", text, "format", "arrow", "session", session);
     char *body = request ? json_dumps(request, JSON_COMPACT) : NULL;
     json_decref(request);
     return body;
 }
 
 hs_status hs_sql_remote_run(hs_http_client *client, const struct hs_command_io *io,
-                            const char *text, enum hs_sql_format format, int64_t *ret_n_changed,
-                            struct hs_error *err)
+                            const char *text, const char *session, enum hs_sql_format format,
+                            int64_t *ret_n_changed, struct hs_error *err)
 {
     struct answer answer HS_CLEANUP(answer_free) = {.header = HS_BUF_INIT(HEADER_MAX),
                                                     .rows = HS_BUF_INIT(BODY_MAX)};
-    char *body = write_request(text);
+    char *body = write_request(text, session);
     if (body == NULL) {
         return hs_error_nomem(err, "a request");
     }
@@ -163,4 +164,37 @@ hs_status hs_sql_remote_run(hs_http_client *client, const struct hs_command_io *
     *ret_n_changed = n_changed ? strtoll(n_changed, NULL, 10) : -1;
     const struct hs_sql_rows rows = {&answer, schema_of, next_of};
     return hs_sql_print(io, &rows, format, err);
+}
+
+/* ---- sessions ---- */
+
+hs_status hs_sql_remote_session_new(hs_http_client *client, char **ret_id, struct hs_error *err)
+{
+    json_t *json HS_CLEANUP(hs_json_freep) = NULL;
+    hs_status status =
+        hs_http_client_ask(client, "POST", HS_REST_SQL_PATH "/sessions", "{}", &json, err);
+    const char *id = json_string_value(json_object_get(json, "id"));
+    if (!status && id == NULL) {
+        return no_stream(err);
+    }
+    *ret_id = status ? NULL : hs_strdup(id);
+    return status || *ret_id != NULL ? status : hs_error_nomem(err, "a session");
+}
+
+static hs_status ask_session(hs_http_client *client, const char *method, const char *id)
+{
+    HS_CLEANUP(hs_freep) char *path = hs_asprintf(HS_REST_SQL_PATH "/sessions/%s", id);
+    return path != NULL ? hs_http_client_ask(client, method, path, NULL, NULL, NULL)
+                        : HS_OUT_OF_MEMORY;
+}
+
+bool hs_sql_remote_session_is_there(hs_http_client *client, const char *id)
+{
+    return ask_session(client, "GET", id) != HS_NOT_FOUND;
+}
+
+void hs_sql_remote_session_end(hs_http_client *client, const char *id)
+{
+    hs_status status = ask_session(client, "DELETE", id);
+    (void)status; /* the server ends it by itself */
 }

@@ -16,6 +16,8 @@
 struct hs_sql_runner {
     const struct hs_command_io *io;
     hs_http_client *client; /* of a server that runs the statements; NULL: this process does */
+    bool is_session;
+    char *session; /* of the server; NULL: none yet */
     struct hs_sql_settings settings;
     hs_sql_local *local;
     hs_sql *sql;
@@ -124,16 +126,39 @@ static hs_status open_remote(hs_sql_runner *runner, const struct hs_command_args
     return hs_http_client_new(args, &runner->client, err);
 }
 
+static hs_status run_remote(hs_sql_runner *runner, const struct hs_command_io *out,
+                            const char *text, size_t len, enum hs_sql_format format,
+                            int64_t *ret_n_changed, struct hs_error *err)
+{
+    HS_CLEANUP(hs_freep) char *copy = hs_strndup(text, len);
+    hs_status status = copy != NULL ? HS_OK : hs_error_nomem(err, "a statement");
+    if (!status && runner->is_session && runner->session == NULL) {
+        status = hs_sql_remote_session_new(runner->client, &runner->session, err);
+    }
+    status = status ? status
+                    : hs_sql_remote_run(runner->client, out, copy, runner->session, format,
+                                        ret_n_changed, err);
+    if (status == HS_NOT_FOUND && runner->session != NULL &&
+        !hs_sql_remote_session_is_there(runner->client, runner->session)) {
+        hs_free(runner->session);
+        runner->session = NULL;
+        hs_error_set(err, status, "the server has ended the session of these statements");
+        hs_error_hint(err, "what was temporary is gone; the next statement begins a new one");
+    }
+    return status;
+}
+
 /* ---- both ---- */
 
-hs_status hs_sql_runner_open(const struct hs_command_args *args, hs_sql_runner **ret_runner,
-                             struct hs_error *err)
+hs_status hs_sql_runner_open(const struct hs_command_args *args, bool is_session,
+                             hs_sql_runner **ret_runner, struct hs_error *err)
 {
     hs_sql_runner *runner = hs_calloc(1, sizeof *runner);
     if (runner == NULL) {
         return hs_error_nomem(err, "SQL");
     }
     runner->io = args->io;
+    runner->is_session = is_session;
     hs_status status = hs_config_is_set(args->config, HS_CFG_SERVER)
                            ? open_remote(runner, args, err)
                            : open_here(runner, args, err);
@@ -152,6 +177,10 @@ void hs_sql_runner_close(hs_sql_runner *runner)
         hs_sql_close(runner->sql);
         hs_sql_local_close(runner->local);
         hs_sql_settings_free(&runner->settings);
+        if (runner->session != NULL) {
+            hs_sql_remote_session_end(runner->client, runner->session);
+        }
+        hs_free(runner->session);
         hs_http_client_free(runner->client);
         hs_free(runner);
     }
@@ -166,13 +195,7 @@ hs_status hs_sql_runner_run(hs_sql_runner *runner, const struct hs_command_io *o
                             const char *text, size_t len, enum hs_sql_format format,
                             int64_t *ret_n_changed, struct hs_error *err)
 {
-    int64_t n = -1;
-    HS_CLEANUP(hs_freep) char *copy = runner->client != NULL ? hs_strndup(text, len) : NULL;
-    if (runner->client != NULL && copy == NULL) {
-        return hs_error_nomem(err, "a statement");
-    }
-    hs_status status = copy != NULL ? hs_sql_remote_run(runner->client, out, copy, format, &n, err)
-                                    : run_watched(runner, out, text, len, format, &n, err);
-    *ret_n_changed = n;
-    return status;
+    *ret_n_changed = -1;
+    return runner->client != NULL ? run_remote(runner, out, text, len, format, ret_n_changed, err)
+                                  : run_watched(runner, out, text, len, format, ret_n_changed, err);
 }

@@ -1,7 +1,8 @@
 /*
  * sql_runner.h - where the statements of `hyprstream sql` run: this process, or a server.
  *
- * Errors:  those of api/sql.h, or of sql_remote.h.
+ * Errors:  those of api/sql.h, or of sql_remote.h. A session that the server ended is an error
+ *          once; the next statement begins another.
  * Owner:   hs_sql_runner_close.
  * Threads: none.
  */
@@ -12,8 +13,9 @@
 
 typedef struct hs_sql_runner hs_sql_runner;
 
-/* What args, which are borrowed, name: --server's, or this process. */
-HS_CHECKED hs_status hs_sql_runner_open(const struct hs_command_args *args,
+/* What args, which are borrowed, name: --server's, or this process. is_session: statements share a
+ * connection, of a server, too. */
+HS_CHECKED hs_status hs_sql_runner_open(const struct hs_command_args *args, bool is_session,
                                         hs_sql_runner **ret_runner, struct hs_error *err);
 void hs_sql_runner_close(hs_sql_runner *runner); /* NULL is allowed */
 /* URL of the server; NULL: this process. */

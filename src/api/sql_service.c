@@ -14,6 +14,7 @@ struct hs_sql_service {
     const struct hs_rest *rest;
     struct hs_sql_host host;
     int max_statements;
+    hs_sql_sessions *sessions;
     pthread_mutex_t mutex; /* of what follows, and of opening */
     pthread_cond_t changed;
     struct hs_sql_settings settings;
@@ -101,6 +102,13 @@ hs_status hs_sql_service_new(const struct hs_config *config, const struct hs_pat
                                          .registry = registry,
                                          .sessions_dir = rest->sessions_dir};
     service->max_statements = (int)hs_config_int(config, HS_CFG_SQL_STATEMENTS);
+    hs_status status = hs_sql_sessions_new((int)hs_config_int(config, HS_CFG_SQL_SESSIONS),
+                                           hs_config_int(config, HS_CFG_SQL_IDLE_TIMEOUT) * 1000,
+                                           &service->sessions, err);
+    if (status) {
+        hs_free(service);
+        return status;
+    }
     pthread_mutex_init(&service->mutex, NULL);
     pthread_cond_init(&service->changed, NULL);
     *ret_service = service;
@@ -117,6 +125,7 @@ void hs_sql_service_free(hs_sql_service *service)
         pthread_cond_wait(&service->changed, &service->mutex);
     }
     pthread_mutex_unlock(&service->mutex);
+    hs_sql_sessions_free(service->sessions);
     hs_sql_close(service->sql);
     hs_sql_settings_free(&service->settings);
     pthread_cond_destroy(&service->changed);
@@ -148,6 +157,11 @@ hs_status hs_sql_service_open(hs_sql_service *service, hs_sql **ret_sql, struct 
     return status;
 }
 
+hs_sql_sessions *hs_sql_service_sessions(hs_sql_service *service)
+{
+    return service->sessions;
+}
+
 size_t hs_sql_service_list(hs_sql_service *service, struct hs_sql_running *ret_items, size_t max)
 {
     pthread_mutex_lock(&service->mutex);
@@ -156,10 +170,19 @@ size_t hs_sql_service_list(hs_sql_service *service, struct hs_sql_running *ret_i
     return sql ? hs_sql_list(sql, ret_items, max) : 0;
 }
 
+hs_status hs_sql_service_check(const hs_sql_service *service, struct hs_error *err)
+{
+    return service->max_statements > 0
+               ? HS_OK
+               : hs_error_set(err, HS_NOT_FOUND,
+                              "this server answers no SQL (sql-statements is 0)");
+}
+
 hs_status hs_sql_service_enter(hs_sql_service *service, struct hs_error *err)
 {
-    if (service->max_statements == 0) {
-        return hs_error_set(err, HS_NOT_FOUND, "this server answers no SQL (sql-statements is 0)");
+    hs_status status = hs_sql_service_check(service, err);
+    if (status) {
+        return status;
     }
     pthread_mutex_lock(&service->mutex);
     bool has_room = service->n_statements < service->max_statements;

@@ -11,6 +11,7 @@
 #include "api/command.h"
 #include "api/sql.h"
 #include "rest/rest.h"
+#include "sql_sessions.h"
 
 typedef struct hs_sql_service hs_sql_service;
 
@@ -25,6 +26,10 @@ void hs_sql_service_free(hs_sql_service *service);
  * hs_sql_open; the next call tries again. */
 HS_CHECKED hs_status hs_sql_service_open(hs_sql_service *service, hs_sql **ret_sql,
                                          struct hs_error *err);
+/* Sessions of /api/v1/sql, which are the service's. */
+hs_sql_sessions *hs_sql_service_sessions(hs_sql_service *service);
+/* Whether SQL may be asked for over HTTP. */
+HS_CHECKED hs_status hs_sql_service_check(const hs_sql_service *service, struct hs_error *err);
 /* As hs_sql_list; none before it was opened. */
 size_t hs_sql_service_list(hs_sql_service *service, struct hs_sql_running *ret_items, size_t max);
 /* One more statement of HTTP runs, until hs_sql_service_leave. HS_QUEUE_FULL: as many run as may;

@@ -282,9 +282,6 @@ static hs_status run_text(struct hs_sql_shell *shell, const char *text, struct h
         if (len == 0) {
             return HS_OK;
         }
-        if (!is_dot && !shell->is_interactive && hs_sql_runner_url(shell->runner) != NULL) {
-            len = next = (size_t)(end - at); /* a connection of the server is one request's */
-        }
         shell->n_statements++;
         hs_status status =
             is_dot ? run_command(shell, at, len, err) : run_statement(shell, at, len, err);

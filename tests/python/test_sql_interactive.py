@@ -44,6 +44,8 @@ def test_a_conversation(hs, where):
     assert "n\r\n42\r\n" in shell.send("2 AS n;").replace("\r\r", "\r")
     assert "2 rows" in shell.send("CREATE TABLE t (a INT); INSERT INTO t VALUES (1), (2);")
     assert "selec" in shell.send("selec;")
+    shell.send("CREATE TEMP TABLE u AS SELECT 5 AS five; BEGIN; DROP TABLE t;")
+    assert "five\r\n5\r\n" in shell.send("ROLLBACK; FROM u;").replace("\r\r", "\r")
     shell.send("SELECT 'left", MORE)
     shell.child.send("\x03")  # clears what was typed
     shell.child.expect(PROMPT)

@@ -149,7 +149,11 @@ def test_statements_of_the_command(hs, server):
     terminal.expect(pexpect.EOF)
     assert hs.ok(*run, "FROM t ORDER BY n", env={"HYPRSTREAM_API_KEY": "any"}).out == "n\n1\n2\n"
     assert hs.ok("sql", input="FROM t; SELECT 3 AS n;\n",
-                 env={"HYPRSTREAM_SERVER": server.url}).out == "n\n3\n"
+                 env={"HYPRSTREAM_SERVER": server.url}).out == "n\n1\n2\nn\n3\n"
+    # statements share a session
+    assert hs.ok(*run, "CREATE TEMP TABLE u AS SELECT 5 AS n; FROM u; FROM u").out == "n\n5\n" * 2
+    (hs.folder / "u.sql").write_text("CREATE TEMP TABLE u AS SELECT 6 AS n; FROM u")
+    assert hs.ok(*run, ".read u.sql").out == "n\n6\n"
     # the server has the tables open
     result = hs.run("sql", "FROM t")
     assert result.code == 14 and "--server" in result.err
@@ -162,12 +166,122 @@ def test_statements_of_the_command(hs, server):
     assert hs.run("sql", "--server", "http://127.0.0.1:1", "SELECT 1").code == 20
 
 
+def call(server, method, path, key="", body=None):
+    """The status and the JSON of the answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT)
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    connection.request(method, "/api/v1/sql" + path, json.dumps(body) if body else None, headers)
+    reply = connection.getresponse()
+    try:
+        return reply.status, json.loads(reply.read())
+    finally:
+        connection.close()
+
+
+def test_sessions(server):
+    status, made = call(server, "POST", "/sessions")
+    assert status == 200 and made["object"] == "sql_session" and len(made["id"]) == 32
+    mine = {"session": made["id"]}
+
+    def ask(query):
+        return call(server, "POST", "", body={"query": query, **mine})
+    assert ask("CREATE TEMP TABLE u AS SELECT 1 AS n") == (200, [])
+    assert ask("SET VARIABLE x = 7") == (200, [])
+    assert ask("SELECT n, getvariable('x') AS x FROM u") == (200, [{"n": 1, "x": 7}])
+    assert error(server, "FROM u")[0] == 400  # nobody else sees it
+    assert ask("BEGIN") == (200, []) and ask("CREATE TABLE kept AS SELECT 2 AS n") == (200, [])
+    assert error(server, "FROM kept")[0] == 400
+    assert ask("selec")[0] == 400  # an error ends no session
+    ask("ROLLBACK")
+    assert ask("FROM kept")[0] == 400
+    assert ask("BEGIN; CREATE TABLE kept AS SELECT 2 AS n; COMMIT") == (200, [])
+    assert rows(server, "FROM kept") == [{"n": 2}]
+    # parameters and formats are as without
+    assert call(server, "POST", "", body={"query": "SELECT ? + n AS m FROM u", "parameters": [1],
+                                          **mine}) == (200, [{"m": 2}])
+    status, told = call(server, "GET", "/sessions/" + made["id"])
+    assert (status, told["id"]) == (200, made["id"]) and told["idle_ms"] >= 0
+    status, told = call(server, "DELETE", "/sessions/" + made["id"])
+    assert (status, told["deleted"]) == (200, True)
+    for again in (ask("SELECT 1"), call(server, "GET", "/sessions/" + made["id"]),
+                  call(server, "DELETE", "/sessions/" + made["id"])):
+        assert again[0] == 404 and "no such SQL session" in again[1]["error"]["message"]
+    assert error(server, "SELECT 1", session=7)[0] == 400
+
+
+def test_a_session_runs_one_statement(serve, cycle):
+    server = serve("-m", cycle, "--ctx-size", 65536, "--max-sequences", 4)
+    session = call(server, "POST", "/sessions")[1]["id"]
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT)
+    connection.request("POST", "/api/v1/sql", json.dumps(
+        {"query": "SELECT generate('x', {max_tokens: 60000})", "session": session}))
+    server.wait_busy(1)
+    status, message = error(server, "SELECT 1", session=session)
+    assert status == 409 and "another statement" in message
+    assert call(server, "GET", "/sessions/" + session)[1]["idle_ms"] == 0
+    assert call(server, "DELETE", "/sessions/" + session)[0] == 200
+    assert connection.getresponse().status != 200  # its statement ended with it
+    connection.close()
+    server.wait_busy(0)
+    # one whose client leaves goes on with the next statement
+    session = call(server, "POST", "/sessions")[1]["id"]
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT)
+    connection.request("POST", "/api/v1/sql", json.dumps({"query": LONG, "session": session}))
+    wait_until(lambda: server.get("/api/v1/status")["statements"] != [])
+    connection.close()
+    wait_until(lambda: post(server, "SELECT 1 AS n", session=session)[0] == 200)
+
+
+def test_limits_of_sessions(hs, serve, say):
+    keys = [hs.ok("key", "create", name).out.strip() for name in ("ann", "bob")]
+    server = serve("-m", say, "--sql-sessions", 2)
+    assert call(server, "POST", "/sessions")[0] == 401
+    ids = []
+    for key in keys:
+        made = [call(server, "POST", "/sessions", key) for _ in range(3)]
+        assert [status for status, _ in made] == [200, 200, 429]
+        assert "sql-sessions" in made[2][1]["error"]["message"]
+        ids.append(made[1][1]["id"])
+    for key, other in zip(keys, reversed(ids)):
+        assert call(server, "GET", "/sessions/" + other, key)[0] == 404
+        assert call(server, "POST", "", key, {"query": "SELECT 1", "session": other})[0] == 404
+    server.stop()
+    server = serve("-m", say, "--sql-idle-timeout", 1)
+    made = call(server, "POST", "/sessions", keys[0])[1]["id"]
+    wait_until(lambda: call(server, "GET", "/sessions/" + made, keys[0])[0] == 404)
+    server.stop()
+    server = serve("-m", say, "--sql-statements", 0)
+    assert call(server, "POST", "/sessions", keys[0])[0] == 404
+
+
+def test_a_session_that_the_server_ended(hs, serve, say):
+    server = serve("-m", say)
+    shell = hs.terminal("sql", "--server", server.url, "--format", "csv")
+    for text in ("CREATE TEMP TABLE u AS SELECT 1 AS n;", "FROM u;"):
+        shell.expect_exact("sql> ")
+        shell.send(text + "\r")
+    shell.expect_exact("sql> ")
+    server.stop()
+    shell.send("FROM u;\r")
+    shell.expect_exact("nothing answers")
+    shell.expect_exact("sql> ")
+    serve("-m", say, "--port", server.port)
+    shell.send("FROM u;\r")
+    shell.expect_exact("what was temporary is gone")
+    shell.expect_exact("sql> ")
+    shell.send("SELECT 41 + 1 AS n;\r")
+    shell.expect_exact("42")
+    shell.expect_exact("sql> ")
+    shell.send("\x04")
+    shell.expect(pexpect.EOF)
+
+
 def test_keys(hs, serve, say):
     key = hs.ok("key", "create", "ann").out.strip()
     server = serve("-m", say)
     assert error(server, "SELECT 1")[0] == 401
     assert hs.run("sql", "--server", server.url, "SELECT 1").code == 5
-    told = hs.ok("sql", "--server", server.url, "SELECT generate('Hi') AS a; "
+    told = hs.ok("sql", "--server", server.url, "CREATE TEMP TABLE t AS SELECT generate('Hi'); "
                  "SELECT \"user\" FROM hyprstream.requests", env={"HYPRSTREAM_API_KEY": key})
     assert told.out == "user\nann\n"
 

@@ -16,6 +16,8 @@
 struct job {
     hs_sql_service *service;
     char *text, *user;
+    char *session; /* NULL: none */
+    char owner[HS_SQL_OWNER_MAX];
     json_t *values;
     enum hs_sql_format format;
     pthread_mutex_t mutex;  /* of what follows */
@@ -40,6 +42,7 @@ static void job_leave(struct job *job)
         json_decref(job->values);
         hs_free(job->text);
         hs_free(job->user);
+        hs_free(job->session);
         hs_buf_free(&job->out);
         pthread_cond_destroy(&job->changed);
         pthread_mutex_destroy(&job->mutex);
@@ -63,8 +66,11 @@ static struct job *job_new(hs_sql_service *service, const struct hs_rest_sql_ask
     job->out = (struct hs_buf)HS_BUF_INIT(AHEAD_MAX);
     job->text = hs_strdup(ask->text);
     job->user = hs_strdup(ask->user);
+    job->session = hs_strdup(ask->session);
+    snprintf(job->owner, sizeof job->owner, "%s", ask->owner);
     job->values = json_deep_copy(ask->values);
-    if (job->text == NULL || job->user == NULL || (ask->values != NULL && job->values == NULL)) {
+    if (job->text == NULL || job->user == NULL || (ask->session != NULL && job->session == NULL) ||
+        (ask->values != NULL && job->values == NULL)) {
         job_leave(job);
         return NULL;
     }
@@ -134,17 +140,40 @@ static void set_conn(struct job *job, hs_sql_conn *conn)
     pthread_mutex_unlock(&job->mutex);
 }
 
+static hs_status run_on(struct job *job, hs_sql_conn *conn, struct hs_error *err)
+{
+    set_conn(job, conn);
+    hs_status status = run_statement(job, conn, err);
+    set_conn(job, NULL);
+    return status;
+}
+
+static hs_status run_in_session(struct job *job, hs_sql *sql, struct hs_error *err)
+{
+    hs_sql_sessions *sessions = hs_sql_service_sessions(job->service);
+    hs_sql_session *session;
+    hs_sql_conn *conn;
+    hs_status status =
+        hs_sql_session_enter(sessions, sql, job->owner, job->session, &session, &conn, err);
+    if (status == HS_OK) {
+        status = run_on(job, conn, err);
+        hs_sql_session_leave(sessions, session);
+    }
+    return status;
+}
+
 static hs_status run(struct job *job, struct hs_error *err)
 {
     hs_sql *sql;
     hs_sql_conn *conn;
     hs_status status = hs_sql_service_open(job->service, &sql, err);
-    status = status != HS_OK ? status : hs_sql_connect(sql, job->user, &conn, err);
+    if (status != HS_OK || job->session != NULL) {
+        return status != HS_OK ? status : run_in_session(job, sql, err);
+    }
+    status = hs_sql_connect(sql, job->user, &conn, err);
     if (status == HS_OK) {
         hs_sql_task_begin(conn);
-        set_conn(job, conn);
-        status = run_statement(job, conn, err);
-        set_conn(job, NULL);
+        status = run_on(job, conn, err);
         hs_sql_disconnect(conn);
     }
     return status;

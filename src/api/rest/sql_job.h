@@ -16,7 +16,8 @@ struct hs_rest_sql_ask {
     const char *text;
     const json_t *values; /* NULL: none; each can be bound (sql_bind.h) */
     const char *user;
-    enum hs_sql_format format; /* no table */
+    const char *owner, *session; /* id of a session of the owner's; NULL: a connection of its own */
+    enum hs_sql_format format;   /* no table */
 };
 
 /* Answers the request, or waits for it. `service` is entered for as long as the thread runs. */
