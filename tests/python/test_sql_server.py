@@ -170,7 +170,8 @@ def call(server, method, path, key="", body=None):
     """The status and the JSON of the answer."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT)
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    connection.request(method, "/api/v1/sql" + path, json.dumps(body) if body else None, headers)
+    data = json.dumps(body or {}) if method == "POST" else None
+    connection.request(method, "/api/v1/sql" + path, data, headers)
     reply = connection.getresponse()
     try:
         return reply.status, json.loads(reply.read())
@@ -207,6 +208,11 @@ def test_sessions(server):
                   call(server, "DELETE", "/sessions/" + made["id"])):
         assert again[0] == 404 and "no such SQL session" in again[1]["error"]["message"]
     assert error(server, "SELECT 1", session=7)[0] == 400
+    for body in (b"[]", b"nothing"):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            server.post("/api/v1/sql/sessions", body)
+        assert refused.value.code == 400
+        refused.value.close()
 
 
 def test_a_session_runs_one_statement(serve, cycle):

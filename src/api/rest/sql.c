@@ -86,6 +86,9 @@ static void create(const struct hs_rest *rest, hs_http_request *request)
 {
     char client[HS_TAG_MAX], id[HS_SQL_SESSION_ID_SIZE];
     struct hs_error err;
+    if (hs_http_request_json(request) == NULL) {
+        return;
+    }
     hs_rest_client_name(request, client);
     hs_status status = hs_sql_service_check(rest->sql, &err);
     status = status != HS_OK ? status
