@@ -113,6 +113,42 @@ static void test_cuts(void **state)
     hs_ipc_reader_free(reader);
 }
 
+static void add_numbers(hs_ipc_writer *writer, struct ArrowSchema *numbers, int64_t n)
+{
+    struct ArrowArray array;
+    assert_int_equal(ArrowArrayInitFromSchema(&array, numbers, NULL), NANOARROW_OK);
+    assert_int_equal(ArrowArrayStartAppending(&array), NANOARROW_OK);
+    for (int64_t i = 0; i < n; i++) {
+        assert_int_equal(ArrowArrayAppendInt(array.children[0], i), NANOARROW_OK);
+        assert_int_equal(ArrowArrayFinishElement(&array), NANOARROW_OK);
+    }
+    assert_int_equal(ArrowArrayFinishBuildingDefault(&array, NULL), NANOARROW_OK);
+    assert_int_equal(hs_ipc_writer_add(writer, &array, NULL), HS_OK);
+}
+
+static void test_is_full(void **state)
+{
+    (void)state;
+    int64_t n_full = HS_IPC_BODY_FULL / 8;
+    struct ArrowSchema numbers;
+    hs_ipc_writer *writer;
+    struct hs_grpc_message message;
+    ArrowSchemaInit(&numbers);
+    assert_int_equal(ArrowSchemaSetTypeStruct(&numbers, 1), NANOARROW_OK);
+    assert_int_equal(ArrowSchemaSetType(numbers.children[0], NANOARROW_TYPE_INT64), NANOARROW_OK);
+    assert_int_equal(hs_ipc_writer_new(&numbers, &writer, NULL), HS_OK);
+    add_numbers(writer, &numbers, n_full - 1);
+    assert_false(hs_ipc_writer_is_full(writer));
+    add_numbers(writer, &numbers, 1);
+    assert_true(hs_ipc_writer_is_full(writer));
+    assert_int_equal(hs_ipc_writer_take(writer, &message, NULL), HS_OK);
+    assert_int_equal(hs_ipc_writer_n_rows(writer), 0);
+    assert_false(hs_ipc_writer_is_full(writer));
+    message.release(message.user);
+    hs_ipc_writer_free(writer);
+    numbers.release(&numbers);
+}
+
 /* One row of more than a batch has room for leaves alone; the small ones around it do not. */
 static void test_large_row(void **state)
 {
@@ -255,6 +291,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_joins),
         cmocka_unit_test(test_cuts),
+        cmocka_unit_test(test_is_full),
         cmocka_unit_test(test_large_row),
         cmocka_unit_test(test_bodies_are_not_copied),
         cmocka_unit_test(test_refuses_dictionaries_and_views),

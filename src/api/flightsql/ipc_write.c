@@ -10,7 +10,6 @@
 #include "ipc_batch.h"
 
 #define CHUNKS_MAX 64
-#define FULL_BYTES (1 << 20)
 #define SCHEMA_BYTES_MAX (16 << 20)
 
 /* ---- schemas ---- */
@@ -179,7 +178,7 @@ hs_status hs_ipc_writer_add(hs_ipc_writer *writer, struct ArrowArray *array, str
 
 bool hs_ipc_writer_is_full(const hs_ipc_writer *writer)
 {
-    return writer->n_chunks == CHUNKS_MAX || writer->bytes >= FULL_BYTES ||
+    return writer->n_chunks == CHUNKS_MAX || writer->bytes >= HS_IPC_BODY_FULL ||
            (writer->n_rows > 0 && writer->is_indivisible);
 }
 

@@ -19,6 +19,9 @@
 #include "base/buf.h"
 
 #define HS_IPC_BODY_MAX (3 << 20)
+/* Enough for a batch. With larger ones rows have left the caches of a core before the kernel copies
+ * them. */
+#define HS_IPC_BODY_FULL (256 << 10)
 
 /* The schema as a message of IPC: encapsulated with its length, or as Flight's data_header. */
 HS_CHECKED hs_status hs_ipc_schema(const struct ArrowSchema *schema, bool is_encapsulated,
@@ -36,7 +39,7 @@ HS_CHECKED hs_status hs_ipc_writer_new(const struct ArrowSchema *schema, hs_ipc_
 /* Takes the array over, also when it fails. */
 HS_CHECKED hs_status hs_ipc_writer_add(hs_ipc_writer *writer, struct ArrowArray *array,
                                        struct hs_error *err);
-/* Whether what was added is enough for a batch. */
+/* Whether what was added is enough for a batch: HS_IPC_BODY_FULL bytes, or many arrays. */
 bool hs_ipc_writer_is_full(const hs_ipc_writer *writer);
 int64_t hs_ipc_writer_n_rows(const hs_ipc_writer *writer);
 /* The next batch as Flight's message, with at least one row; only while n_rows > 0. */
