@@ -7,16 +7,19 @@
  *
  * Lines of the files are an adapter's name, a tab and a text; in ASKED.tsv "-" stands for none.
  *
- * NUMBER more adapters of the file FILLER, with one example each ("Write a story about bread, in
- * style 7."), are registered beside the named ones. Prints one JSON object: `first_ms`, the first
- * request, which waits for all examples; `new_ms`, the texts for the first time, which may wait for
- * adapters' weights to be read; `route_ms`, the same texts again; of both the median and the
- * largest; `right` of `asked`, and of them those for which none is right. No text is begun later
- * than ASKED_MS after the start; `asked` says how many were.
+ * The texts are routed among the named adapters, and then beside NUMBER more of the file FILLER,
+ * with one example each ("Write a story about bread, in style 7."). Prints one JSON object, of both
+ * (few_, many_): `first_ms`, the first request, which waits for all examples; `new_ms`, the texts
+ * for the first time, which may wait for adapters' weights to be read; `ms`, the same texts again;
+ * of these the median and the largest. Of the many: what registering them took, time and memory;
+ * `table_mb`, the same with their examples; `right` of `asked`, and of them
+ * those for which none is right. No text is begun later than ASKED_MS after the first of its round;
+ * `asked` says how many were.
  *
  * --scores prints one JSON array for each text, those that no adapter is for first (their name is
  * "background"): the name, the embedding, and what each adapter's weights say (null: nothing).
  */
+#include <malloc.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -29,7 +32,7 @@
 #include "route_examples.h"
 
 #define LINES_MAX 4096
-#define ASKED_MS 150e3
+#define ASKED_MS 60e3
 #define ADAPTERS_MAX 64 /* of --scores */
 #define EXAMPLES_MAX 256
 
@@ -98,7 +101,7 @@ static void start(const char *model, int32_t n_threads)
     params.adapter_budget_bytes = 1; /* none is loaded */
     hs_model_params_defaults(&load);
     load.n_ctx = 1024;
-    load.n_seq_max = 1;
+    load.n_seq_max = 16;
     load.n_threads = n_threads;
     need(hs_engine_create(&params, &engine, &err), &err);
     need(hs_engine_load_model(engine, model, NULL, &load, model_id, &err), &err);
@@ -170,32 +173,62 @@ static double route_one(const char *text, struct hs_route *route)
     return now_ms() - start_ms;
 }
 
-static void ask_all(const struct line *lines, size_t n_lines, double until_ms)
+/* What asking all texts took. */
+struct times {
+    double values[LINES_MAX]; /* [n], ascending */
+    size_t n, n_right, n_none, n_none_right;
+};
+
+static struct times ask_all(const struct line *lines, size_t n_lines)
 {
-    static double first[LINES_MAX], again[LINES_MAX];
+    static struct times times;
     struct hs_route route;
-    size_t n = 0, n_again = 0, n_right = 0, n_none = 0, n_none_right = 0;
-    double first_ms = route_one("Hello", &route);
-    for (; n < n_lines && now_ms() < until_ms; n++) {
-        bool is_none = strcmp(lines[n].name, "-") == 0;
-        first[n] = route_one(lines[n].text, &route);
-        n_right += is_right(&lines[n], &route);
-        n_none += is_none;
-        n_none_right += is_none && is_right(&lines[n], &route);
+    double until_ms = now_ms() + ASKED_MS;
+    times = (struct times){0};
+    for (size_t i = 0; i < n_lines && (i == 0 || now_ms() < until_ms); i++) {
+        bool is_none = strcmp(lines[i].name, "-") == 0;
+        times.values[times.n++] = route_one(lines[i].text, &route);
+        times.n_right += is_right(&lines[i], &route);
+        times.n_none += is_none;
+        times.n_none_right += is_none && is_right(&lines[i], &route);
     }
-    for (; n_again < n && now_ms() < until_ms; n_again++) {
-        again[n_again] = route_one(lines[n_again].text, &route);
-    }
-    if (n_again == 0) {
-        fprintf(stderr, "bench-route: the examples alone took too long, %.0f ms\n", first_ms);
-        exit(1);
-    }
-    qsort(first, n, sizeof first[0], compare);
-    qsort(again, n_again, sizeof again[0], compare);
-    printf("{\"first_ms\": %.0f, \"new_ms\": [%.1f, %.1f], \"route_ms\": [%.1f, %.1f], "
-           "\"asked\": %zu, \"right\": %zu, \"asked_none\": %zu, \"right_none\": %zu}\n",
-           first_ms, first[n / 2], first[n - 1], again[n_again / 2], again[n_again - 1], n, n_right,
-           n_none, n_none_right);
+    qsort(times.values, times.n, sizeof times.values[0], compare);
+    return times;
+}
+
+static void print_times(const char *name, const struct times *times)
+{
+    printf("\"%s\": [%.1f, %.1f], ", name, times->values[times->n / 2],
+           times->values[times->n - 1]);
+}
+
+static double allocated_mb(void)
+{
+    struct mallinfo2 info = mallinfo2();
+    return (double)(info.uordblks + info.hblkhd) / 1e6;
+}
+
+/* Among the named adapters, then among all. */
+static void ask_among(int number, const char *filler, const struct line *lines, size_t n_lines)
+{
+    struct hs_route route;
+    printf("{\"few_first_ms\": %.0f, ", route_one("Hello", &route));
+    struct times times = ask_all(lines, n_lines);
+    print_times("few_new_ms", &times);
+    times = ask_all(lines, n_lines);
+    print_times("few_ms", &times);
+    double start_ms = now_ms(), start_mb = allocated_mb();
+    add_fillers(number, filler);
+    printf("\"register_ms\": %.1f, \"register_mb\": %.1f, ", now_ms() - start_ms,
+           allocated_mb() - start_mb);
+    printf("\"many_first_ms\": %.0f, ", route_one("Hello", &route));
+    printf("\"table_mb\": %.1f, ", allocated_mb() - start_mb);
+    times = ask_all(lines, n_lines);
+    print_times("many_new_ms", &times);
+    times = ask_all(lines, n_lines);
+    print_times("many_ms", &times);
+    printf("\"asked\": %zu, \"right\": %zu, \"asked_none\": %zu, \"right_none\": %zu}\n", times.n,
+           times.n_right, times.n_none, times.n_none_right);
 }
 
 /* ---- scores ---- */
@@ -253,7 +286,6 @@ static void print_all_scores(const struct line *asked, size_t n_asked)
 int main(int argc, char **argv)
 {
     static struct line examples[LINES_MAX], asked[LINES_MAX];
-    double until_ms = now_ms() + ASKED_MS;
     bool with_scores = argc > 1 && strcmp(argv[1], "--scores") == 0;
     int n_fixed = with_scores ? 4 : 6;
     if (argc < n_fixed || (with_scores && argc - n_fixed > ADAPTERS_MAX)) {
@@ -272,8 +304,7 @@ int main(int argc, char **argv)
     if (with_scores) {
         print_all_scores(asked, n_asked);
     } else {
-        add_fillers(atoi(argv[4]), argv[5]);
-        ask_all(asked, n_asked, until_ms);
+        ask_among(atoi(argv[4]), argv[5], asked, n_asked);
     }
     hs_engine_free(engine);
     return 0;

@@ -145,6 +145,7 @@ static hs_status init_llama(hs_rt_context *context, struct llama_model *model, s
         call.params.cb_eval_user_data = context->lora;
     }
     if (context->params.has_embeddings) {
+        call.params.cb_eval = hs_llama_drop_logits;
         /* Other poolings of llama.cpp end at the border of a micro-batch. */
         call.params.pooling_type = context->model->info.pooling == HS_RT_POOLING_RANK
                                        ? LLAMA_POOLING_TYPE_RANK

@@ -5,8 +5,10 @@
  * here the outputs of all parts are pooled, in double precision. Scores of a model that ranks are
  * llama.cpp's own, as they need its classification head.
  *
- * Each token also gets logits that nobody asked for (llama.cpp leaves no choice), which is why the
- * vocabulary bounds the batch.
+ * Each token also has room for logits that nobody asked for (llama.cpp leaves no choice), which is
+ * why the vocabulary bounds the batch. Computing them, which may be more than all the rest, is left
+ * out: the scheduler asks before it computes a graph whether its nodes are to be looked at, and
+ * that is when the product with the vocabulary becomes a node of no operation.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -140,6 +142,17 @@ hs_status hs_llama_embedder_new(hs_rt_model *model, const struct hs_rt_context_p
     }
     *ret_embedder = embedder;
     return HS_OK;
+}
+
+bool hs_llama_drop_logits(struct ggml_tensor *node, bool ask, void *user)
+{
+    (void)user;
+    if (ask && node->op == GGML_OP_MUL_MAT &&
+        (strcmp(node->src[0]->name, "output.weight") == 0 ||
+         strcmp(node->src[0]->name, "token_embd.weight") == 0)) {
+        node->op = GGML_OP_NONE;
+    }
+    return !ask;
 }
 
 static void pool_row(hs_rt_context *context, int32_t seq, const float *row)

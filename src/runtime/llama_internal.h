@@ -141,6 +141,8 @@ hs_status hs_llama_embedder_new(hs_rt_model *model, const struct hs_rt_context_p
                                 struct hs_rt_embedder *ret_embedder, struct hs_error *err);
 hs_status hs_llama_embed(hs_rt_context *context, const struct hs_rt_batch_item *items,
                          int32_t n_items, enum hs_rt_decode *ret_outcome, struct hs_error *err);
+/* For cb_eval, where nobody wants logits: the product with the vocabulary is not computed. */
+bool hs_llama_drop_logits(struct ggml_tensor *node, bool ask, void *user);
 void hs_llama_embed_take(hs_rt_context *context, int32_t seq, float *values);
 /* What the file says of pooling, and how many values come of it. */
 void hs_llama_embed_info(const struct llama_model *model, struct hs_rt_model_info *info);

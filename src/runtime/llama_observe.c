@@ -1,7 +1,7 @@
 /*
  * What goes into a model's matrices while it reads a text: the scheduler's callback (cb_eval) has
  * the wanted products computed one by one and looks at their second operand. Nothing behind the
- * last of them is needed, but the graph ends soon after.
+ * last of them is needed; but for the logits the graph ends soon after.
  */
 #include <string.h>
 
@@ -51,7 +51,7 @@ static bool look(struct ggml_tensor *node, bool ask, void *user)
     struct observation *seen = user;
     const struct hs_rt_observer *observer = seen->observer;
     if (node->op != GGML_OP_MUL_MAT || !observer->wants(observer->user, node->src[0]->name)) {
-        return !ask;
+        return hs_llama_drop_logits(node, ask, NULL);
     }
     return ask || take_rows(seen, node);
 }
