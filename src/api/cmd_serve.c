@@ -11,7 +11,7 @@
 #include "base/machine.h"
 #include "base/mem.h"
 #include "params.h"
-#include "rest/rest.h"
+#include "rest/served_models.h"
 #include "routing.h"
 #include "sd_notify.h"
 #include "serve_flight.h"
@@ -35,6 +35,7 @@ struct server {
     hs_serve_flight *flight; /* NULL: there is none */
     char *keys_file;
     struct hs_serve_models models;
+    struct hs_load_settings settings; /* its texts are those of models that come later, too */
     struct hs_routing routing;
     hs_registry *registry;
     const char *loading; /* what is loaded now, of several models */
@@ -51,6 +52,7 @@ static void free_server(struct server *server)
     if (server->rest.adapters) {
         hs_adapter_table_save_counts(server->rest.adapters);
     }
+    hs_served_models_free(server->rest.served);
     hs_adapter_table_free(server->rest.adapters);
     hs_engine_free(server->engine);
     hs_registry_close(server->registry);
@@ -58,6 +60,7 @@ static void free_server(struct server *server)
     hs_http_keys_free(server->keys);
     hs_free(server->keys_file);
     hs_serve_models_free(&server->models);
+    hs_load_settings_free(&server->settings);
     hs_routing_close(&server->routing);
 }
 
@@ -86,27 +89,40 @@ static bool computes_on_host(void)
     return is_host;
 }
 
-static hs_status load_model(struct server *server, size_t i, struct hs_model_params *params,
+/* What is free, less what a load leaves alone; weights and KV on a GPU count, too. */
+static uint64_t model_budget(const struct hs_config *config)
+{
+    struct hs_system_info system;
+    uint64_t asked = (uint64_t)hs_config_float(config, HS_CFG_MODEL_MEMORY);
+    uint64_t host = hs_machine_memory_available(), devices = 0;
+    bool is_known = asked == 0 && hs_system_info_get(&system, NULL) == HS_OK;
+    for (int32_t i = 0; is_known && i < system.n_devices; i++) {
+        const struct hs_device *device = &system.devices[i];
+        devices += strncmp(device->name, "CPU", 3) == 0 ? 0 : device->memory_free_bytes;
+    }
+    return asked > 0 ? asked : host - host / 16 + devices;
+}
+
+/* It stays: it was named on the command line. */
+static hs_status load_model(struct server *server, size_t i, const struct hs_model_params *params,
                             struct hs_error *err)
 {
     const struct hs_command_io *io = server->args->io;
     const struct hs_serve_model *model = &server->models.items[i];
-    char model_id[HS_ID_MAX];
+    hs_served_models *served = server->rest.served;
     server->loading = server->models.n > 1 ? model->id : NULL;
-    hs_status status =
-        hs_engine_load_model(server->engine, model->choice.path, model->id, params, model_id, err);
+    hs_status status = hs_served_models_add(served, model->id, model->choice.path, params, err);
+    status = status ? status : hs_served_models_load(served, model->id, load_progress, server, err);
     io->progress(io->self, "", -1, NULL);
     if (status && server->models.n > 1) {
         hs_error_prefix(err, "%s", model->id);
     }
-    return status ? status : hs_rest_add_model(&server->rest, model_id, err);
+    return status;
 }
 
-static hs_status load_models(struct server *server, struct hs_error *err)
+static hs_status make_engine(struct server *server, struct hs_error *err)
 {
     const struct hs_command_args *args = server->args;
-    struct hs_serve_models *models = &server->models;
-    struct hs_load_settings settings HS_CLEANUP(hs_load_settings_free) = {0};
     struct hs_engine_params params;
     hs_engine_params_defaults(&params);
     params.sessions_dir = server->rest.sessions_dir = args->paths->sessions_dir;
@@ -114,28 +130,51 @@ static hs_status load_models(struct server *server, struct hs_error *err)
     params.adapter_budget_bytes = (uint64_t)hs_config_float(args->config, HS_CFG_ADAPTER_MEMORY);
     params.max_queue = (int32_t)hs_config_int(args->config, HS_CFG_MAX_QUEUE);
     params.max_client_queue = (int32_t)hs_config_int(args->config, HS_CFG_MAX_CLIENT_QUEUE);
+    hs_status status = hs_engine_create(&params, &server->engine, err);
+    server->rest.engine = server->engine;
+    return status;
+}
+
+static hs_status make_pool(struct server *server, struct hs_error *err)
+{
+    const struct hs_config *config = server->args->config;
+    int64_t keep_alive_s = hs_config_int(config, HS_CFG_KEEP_ALIVE);
+    struct hs_model_params model = server->settings.model;
+    model.chat_template = NULL; /* the user's is for the models he names */
+    const struct hs_served_params params = {
+        .rest = &server->rest,
+        .registry = server->registry,
+        .is_on_demand = hs_config_bool(config, HS_CFG_ON_DEMAND),
+        .budget_bytes = model_budget(config),
+        .keep_alive_ms = keep_alive_s < 0 ? -1 : keep_alive_s * 1000,
+        .model = &model};
+    return hs_served_models_new(&params, err);
+}
+
+static hs_status load_models(struct server *server, struct hs_error *err)
+{
+    const struct hs_command_args *args = server->args;
+    struct hs_serve_models *models = &server->models;
     hs_status status = hs_serve_models_choose(args, models, err);
-    status = status ? status : hs_load_settings_fill(args->config, &settings, err);
+    status = status ? status : hs_load_settings_fill(args->config, &server->settings, err);
     bool is_shared = !status && models->n > 1 && computes_on_host();
     if (is_shared) {
         status = hs_serve_models_check(models, hs_machine_memory_available(), err);
     }
-    status = status ? status : hs_engine_create(&params, &server->engine, err);
+    status = status ? status : make_engine(server, err);
+    status = status ? status : make_pool(server, err);
     if (status) {
         return status;
     }
     if (models->items[0].choice.note[0]) {
         hs_err_info(args->io, "%s", models->items[0].choice.note);
     }
-    server->rest.engine = server->engine;
-    settings.model.progress = load_progress;
-    settings.model.progress_user = server;
     for (size_t i = 0; i < models->n && !status; i++) {
-        settings.model.reserve_bytes =
-            is_shared ? hs_serve_models_reserve(models, i, settings.model.use_mmap,
-                                                hs_machine_memory_available())
-                      : 0;
-        status = load_model(server, i, &settings.model, err);
+        struct hs_model_params params = server->settings.model;
+        params.reserve_bytes = is_shared ? hs_serve_models_reserve(models, i, params.use_mmap,
+                                                                   hs_machine_memory_available())
+                                         : 0;
+        status = load_model(server, i, &params, err);
     }
     if (!status) {
         hs_serve_models_mark_used(args->paths, models);
@@ -162,7 +201,6 @@ static hs_status open_adapters(struct server *server, struct hs_error *err)
 {
     const struct hs_config_value *given = &server->args->config->values[HS_CFG_ADAPTER];
     hs_status status = hs_routing_read(server->args->config, &server->routing, err);
-    status = status ? status : hs_registry_open(server->args->paths, &server->registry, err);
     status = status ? status
                     : hs_routing_load_model(server->args, server->engine, &server->registry,
                                             &server->routing, err);
@@ -174,6 +212,7 @@ static hs_status open_adapters(struct server *server, struct hs_error *err)
         return status;
     }
     hs_adapter_table_sync(server->rest.adapters, true);
+    hs_served_models_sync(server->rest.served, true);
     for (size_t i = 0; i < given->n_items && !status; i++) {
         status = add_adapter(server, given->items[i], err);
         if (status) {
@@ -249,9 +288,13 @@ static void announce(const struct server *server)
     hs_err_printf(server->args->io, "listening on %s://%s%s%s:%d",
                   hs_http_server_has_tls(server->http) ? "https" : "http", is_v6 ? "[" : "", host,
                   is_v6 ? "]" : "", hs_http_server_port(server->http));
-    for (size_t i = 0; i < server->rest.n_models; i++) {
+    for (size_t i = 0; i < server->models.n; i++) {
         const struct hs_model_info *model = &server->rest.models[i];
         hs_err_printf(server->args->io, ", model %s, context %d", model->id, (int)model->n_ctx);
+    }
+    size_t n_more = server->rest.n_models - server->models.n;
+    if (n_more > 0) {
+        hs_err_printf(server->args->io, ", %zu more on demand", n_more);
     }
     size_t n_adapters = hs_adapter_table_count(server->rest.adapters);
     if (n_adapters > 0) {
@@ -381,6 +424,7 @@ static hs_status serve(struct server *server, struct hs_error *err)
                                hs_config_bool(config, HS_CFG_INSECURE), err);
     }
     status = status ? status : open_responses(server, err);
+    status = status ? status : hs_registry_open(server->args->paths, &server->registry, err);
     status = status ? status : load_models(server, err);
     status = status ? status : open_adapters(server, err);
     status = status ? status : open_sql(server, err);

@@ -6,7 +6,11 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "rest/lora.h"
+#include "rest/served_models.h"
 #include "sql_settings.h"
+
+/* A load, and leases that end before it; the statement cannot be cancelled meanwhile. */
+#define HOLD_MS 120000
 
 struct hs_sql_service {
     const struct hs_config *config;
@@ -24,18 +28,45 @@ struct hs_sql_service {
 
 /* ---- what SQL may ask of the server ---- */
 
-static hs_status find_model(void *user, const char *name, char ret_id[HS_ID_MAX],
-                            struct hs_error *err)
+static hs_status find_served(const struct hs_rest *rest, const char *name, bool is_first,
+                             char ret_id[HS_ID_MAX], struct hs_error *err)
 {
-    const struct hs_rest *rest = ((hs_sql_service *)user)->rest;
     for (size_t i = 0; i < rest->n_models; i++) {
         if (!name || !*name || strcmp(rest->models[i].id, name) == 0) {
             memcpy(ret_id, rest->models[i].id, HS_ID_MAX);
             return HS_OK;
         }
     }
-    hs_error_set(err, HS_NOT_FOUND, "no model '%s' is loaded", name);
-    return hs_error_hint(err, "SELECT id FROM hyprstream.models WHERE loaded lists those that are");
+    if (rest->served && is_first) {
+        hs_served_models_sync(rest->served, false);
+        return find_served(rest, name, false, ret_id, err);
+    }
+    hs_error_set(err, HS_NOT_FOUND, "there is no model '%.100s'", name);
+    return hs_error_hint(err, "SELECT id FROM hyprstream.models lists those that there are");
+}
+
+static hs_status find_model(void *user, const char *name, char ret_id[HS_ID_MAX],
+                            struct hs_error *err)
+{
+    return find_served(((hs_sql_service *)user)->rest, name, true, ret_id, err);
+}
+
+static hs_status hold_model(void *user, const char *model_id, void **ret_hold, struct hs_error *err)
+{
+    hs_model_lease *lease = NULL;
+    hs_status status =
+        hs_served_model_hold(((hs_sql_service *)user)->rest, model_id, HOLD_MS, &lease, err);
+    if (status == HS_BUSY) {
+        hs_error_hint(err, "the models of one statement must fit together: --model-memory");
+    }
+    *ret_hold = lease;
+    return status;
+}
+
+static void release_model(void *user, void *hold)
+{
+    (void)user;
+    hs_model_lease_release(hold);
 }
 
 static hs_status find_adapter(void *user, const char *model_id, const char *name,
@@ -71,10 +102,16 @@ static hs_status close_session(void *user, const char *session_id, struct hs_err
 static size_t list_models(void *user, char (*ret_ids)[HS_ID_MAX], size_t max)
 {
     const struct hs_rest *rest = ((hs_sql_service *)user)->rest;
-    for (size_t i = 0; i < rest->n_models && i < max; i++) {
-        memcpy(ret_ids[i], rest->models[i].id, HS_ID_MAX);
+    struct hs_model_info info;
+    bool is_loaded = false;
+    size_t n = 0;
+    for (size_t i = 0; hs_served_model_info(rest, i, &info, &is_loaded); i++) {
+        if (is_loaded && n < max) {
+            memcpy(ret_ids[n], info.id, HS_ID_MAX);
+        }
+        n += is_loaded;
     }
-    return rest->n_models;
+    return n;
 }
 
 /* ---- */
@@ -94,6 +131,8 @@ hs_status hs_sql_service_new(const struct hs_config *config, const struct hs_pat
                                          .engine = rest->engine,
                                          .defaults = &rest->defaults,
                                          .find_model = find_model,
+                                         .hold_model = hold_model,
+                                         .release_model = release_model,
                                          .find_adapter = find_adapter,
                                          .route = route,
                                          .open_session = open_session,

@@ -206,6 +206,12 @@ class Server:
             assert time.monotonic() < end, f"{self.n_busy()} slots are busy, not {n}"
             time.sleep(0.01)
 
+    def wait_until(self, holds):
+        end = time.monotonic() + TIMEOUT
+        while not holds():
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
     def stop(self, number=signal.SIGTERM):
         if self.process.poll() is None:
             self.process.send_signal(number)

@@ -11,10 +11,13 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "fake_fusion.h"
+#include "fake_pool.h"
+#include "served_models.h"
 
 int rest_setup(void **state)
 {
     fake_fusion = (struct fake_fusion){0};
+    fake_pool = (struct fake_pool){.is_held = false};
     struct rest_test *test = calloc(1, sizeof *test);
     fake_engine_reset();
     hs_rest_defaults(&test->rest);
@@ -64,6 +67,7 @@ int rest_teardown(void **state)
     hs_status status = hs_http_server_stop(test->server, 1000, NULL);
     hs_http_server_free(test->server);
     int n_streams = atomic_load(&fake_engine.n_streams);
+    hs_served_models_free(test->rest.served);
     hs_adapter_table_free(test->rest.adapters);
     hs_engine_free(test->engine);
     status = status == HS_OK ? hs_fs_remove_all(test->sessions_dir, NULL) : status;

@@ -175,6 +175,24 @@ void *hs_http_request_data(const hs_http_request *request)
     return request->data;
 }
 
+/* Nothing is kept: the models of the fake server stay. */
+void hs_http_keep(hs_http_request *request, void (*drop)(void *data), void *data)
+{
+    (void)request;
+    drop(data);
+}
+
+void *hs_http_kept(const hs_http_request *request)
+{
+    (void)request;
+    return NULL;
+}
+
+const struct hs_http_route *hs_http_request_route(const hs_http_request *request)
+{
+    return request->answer->route;
+}
+
 void hs_http_wait(hs_http_request *request, hs_http_handler step)
 {
     request->step = step;

@@ -134,6 +134,8 @@ struct hs_http_request {
     hs_http_handler step;
     struct hs_http_hooks hooks;
     void *hook_data;
+    void (*drop_kept)(void *data);
+    void *kept; /* NULL: nothing */
     bool has_hooks, is_gone_told, is_started, is_claimed, is_woken, is_announced, is_parked,
         is_released;
     bool is_pull_wanted, is_stream_done, is_stream_cut;

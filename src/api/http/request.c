@@ -174,7 +174,7 @@ void hs_http_request_release(hs_http_request *request)
     request->is_parked = false;
     request->conn = NULL;
     unlink_ready(request);
-    bool is_free = request->work == HS_HTTP_AT_REST && !request->has_hooks;
+    bool is_free = request->work == HS_HTTP_AT_REST && !request->has_hooks && request->kept == NULL;
     if (!is_free) {
         hs_http_request_poke(request);
     }
@@ -188,6 +188,9 @@ static void finish(hs_http_request *request)
 {
     if (request->has_hooks && request->hooks.on_end != NULL) {
         request->hooks.on_end(request->hook_data);
+    }
+    if (request->kept != NULL) {
+        request->drop_kept(request->kept);
     }
     hs_http_request_destroy(request);
 }
@@ -337,6 +340,19 @@ void hs_http_attach(hs_http_request *request, const struct hs_http_hooks *hooks,
     if (is_told_now && hooks->on_gone != NULL) {
         hooks->on_gone(request, data, gone);
     }
+}
+
+void hs_http_keep(hs_http_request *request, void (*drop)(void *data), void *data)
+{
+    pthread_mutex_lock(&request->lock);
+    request->drop_kept = drop;
+    request->kept = data;
+    pthread_mutex_unlock(&request->lock);
+}
+
+void *hs_http_kept(const hs_http_request *request)
+{
+    return request->kept;
 }
 
 void *hs_http_request_data(const hs_http_request *request)

@@ -27,7 +27,7 @@ struct hs_adapter_table {
     pthread_mutex_t mutex;   /* of the entries; taken inside `looking` by whoever changes them */
     hs_engine *engine;
     hs_registry *registry;
-    const struct hs_model_info *models;
+    struct hs_served_id *models; /* [n_models] */
     size_t n_models;
     int64_t stamp; /* of the registry when it was read */
     bool is_read;
@@ -52,7 +52,15 @@ hs_status hs_adapter_table_new(hs_engine *engine, hs_registry *registry,
     }
     table->engine = engine;
     table->registry = registry;
-    table->models = models;
+    table->models = hs_calloc(n_models + 1, sizeof table->models[0]);
+    if (table->models == NULL) {
+        hs_adapter_table_free(table);
+        return hs_error_nomem(err, "table of adapters");
+    }
+    for (size_t i = 0; i < n_models; i++) {
+        memcpy(table->models[i].id, models[i].id, sizeof models[i].id);
+        memcpy(table->models[i].fingerprint, models[i].fingerprint, sizeof models[i].fingerprint);
+    }
     table->n_models = n_models;
     *ret_table = table;
     return HS_OK;
@@ -63,6 +71,7 @@ void hs_adapter_table_free(hs_adapter_table *table)
     if (table != NULL) {
         pthread_mutex_destroy(&table->looking);
         pthread_mutex_destroy(&table->mutex);
+        hs_free(table->models);
         hs_free(table->entries);
         hs_free(table);
     }
@@ -120,8 +129,8 @@ static struct entry *need_entry(hs_adapter_table *table, const char *name)
 /* ---- the registry ---- */
 
 /* NULL: it was not checked against a model of this server. */
-static const struct hs_model_info *model_of(const hs_adapter_table *table,
-                                            const struct hs_registry_adapter *row)
+static const struct hs_served_id *model_of(const hs_adapter_table *table,
+                                           const struct hs_registry_adapter *row)
 {
     for (size_t i = 0; i < table->n_models; i++) {
         if (row->fingerprint[0] != '\0' &&
@@ -165,7 +174,7 @@ static hs_status tell_examples(hs_adapter_table *table, const struct hs_registry
 static hs_status take_row(hs_adapter_table *table, const struct hs_registry_adapter *row,
                           struct hs_error *err)
 {
-    const struct hs_model_info *model = model_of(table, row);
+    const struct hs_served_id *model = model_of(table, row);
     struct entry *entry = model == NULL ? NULL : need_entry(table, row->name);
     if (model == NULL || entry == NULL) {
         return model == NULL ? HS_OK : hs_error_nomem(err, "table of adapters");
@@ -302,6 +311,37 @@ void hs_adapter_table_sync(hs_adapter_table *table, bool now)
 void hs_adapter_table_changed(hs_adapter_table *table)
 {
     pthread_mutex_lock(&table->looking);
+    table->is_read = false;
+    look(table, true);
+    pthread_mutex_unlock(&table->looking);
+}
+
+/* What left with its model is not there any more, whatever the registry's version. */
+static void forget_lost(hs_adapter_table *table)
+{
+    number_all(table);
+    for (size_t i = 0; i < table->n_entries; i++) {
+        if (!table->entries[i].is_there) {
+            table->entries[i].version[0] = '\0';
+            table->entries[i].updated_unix_ms = 0;
+        }
+    }
+}
+
+void hs_adapter_table_set_models(hs_adapter_table *table, const struct hs_served_id *models,
+                                 size_t n)
+{
+    struct hs_served_id *copy = hs_calloc(n + 1, sizeof *copy);
+    if (copy == NULL) {
+        hs_log(HS_LOG_WARN, "adapters", "out of memory: adapters of a model");
+        return;
+    }
+    memcpy(copy, models, n * sizeof *copy);
+    pthread_mutex_lock(&table->looking);
+    hs_free(table->models);
+    table->models = copy;
+    table->n_models = n;
+    forget_lost(table);
     table->is_read = false;
     look(table, true);
     pthread_mutex_unlock(&table->looking);

@@ -20,10 +20,20 @@
 
 typedef struct hs_adapter_table hs_adapter_table;
 
-/* registry NULL: there is none. models[n_models] must outlive the table. */
+/* A model that adapters can be for. */
+struct hs_served_id {
+    char id[HS_ID_MAX];
+    char fingerprint[65];
+};
+
+/* registry NULL: there is none. models[n_models]: those that are loaded. */
 HS_CHECKED hs_status hs_adapter_table_new(hs_engine *engine, hs_registry *registry,
                                           const struct hs_model_info *models, size_t n_models,
                                           hs_adapter_table **ret_table, struct hs_error *err);
+/* The models that are loaded now: adapters of new ones come into the engine, and those of others
+ * have left it with their model. Without memory the old list stays, which is logged. */
+void hs_adapter_table_set_models(hs_adapter_table *table, const struct hs_served_id *models,
+                                 size_t n);
 void hs_adapter_table_free(hs_adapter_table *table);
 hs_registry *hs_adapter_table_registry(const hs_adapter_table *table);
 

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "served_models.h"
 
 #define NAMES_SHOWN 20
 #define NAMES_BYTES 2048
@@ -97,6 +98,14 @@ static hs_status check_adapter(const struct hs_rest *rest, const struct hs_model
     return status;
 }
 
+static bool is_loaded(const struct hs_rest *rest, const struct hs_model_info *model)
+{
+    struct hs_model_info info;
+    bool is_loaded = false;
+    return hs_served_model_info(rest, (size_t)(model - rest->models), &info, &is_loaded) &&
+           is_loaded;
+}
+
 const struct hs_model_info *hs_rest_lora_model(const struct hs_rest *rest, const char *name,
                                                hs_status *ret_status, struct hs_error *err)
 {
@@ -105,11 +114,15 @@ const struct hs_model_info *hs_rest_lora_model(const struct hs_rest *rest, const
     bool has_base = model != NULL;
     char part[HS_ADAPTER_NAME_SIZE + 1];
     *ret_status = HS_OK;
+    if (has_base && !is_loaded(rest, model)) {
+        return model; /* what it has is known once it is loaded */
+    }
     for (bool is_first = true; next_name(&list, part); is_first = false) {
         struct hs_adapter_info info;
         hs_status status = check_adapter(rest, model, part, &info, err);
         if (status == HS_NOT_FOUND && is_first && !has_base) {
-            return NULL; /* neither a model nor an adapter */
+            size_t i = hs_served_model_of_adapter(rest, part);
+            return i < rest->n_models ? &rest->models[i] : NULL; /* NULL: nor an adapter */
         }
         if (status != HS_OK) {
             *ret_status = status;

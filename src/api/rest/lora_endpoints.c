@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "lora.h"
+#include "served_models.h"
 
 /* ---- vLLM's ---- */
 
@@ -46,6 +47,10 @@ void hs_rest_lora_load(hs_http_request *request, void *user)
     } else if (status != HS_OK) {
         hs_rest_respond_failure(request, &err, NULL);
     } else {
+        struct hs_adapter_info info;
+        if (hs_engine_adapter_info(rest->engine, name, &info, NULL) == HS_OK) {
+            hs_served_model_pin(rest, info.model_id);
+        }
         respond_text(request, "Success: LoRA adapter '%.64s' added successfully.", name);
     }
 }

@@ -6,6 +6,7 @@
 #include "json_quote.h"
 #include "lora.h"
 #include "ollama_request.h"
+#include "served_models.h"
 
 #define NS_PER_MS 1e6
 
@@ -50,9 +51,13 @@ static bool read_common(const struct hs_fields *fields, struct hs_embed_params *
 {
     char path[64];
     struct hs_fields options;
+    int64_t keep_alive_ms = HS_KEEP_ALIVE_DEFAULT;
     params->truncate = true; /* as an Ollama server does, unless told otherwise */
+    if (!hs_ollama_keep_alive_read(fields, &keep_alive_ms)) {
+        return false;
+    }
+    hs_served_model_keep_alive(fields->request, keep_alive_ms);
     return hs_field_bool(fields, "truncate", &params->truncate) &&
-           hs_ollama_keep_alive_read(fields, NULL) &&
            hs_ollama_options_open(fields, path, sizeof path, &options);
 }
 

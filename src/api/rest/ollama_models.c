@@ -3,12 +3,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "ollama_answer.h"
+#include "served_models.h"
 
 /* Clients look at it for what they may ask: the version of Ollama whose API this is. */
 #define OLLAMA_VERSION "0.13.0"
-/* Nothing is ever unloaded. */
 #define NEVER "2318-01-01T00:00:00Z"
 
 #define NAME_BYTES (HS_ID_MAX + sizeof HS_OLLAMA_TAG)
@@ -62,12 +63,30 @@ static json_t *describe(const struct hs_rest *rest, const struct hs_model_info *
                      model->fingerprint, "details", details(model));
 }
 
+/* When it is unloaded unless somebody uses it. */
+static void write_expiry(const struct hs_rest *rest, const struct hs_model_info *model,
+                         char ret_time[HS_OLLAMA_TIME_BYTES])
+{
+    struct hs_model_pool_status status = {.expires_ms = -1};
+    if (rest->served != NULL &&
+        hs_model_pool_get(hs_served_models_pool(rest->served), model->id, &status, NULL) != HS_OK) {
+        status.expires_ms = -1;
+    }
+    if (status.expires_ms < 0) {
+        memcpy(ret_time, NEVER, sizeof NEVER);
+    } else {
+        hs_ollama_time((hs_clock_unix_ms() + status.expires_ms) * 1000000, ret_time);
+    }
+}
+
 static json_t *describe_running(const struct hs_rest *rest, const struct hs_model_info *model)
 {
     json_t *json = describe(rest, model);
     const struct hs_memory *memory = &model->memory;
+    char expires[HS_OLLAMA_TIME_BYTES];
+    write_expiry(rest, model, expires);
     json_t *more =
-        json_pack("{s:s, s:I, s:I, s:i}", "expires_at", NEVER, "size",
+        json_pack("{s:s, s:I, s:I, s:i}", "expires_at", expires, "size",
                   (json_int_t)(memory->weights_bytes + memory->kv_bytes + memory->compute_bytes),
                   "size_vram", (json_int_t)0, "context_length", (int)model->n_ctx);
     if (json == NULL || more == NULL || json_object_update(json, more) != 0) {
@@ -78,13 +97,15 @@ static json_t *describe_running(const struct hs_rest *rest, const struct hs_mode
     return json;
 }
 
-static void respond_list(hs_http_request *request, const struct hs_rest *rest,
+static void respond_list(hs_http_request *request, const struct hs_rest *rest, bool only_loaded,
                          json_t *(*one)(const struct hs_rest *rest,
                                         const struct hs_model_info *model))
 {
     json_t *list = json_array();
-    for (size_t i = 0; i < rest->n_models && list != NULL; i++) {
-        if (json_array_append_new(list, one(rest, &rest->models[i])) != 0) {
+    struct hs_model_info model;
+    bool is_loaded = false;
+    for (size_t i = 0; list != NULL && hs_served_model_info(rest, i, &model, &is_loaded); i++) {
+        if ((is_loaded || !only_loaded) && json_array_append_new(list, one(rest, &model)) != 0) {
             json_decref(list);
             list = NULL;
         }
@@ -94,12 +115,16 @@ static void respond_list(hs_http_request *request, const struct hs_rest *rest,
 
 void hs_rest_ollama_tags(hs_http_request *request, void *user)
 {
-    respond_list(request, user, describe);
+    struct hs_rest *rest = user;
+    if (rest->served != NULL) {
+        hs_served_models_sync(rest->served, false);
+    }
+    respond_list(request, rest, false, describe);
 }
 
 void hs_rest_ollama_ps(hs_http_request *request, void *user)
 {
-    respond_list(request, user, describe_running);
+    respond_list(request, user, true, describe_running);
 }
 
 void hs_rest_ollama_version(hs_http_request *request, void *user)

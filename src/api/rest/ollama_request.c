@@ -7,10 +7,12 @@
 #include "api/command.h"
 #include "base/mem.h"
 #include "lora.h"
+#include "served_models.h"
 #include "shape.h"
 
 #define ID_BYTES 32
 #define NAME_BYTES 4096
+#define KEEP_ALIVE_MAX_MS 1e14 /* more is for ever */
 
 /* ---- the model ---- */
 
@@ -58,46 +60,48 @@ const struct hs_model_info *hs_ollama_open(const struct hs_rest *rest, hs_http_r
 /* ---- keep_alive ---- */
 
 /* Go's durations: a sign, then numbers with units, "1h30m"; "0" alone. */
-static bool is_duration(const char *text, bool *ret_is_zero)
+static bool read_duration(const char *text, double *ret_ms)
 {
-    static const char *const units[] = {"ns", "us", "ms", "h", "m", "s"};
+    static const struct {
+        const char *name;
+        double ms;
+    } units[] = {{"ns", 1e-6}, {"us", 1e-3}, {"ms", 1}, {"h", 3.6e6}, {"m", 6e4}, {"s", 1e3}};
+    const size_t n_units = sizeof units / sizeof units[0];
     const char *p = text + (*text == '-' || *text == '+');
-    bool is_zero = true, has_any = false;
-    if (strcmp(p, "0") == 0) {
-        *ret_is_zero = true;
-        return true;
-    }
+    double sum = 0;
+    bool has_any = strcmp(p, "0") == 0;
+    p += has_any;
     while (*p != '\0') {
-        size_t n = strspn(p, "0123456789.");
-        is_zero = is_zero && strspn(p, "0.") >= n;
+        size_t n = strspn(p, "0123456789."), unit = 0;
         has_any = n > 0 && strspn(p, ".") < n;
-        p += n;
-        size_t unit = 0, n_units = sizeof units / sizeof units[0];
-        while (unit < n_units && strncmp(p, units[unit], strlen(units[unit])) != 0) {
+        const char *name = p + n;
+        while (unit < n_units && strncmp(name, units[unit].name, strlen(units[unit].name)) != 0) {
             unit++;
         }
         if (!has_any || unit == n_units) {
             return false;
         }
-        p += strlen(units[unit]);
+        sum += strtod(p, NULL) * units[unit].ms; /* the locale is "C" */
+        p = name + strlen(units[unit].name);
     }
-    *ret_is_zero = is_zero;
+    *ret_ms = *text == '-' ? -sum : sum;
     return has_any;
 }
 
-bool hs_ollama_keep_alive_read(const struct hs_fields *fields, bool *ret_is_zero)
+bool hs_ollama_keep_alive_read(const struct hs_fields *fields, int64_t *ret_ms)
 {
     const json_t *json = hs_field_get(fields, "keep_alive");
-    bool is_zero =
-        json_is_number(json) && !(json_number_value(json) > 0) && !(json_number_value(json) < 0);
-    if (json != NULL && !json_is_number(json) &&
-        !(json_is_string(json) && is_duration(json_string_value(json), &is_zero))) {
+    double ms = json_is_number(json) ? json_number_value(json) * 1000 : 0;
+    *ret_ms = HS_KEEP_ALIVE_DEFAULT;
+    if (json == NULL) {
+        return true;
+    }
+    if (!json_is_number(json) &&
+        !(json_is_string(json) && read_duration(json_string_value(json), &ms))) {
         return hs_field_refuse(fields, "keep_alive",
                                "must be a number of seconds, or a duration like \"5m\"");
     }
-    if (ret_is_zero != NULL) {
-        *ret_is_zero = is_zero;
-    }
+    *ret_ms = ms < 0 || ms > KEEP_ALIVE_MAX_MS ? -1 : (int64_t)ms;
     return true;
 }
 
@@ -353,8 +357,13 @@ bool hs_ollama_request_read(const struct hs_rest *rest, const struct hs_model_in
     hs_rest_conversation_init(&ret->conversation, rest, fields->request);
     settings->stream = true;
     settings->params.split_reasoning = true;
+    int64_t keep_alive_ms = HS_KEEP_ALIVE_DEFAULT;
+    if (!hs_ollama_keep_alive_read(fields, &keep_alive_ms)) {
+        return false;
+    }
+    ret->is_unload = keep_alive_ms == 0;
+    hs_served_model_keep_alive(fields->request, keep_alive_ms);
     return hs_field_bool(fields, "stream", &settings->stream) &&
-           hs_ollama_keep_alive_read(fields, &ret->is_unload) &&
            read_options(model, fields, settings) && read_format(fields, ret) &&
            read_think(fields, &settings->params.enable_thinking) &&
            read_logprobs(fields, settings) && read_messages(fields, &ret->conversation) &&

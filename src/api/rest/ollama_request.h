@@ -4,7 +4,7 @@
  *
  * Sampling stands in "options" under llama.cpp's names; all that other endpoints take works there.
  * What an Ollama server would load a model with (num_ctx, num_gpu and the like) is checked for its
- * type and otherwise ignored, as is keep_alive: models stay as long as the server runs.
+ * type and otherwise ignored. keep_alive counts where models load on demand (served_models.h).
  *
  * Owner:   hs_ollama_request_free, after a failure too.
  * Threads: those of the request's handler.
@@ -34,8 +34,9 @@ const struct hs_model_info *hs_ollama_open(const struct hs_rest *rest, hs_http_r
 bool hs_ollama_request_read(const struct hs_rest *rest, const struct hs_model_info *model,
                             const struct hs_fields *fields, struct hs_ollama_request *ret);
 void hs_ollama_request_free(struct hs_ollama_request *request);
-/* "keep_alive": seconds, or a duration like "5m"; ret_is_zero may be NULL. */
-bool hs_ollama_keep_alive_read(const struct hs_fields *fields, bool *ret_is_zero);
+/* "keep_alive": seconds, or a duration like "5m"; less than 0: -1; without it
+ * HS_KEEP_ALIVE_DEFAULT. */
+bool hs_ollama_keep_alive_read(const struct hs_fields *fields, int64_t *ret_ms);
 /* "options" as fields; the types of what is ignored in it are checked. path[size] holds its path.
  */
 bool hs_ollama_options_open(const struct hs_fields *fields, char *path, size_t size,

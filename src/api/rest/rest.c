@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "lora.h"
+#include "served_models.h"
 
 #define DEFAULT_MAX_MESSAGES 4096
 #define DEFAULT_MAX_CHOICES 16
@@ -35,12 +36,12 @@ void hs_rest_defaults(struct hs_rest *ret_rest)
 
 hs_status hs_rest_add_model(struct hs_rest *rest, const char *model_id, struct hs_error *err)
 {
-    if (rest->n_models == HS_REST_MODELS_MAX) {
+    size_t n = rest->n_models;
+    if (n == HS_REST_MODELS_MAX) {
         return hs_error_set(err, HS_LIMIT, "a server has at most %d models", HS_REST_MODELS_MAX);
     }
-    hs_status status =
-        hs_engine_model_info(rest->engine, model_id, &rest->models[rest->n_models], err);
-    rest->n_models += status == HS_OK;
+    hs_status status = hs_engine_model_info(rest->engine, model_id, &rest->models[n], err);
+    atomic_store(&rest->n_models, n + (status == HS_OK));
     return status;
 }
 
@@ -72,25 +73,53 @@ static const struct hs_model_info *find_id(const struct hs_rest *rest, const cha
     return i < rest->n_models ? &rest->models[i] : NULL;
 }
 
-const struct hs_model_info *hs_rest_model(const struct hs_rest *rest, hs_http_request *request,
-                                          const char *name)
+/* The model that a name means, loaded or not; NULL: none. */
+static const struct hs_model_info *find_named(const struct hs_rest *rest, const char *name,
+                                              hs_status *ret_status, struct hs_error *err)
+{
+    *ret_status = HS_OK;
+    const struct hs_model_info *model = find_id(rest, name);
+    if (model == NULL) {
+        model = hs_rest_lora_model(rest, name, ret_status, err);
+    }
+    if (model == NULL && rest->served != NULL &&
+        (*ret_status == HS_OK || *ret_status == HS_NOT_FOUND)) {
+        hs_served_models_sync(rest->served, false);
+        struct hs_error ignored;
+        hs_status again;
+        const struct hs_model_info *found = find_id(rest, name);
+        found = found != NULL ? found : hs_rest_lora_model(rest, name, &again, &ignored);
+        *ret_status = found != NULL ? HS_OK : *ret_status;
+        model = found;
+    }
+    return model;
+}
+
+size_t hs_rest_model_index(const struct hs_rest *rest, hs_http_request *request, const char *name)
 {
     if ((name == NULL || *name == '\0') && rest->n_models > 0) {
-        return &rest->models[0];
+        return 0;
     }
-    const struct hs_model_info *model = name == NULL ? NULL : find_id(rest, name);
     struct hs_error err;
     hs_status status = HS_OK;
-    if (model == NULL && name != NULL) {
-        model = hs_rest_lora_model(rest, name, &status, &err);
-    }
+    const struct hs_model_info *model = name == NULL ? NULL : find_named(rest, name, &status, &err);
     if (status != HS_OK) {
         hs_error_prefix(&err, "'%.128s'", name);
         hs_rest_lora_respond(request, "model", &err);
-    } else if (model == NULL) {
-        hs_rest_respond_no_model(rest, request, "there is no model", name == NULL ? "" : name);
+        return SIZE_MAX;
     }
-    return model;
+    if (model == NULL) {
+        hs_rest_respond_no_model(rest, request, "there is no model", name == NULL ? "" : name);
+        return SIZE_MAX;
+    }
+    return (size_t)(model - rest->models);
+}
+
+const struct hs_model_info *hs_rest_model(const struct hs_rest *rest, hs_http_request *request,
+                                          const char *name)
+{
+    size_t i = hs_rest_model_index(rest, request, name);
+    return i == SIZE_MAX ? NULL : hs_served_model_take(rest, request, i);
 }
 
 const struct hs_model_info *hs_rest_model_of(const struct hs_rest *rest, const char *name,
@@ -98,9 +127,11 @@ const struct hs_model_info *hs_rest_model_of(const struct hs_rest *rest, const c
 {
     const struct hs_model_info *model = name == NULL ? NULL : find_id(rest, name);
     bool has_weights = fingerprint != NULL && *fingerprint != '\0';
-    for (size_t i = 0; i < rest->n_models && model == NULL && has_weights; i++) {
-        bool is_it = strcmp(rest->models[i].fingerprint, fingerprint) == 0;
-        model = is_it ? &rest->models[i] : NULL;
+    struct hs_model_info info;
+    bool is_loaded = false;
+    for (size_t i = 0;
+         model == NULL && has_weights && hs_served_model_info(rest, i, &info, &is_loaded); i++) {
+        model = strcmp(info.fingerprint, fingerprint) == 0 ? &rest->models[i] : NULL;
     }
     return model;
 }

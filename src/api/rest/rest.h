@@ -5,7 +5,8 @@
  * the engine's notifications drive (generation.h). Nothing here knows the HTTP library.
  *
  * Owner:   struct hs_rest is the caller's and outlives the server; it borrows the engine.
- * Threads: read-only once the server runs, but for `server` and `is_merging`.
+ * Threads: read-only once the server runs, but for `server`, `is_merging` and the models
+ *          (served_models.h).
  */
 #ifndef API_REST_H
 #define API_REST_H
@@ -17,13 +18,17 @@
 #include "fields.h"
 #include "storage/response_store.h"
 
-#define HS_REST_MODELS_MAX 16
+#define HS_REST_MODELS_MAX 128
 #define HS_REST_ADAPTERS_MAX 64 /* in one request */
+
+typedef struct hs_served_models hs_served_models;
 
 struct hs_rest {
     hs_engine *engine;
-    struct hs_model_info models[HS_REST_MODELS_MAX]; /* as loaded; the first is the default */
-    size_t n_models;
+    struct hs_model_info models[HS_REST_MODELS_MAX]; /* the first is the default; of one that was
+                                                        never loaded what its file says */
+    atomic_size_t n_models;
+    hs_served_models *served;           /* NULL: all are loaded, and stay */
     struct hs_generate_params defaults; /* of what a request leaves out */
     int64_t created_unix_s;             /* when the models were loaded */
     int32_t max_messages;               /* in one request */
@@ -56,12 +61,15 @@ const struct hs_http_route *hs_rest_routes(bool with_page, size_t *ret_n);
 /* The routes' schemas: JSON text, an object by name. */
 extern const char hs_rest_schemas[]; /* rest/schemas.json */
 
-/* NULL: there is none of that name, and the client was told which there are. `name` NULL or "": the
- * default model. */
+/* The index of a model, loaded or not. SIZE_MAX: there is none of that name, and the client was
+ * told which there are. `name` NULL or "": the default model. */
+size_t hs_rest_model_index(const struct hs_rest *rest, hs_http_request *request, const char *name);
+/* The same, loaded and kept to the request's end (hs_served_model_take). NULL: the handler returns:
+ * the request was answered, or is handled anew once the model is loaded. */
 const struct hs_model_info *hs_rest_model(const struct hs_rest *rest, hs_http_request *request,
                                           const char *name);
-/* The loaded model that a saved session goes on with: the one of the name it asks for, else the one
- * of its weights. NULL: none is loaded. */
+/* The model that a saved session goes on with: the one of the name it asks for, else the one of its
+ * weights. NULL: there is none. It may have to be loaded (hs_served_model_take). */
 const struct hs_model_info *hs_rest_model_of(const struct hs_rest *rest, const char *name,
                                              const char *fingerprint);
 /* 404: `text`, the name in quotes, and the models there are. */
@@ -97,6 +105,9 @@ void hs_rest_session_truncate(hs_http_request *request, void *user);
 void hs_rest_session_generate(hs_http_request *request, void *user);
 void hs_rest_model_list(hs_http_request *request, void *user);
 void hs_rest_model_get(hs_http_request *request, void *user);
+void hs_rest_pool_list(hs_http_request *request, void *user);
+void hs_rest_pool_load(hs_http_request *request, void *user);
+void hs_rest_pool_unload(hs_http_request *request, void *user);
 void hs_rest_adapter_list(hs_http_request *request, void *user);
 void hs_rest_adapter_create(hs_http_request *request, void *user);
 void hs_rest_adapter_merge(hs_http_request *request, void *user);

@@ -6,6 +6,7 @@
 #include "json_quote.h"
 #include "lora.h"
 #include "openai_answer.h"
+#include "served_models.h"
 #include "sessions.h"
 #include "shape.h"
 
@@ -328,8 +329,11 @@ static bool choose_model(struct call *call)
         call->model = hs_rest_model(call->rest, request, name);
         return call->model != NULL;
     }
-    call->model = hs_rest_model_of(call->rest, record.model_name, record.fingerprint);
-    if (call->model == NULL) {
+    const struct hs_model_info *own =
+        hs_rest_model_of(call->rest, record.model_name, record.fingerprint);
+    if (own != NULL) {
+        call->model = hs_served_model_take(call->rest, request, (size_t)(own - call->rest->models));
+    } else {
         hs_rest_respond_no_model(call->rest, request,
                                  "the session asks for a model that is not loaded (\"model\", or "
                                  "--model in the terminal, names another):",

@@ -1,5 +1,6 @@
 /* sessions.c - /api/v1/sessions: make, list, show, change and remove conversations that the server
  * keeps. session_generate.c answers in them. */
+#include "served_models.h"
 #include "sessions.h"
 
 #include <stdio.h>
@@ -320,13 +321,16 @@ static bool read_model(struct change *change)
     if (stays && hs_field_get(&change->fields, "lora") == NULL) {
         return true;
     }
-    const struct hs_model_info *model =
-        stays ? hs_rest_model_of(change->rest, record->model_name, record->fingerprint)
-              : hs_rest_model(change->rest, change->fields.request, name);
-    if (model == NULL && stays) {
+    const struct hs_rest *rest = change->rest;
+    const struct hs_model_info *own =
+        stays ? hs_rest_model_of(rest, record->model_name, record->fingerprint) : NULL;
+    if (own == NULL && stays) {
         return hs_field_refuse(&change->fields, "lora",
-                               "needs the session's model, which is not loaded");
+                               "needs the session's model, which this server does not have");
     }
+    const struct hs_model_info *model =
+        stays ? hs_served_model_take(rest, change->fields.request, (size_t)(own - rest->models))
+              : hs_rest_model(rest, change->fields.request, name);
     if (model == NULL || !read_adapters(change, model, name)) {
         return false;
     }

@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "json_quote.h"
 #include "rest.h"
+#include "served_models.h"
 #include "sql.h"
 
 #define METRICS_MAX_BYTES (1u << 20)
@@ -121,16 +122,20 @@ static json_t *describe_http(hs_http_server *server)
                      (json_int_t)stats.n_refused_connections, "gone", (json_int_t)stats.n_gone);
 }
 
-/* NULL: the request was answered. */
+/* NULL: the request was answered, or the model has been unloaded meanwhile. */
 static json_t *describe_model(const struct hs_rest *rest, hs_http_request *request,
-                              const struct hs_model_info *model)
+                              const struct hs_model_info *model, bool *ret_is_gone)
 {
     struct hs_model_stats stats;
     struct hs_model_info now; /* its memory grows with the first request for embeddings */
     struct hs_error err;
-    if (hs_engine_model_stats(rest->engine, model->id, &stats, &err) != HS_OK ||
-        hs_engine_model_info(rest->engine, model->id, &now, &err) != HS_OK) {
+    hs_status status = hs_engine_model_stats(rest->engine, model->id, &stats, &err);
+    status = status == HS_OK ? hs_engine_model_info(rest->engine, model->id, &now, &err) : status;
+    *ret_is_gone = status == HS_NOT_FOUND;
+    if (status != HS_OK && status != HS_NOT_FOUND) {
         hs_rest_respond_failure(request, &err, NULL);
+    }
+    if (status != HS_OK) {
         return NULL;
     }
     json_t *slots = list_slots(rest, request, model, true);
@@ -161,26 +166,38 @@ void hs_rest_status(hs_http_request *request, void *user)
 {
     struct hs_rest *rest = user;
     json_t *models = json_array();
-    for (size_t i = 0; i < rest->n_models && models != NULL; i++) {
-        json_t *model = describe_model(rest, request, &rest->models[i]);
-        if (model == NULL) {
+    struct hs_model_info info;
+    bool is_loaded = false;
+    for (size_t i = 0; models != NULL && hs_served_model_info(rest, i, &info, &is_loaded); i++) {
+        bool is_gone = !is_loaded;
+        json_t *model = is_gone ? NULL : describe_model(rest, request, &info, &is_gone);
+        if (model == NULL && !is_gone) {
             json_decref(models);
             return;
         }
-        if (json_array_append_new(models, model) != 0) {
+        if (model != NULL && json_array_append_new(models, model) != 0) {
             json_decref(models);
             models = NULL;
         }
     }
     hs_http_respond_json(request, 200,
-                         json_pack("{s:s, s:I, s:I, s:o, s:o, s:o}", "version", hs_version(),
+                         json_pack("{s:s, s:I, s:I, s:o, s:o, s:o, s:o}", "version", hs_version(),
                                    "started", (json_int_t)rest->created_unix_s, "resident_bytes",
                                    (json_int_t)hs_machine_memory_resident(), "http",
                                    describe_http(atomic_load(&rest->server)), "statements",
-                                   hs_rest_sql_running(rest), "models", models));
+                                   hs_rest_sql_running(rest), "models", models, "pool",
+                                   hs_rest_pool_describe(rest)));
 }
 
 /* ---- Prometheus ---- */
+
+struct figures {
+    struct model_figures {
+        char id[HS_ID_MAX];
+        struct hs_model_stats stats;
+    } * models; /* [n] */
+    size_t n;
+};
 
 enum model_metric {
     RUNNING,
@@ -282,51 +299,52 @@ static hs_status write_type(struct hs_buf *out, const char *name, const char *ty
 }
 
 /* JSON's escapes of quotes, backslashes and newlines are those of a label's value. */
-static hs_status write_model_metrics(const struct hs_rest *rest, const struct hs_model_stats *stats,
-                                     struct hs_buf *out)
+static hs_status write_model_metrics(const struct figures *figures, struct hs_buf *out)
 {
     hs_status status = HS_OK;
     for (int m = RUNNING; m <= GENERATED && status == HS_OK; m++) {
         status =
             write_type(out, model_metrics[m].name, model_metrics[m].type, model_metrics[m].help);
-        for (size_t i = 0; i < rest->n_models && status == HS_OK; i++) {
-            const char *id = rest->models[i].id;
+        for (size_t i = 0; i < figures->n && status == HS_OK; i++) {
+            const char *id = figures->models[i].id;
             status = hs_buf_printf(out, "hyprstream_%s{model=", model_metrics[m].name);
             status = status == HS_OK ? hs_json_quote(out, id, strlen(id)) : status;
-            status = status == HS_OK ? hs_buf_printf(out, "} %llu\n",
-                                                     metric_of(&stats[i], (enum model_metric)m))
-                                     : status;
+            status = status == HS_OK
+                         ? hs_buf_printf(out, "} %llu\n",
+                                         metric_of(&figures->models[i].stats, (enum model_metric)m))
+                         : status;
         }
     }
     return status;
 }
 
 /* Which engine applies adapters: the row of the one that does is 1. */
-static hs_status write_lora_engines(const struct hs_rest *rest, const struct hs_model_stats *stats,
-                                    struct hs_buf *out)
+static hs_status write_lora_engines(const struct figures *figures, struct hs_buf *out)
 {
     hs_status status = write_type(out, "lora_engine", "gauge", "The engine that applies adapters.");
-    for (size_t i = 0; i < rest->n_models && status == HS_OK; i++) {
-        const char *id = rest->models[i].id;
+    for (size_t i = 0; i < figures->n && status == HS_OK; i++) {
+        const char *id = figures->models[i].id;
         status = hs_buf_append_str(out, "hyprstream_lora_engine{model=");
         status = status == HS_OK ? hs_json_quote(out, id, strlen(id)) : status;
-        status = status == HS_OK ? hs_buf_printf(out, ",engine=\"%s\"} 1\n",
-                                                 hs_lora_engine_name(stats[i].lora_engine))
-                                 : status;
+        status = status == HS_OK
+                     ? hs_buf_printf(out, ",engine=\"%s\"} 1\n",
+                                     hs_lora_engine_name(figures->models[i].stats.lora_engine))
+                     : status;
     }
     return status;
 }
 
 /* Sums over all adapters by model. */
-static hs_status write_adapter_loads(const struct hs_rest *rest, struct hs_buf *out)
+static hs_status write_adapter_loads(const struct hs_rest *rest, const struct figures *figures,
+                                     struct hs_buf *out)
 {
     hs_status status = write_type(out, "adapter_loads_total", "counter",
                                   "Times that an adapter was read, after an eviction too.");
-    for (size_t i = 0; i < rest->n_models && status == HS_OK; i++) {
+    for (size_t i = 0; i < figures->n && status == HS_OK; i++) {
         struct hs_adapter_info *infos = NULL;
         size_t n = 0;
         uint64_t n_loads = 0;
-        const char *id = rest->models[i].id;
+        const char *id = figures->models[i].id;
         status = hs_engine_list_adapters(rest->engine, id, &infos, &n, NULL);
         for (size_t k = 0; k < n; k++) {
             n_loads += infos[k].n_loads;
@@ -383,20 +401,38 @@ static hs_status write_http_metrics(hs_http_server *server, struct hs_buf *out)
     return status;
 }
 
+/* Of the models that are loaded. */
+static hs_status read_figures(const struct hs_rest *rest, struct figures *ret, struct hs_error *err)
+{
+    struct hs_model_info info;
+    bool is_loaded = false;
+    ret->models = hs_calloc(HS_REST_MODELS_MAX, sizeof ret->models[0]);
+    hs_status status = ret->models != NULL ? HS_OK : hs_error_nomem(err, "metrics");
+    for (size_t i = 0; status == HS_OK && hs_served_model_info(rest, i, &info, &is_loaded); i++) {
+        struct model_figures *model = &ret->models[ret->n];
+        if (!is_loaded) {
+            continue;
+        }
+        memcpy(model->id, info.id, sizeof model->id);
+        status = hs_engine_model_stats(rest->engine, info.id, &model->stats, err);
+        ret->n += status == HS_OK;
+        status = status == HS_NOT_FOUND ? HS_OK : status; /* unloaded meanwhile */
+    }
+    return status;
+}
+
 void hs_rest_metrics(hs_http_request *request, void *user)
 {
     struct hs_rest *rest = user;
-    struct hs_model_stats stats[HS_REST_MODELS_MAX];
+    struct figures figures = {.models = NULL};
     struct hs_error err;
-    hs_status status = HS_OK;
-    for (size_t i = 0; i < rest->n_models && status == HS_OK; i++) {
-        status = hs_engine_model_stats(rest->engine, rest->models[i].id, &stats[i], &err);
-    }
+    hs_status status = read_figures(rest, &figures, &err);
     struct hs_buf body HS_CLEANUP(hs_buf_free) = HS_BUF_INIT(METRICS_MAX_BYTES);
     if (status == HS_OK) {
-        status = write_model_metrics(rest, stats, &body);
-        status = status == HS_OK ? write_lora_engines(rest, stats, &body) : status;
-        status = status == HS_OK ? write_adapter_loads(rest, &body) : status;
+        status = write_model_metrics(&figures, &body);
+        status = status == HS_OK ? write_lora_engines(&figures, &body) : status;
+        status = status == HS_OK ? write_adapter_loads(rest, &figures, &body) : status;
+        status = status == HS_OK ? hs_rest_pool_metrics(rest, &body) : status;
         status = status == HS_OK ? write_sql_metrics(rest, &body) : status;
         hs_http_server *server = atomic_load(&rest->server);
         status = status == HS_OK && server != NULL ? write_http_metrics(server, &body) : status;
@@ -404,6 +440,7 @@ void hs_rest_metrics(hs_http_request *request, void *user)
             hs_error_nomem(&err, "metrics");
         }
     }
+    hs_free(figures.models);
     if (status != HS_OK) {
         hs_rest_respond_failure(request, &err, NULL);
         return;

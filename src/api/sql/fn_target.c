@@ -220,6 +220,9 @@ static hs_status read_options(const struct reader *reader, struct hs_error *err)
     }
     char id[HS_ID_MAX];
     hs_status status = host->find_model(host->user, json_string_value(model), id, err);
+    if (status == HS_OK && host->hold_model != NULL) {
+        status = host->hold_model(host->user, id, &target->hold, err);
+    }
     if (status == HS_OK) {
         status = hs_engine_model_info(host->engine, id, &target->model, err);
     }
@@ -254,6 +257,7 @@ hs_status hs_fn_target_new(const struct hs_sql_host *host, const json_t *json, c
     if (target == NULL) {
         return hs_error_nomem(err, "options");
     }
+    target->host = host;
     target->params = *host->defaults;
     target->params.sampling.temp = 0;
     target->params.tag = "sql";
@@ -276,6 +280,9 @@ void hs_fn_target_free(struct hs_fn_target *target)
 {
     if (target == NULL) {
         return;
+    }
+    if (target->hold != NULL) {
+        target->host->release_model(target->host->user, target->hold);
     }
     json_decref(target->json);
     hs_free(target->options);

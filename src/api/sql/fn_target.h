@@ -6,8 +6,8 @@
  * session (docs/sql.md). What is left out is as the program's settings say, but the temperature,
  * which is 0.
  *
- * Owner:   hs_fn_target_free. Models and adapters are named, not held: they may leave the engine
- *          while the target lives, and requests then say so.
+ * Owner:   hs_fn_target_free. The model is held where models come and go; adapters are only named:
+ *          they may leave the engine while the target lives, and requests then say so.
  * Threads: constant once made.
  */
 #ifndef API_SQL_FN_TARGET_H
@@ -25,6 +25,8 @@ struct hs_fn_target {
     char *options;             /* canonical JSON, by which it is found again */
     json_t *json;              /* the texts below stand in it */
     struct hs_model_info model;
+    const struct hs_sql_host *host;
+    void *hold;                      /* of the model; NULL: it stays */
     struct hs_adapter_ref *adapters; /* [n_adapters]; NULL: none */
     int32_t n_adapters;
     bool has_adapters;   /* the options say which, were it none */

@@ -254,6 +254,12 @@ struct hs_http_hooks {
 void hs_http_attach(hs_http_request *request, const struct hs_http_hooks *hooks, void *data);
 void *hs_http_request_data(const hs_http_request *request);
 
+/* Something that the request keeps to its end: `drop` runs after on_end, on a pool thread. Once;
+ * it may be given before hooks are attached, and hs_http_wake may be called until `drop` returns.
+ */
+void hs_http_keep(hs_http_request *request, void (*drop)(void *data), void *data);
+void *hs_http_kept(const hs_http_request *request); /* NULL: nothing */
+
 /* Run `step` on a pool thread after each wake (wakes that come together count once, and one that
  * came before this call counts), until there is an answer. */
 void hs_http_wait(hs_http_request *request, hs_http_handler step);

@@ -16,11 +16,18 @@ struct hs_sql_host {
     hs_engine *engine;
     const struct hs_generate_params *defaults; /* the program's settings for answers */
     /*
-     * The loaded model that a name means, as in a request over HTTP; NULL or "": the default one.
-     * May load it. Errors: HS_NOT_FOUND, those of loading.
+     * The model that a name means, as in a request over HTTP; NULL or "": the default one. May
+     * load it. Errors: HS_NOT_FOUND, those of loading.
      */
     hs_status (*find_model)(void *user, const char *name, char ret_id[HS_ID_MAX],
                             struct hs_error *err);
+    /*
+     * Load the model, if it is not, and keep it until release_model. NULL: loaded models stay.
+     * Errors: those of loading; HS_BUSY when it took too long to get it.
+     */
+    hs_status (*hold_model)(void *user, const char *model_id, void **ret_hold,
+                            struct hs_error *err);
+    void (*release_model)(void *user, void *hold);
     /*
      * See to it that the engine knows an adapter of this name for the model: it may be new in the
      * registry. NULL: the engine knows all. Errors: HS_NOT_FOUND, HS_MISMATCH, those of
