@@ -67,7 +67,7 @@ done
 library=$prefix/$libdir/libhyprstream.so
 LC_ALL=C nm -D --defined-only --without-symbol-versions "$library" | sed -n 's/.* T //p' |
     sort >"$tmp/exported"
-printf '#include <hyprstream.h>\n' | "$cc" -E -P -I "$prefix/include" - |
+printf '#include <%s>\n' hyprstream.h hyprstream/model_pool.h | "$cc" -E -P -I "$prefix/include" - |
     tr '\n' ' ' | tr ';' '\n' |
     sed -n 's/.*visibility("default").*[ *]\(hs_[a-z0-9_]*\)(.*/\1/p' | sort -u >"$tmp/declared"
 cmp -s "$tmp/exported" "$tmp/declared" ||
